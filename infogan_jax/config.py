@@ -1,0 +1,183 @@
+"""Every setting of a run: one field is one flag is one help text.
+
+`Config` is what determines a run's numbers, except for the fields marked `free`,
+which may change when a run goes on.
+"""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from infogan_jax.augment import WARPS
+from infogan_jax.latents import Categorical, parse_spec
+from infogan_jax.losses import ADVERSARIAL
+from infogan_jax.models import ARCHITECTURES, DTYPES
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one line with the value and the cure."""
+
+
+def _field(default: Any, help: str, free: bool = False) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "free": free})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run. Frozen and hashable; `dataclasses.replace` makes a changed one."""
+
+    # Data
+    dataset: str = _field("mnist_5k", "Dataset: a row of DATASETS, or tfds:NAME.")
+    image_size: int = _field(0, "Side of the images in pixels; 0: as they are.")
+    data_dir: str = _field(
+        "", "Folder of prepared datasets; empty: TFDS_DATA_DIR, else tfds's own.", True
+    )
+    mirror: str = _field(
+        "", "URL to fetch a dataset's files from; empty: the official mirrors.", True
+    )
+
+    # Latent codes and networks
+    codes: str = _field(
+        "cat:10,uniform:2,noise:62",
+        "Latent codes: kind:size[:weight=W][:spread=S], separated by commas.",
+    )
+    architecture: str = _field("mnist", "Networks: a row of ARCHITECTURES.")
+    dtype: str = _field(
+        "float32", "Type of the networks' arithmetic; parameters stay float32."
+    )
+
+    # Objective
+    adversarial: str = _field("non_saturating", "Losses of D and G: a row of ADVERSARIAL.")
+    info_weight: float = _field(1.0, "lambda, the factor of I(c; G).")
+    real_weight: float = _field(0.0, "mu, the factor of I(c; x) on real images.")
+    balance_weight: float = _field(
+        0.0, "Further factor, within mu, of the entropy of the categories in use."
+    )
+    penalty_weight: float = _field(0.0, "gamma, the factor of (R1 + R2) / 2.")
+    warp: str = _field("none", "What a category must not mean: a row of WARPS.")
+    warp_every: int = _field(2, "Every how manieth image is also seen warped.")
+
+    # Optimisation
+    batch_size: int = _field(128, "Images per step, over all devices.")
+    g_learning_rate: float = _field(1e-3, "Adam's step size for G.")
+    d_learning_rate: float = _field(2e-4, "Adam's step size for D and Q.")
+    adam_b1: float = _field(0.5, "Adam's decay of the mean gradient.")
+    adam_b2: float = _field(0.999, "Adam's decay of the squared gradient.")
+    decay_share: float = _field(
+        0.0, "Share of the run, at its end, over which the step sizes fall to 0."
+    )
+    ema_decay: float = _field(0.99, "Decay per step of G's averaged weights.")
+    seed: int = _field(0, "Seed of everything that is drawn.")
+
+    # The run
+    steps: int = _field(23_400, "Updates of each player in the whole run.", True)
+    log_every: int = _field(25, "Steps between log lines, one compiled call.", True)
+    checkpoint_every: int = _field(500, "Steps between checkpoints.", True)
+    keep: int = _field(2, "Checkpoints kept, the newest ones.", True)
+    frame_every: int = _field(
+        100, "Steps between frames of the animation; 0: none.", True
+    )
+    eval_every: int = _field(
+        0, "Steps between evaluations; 0: at the end only.", True
+    )
+    evaluators: str = _field(
+        "clustering", "Measures on held-out images: rows of EVALUATORS, by commas.", True
+    )
+    tensorboard: bool = _field(True, "Write TensorBoard events beside metrics.jsonl.", True)
+
+    def validate(self) -> None:
+        """Raises UserError for the first field whose value cannot work."""
+        try:
+            spec = parse_spec(self.codes)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        one_of("architecture", self.architecture, ARCHITECTURES)
+        one_of("dtype", self.dtype, DTYPES)
+        one_of("adversarial", self.adversarial, ADVERSARIAL)
+        one_of("warp", self.warp, WARPS)
+        for name in _AT_LEAST:
+            value, least = getattr(self, name), _AT_LEAST[name]
+            if not (math.isfinite(value) and value >= least):
+                raise UserError(f"--{name}={value}: expected {least} or more")
+        for name in ("adam_b1", "adam_b2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(
+                    f"--{name}={getattr(self, name)}: expected 0 or more, below 1"
+                )
+        if not self.decay_share <= 1:
+            raise UserError(f"--decay_share={self.decay_share}: expected 0 to 1")
+        if self.info_weight > 0 and not any(code.n_params for code in spec):
+            raise UserError(
+                f"--codes={self.codes}: --info_weight={self.info_weight} needs a code "
+                "to inform about; add one, such as cat:10, or set --info_weight=0"
+            )
+        if self.real_weight > 0:
+            if not any(isinstance(code, Categorical) for code in spec):
+                raise UserError(
+                    f"--real_weight={self.real_weight}: needs a categorical code in "
+                    f"--codes, which are {self.codes}; add cat:K or set it to 0"
+                )
+            if self.warp == "none":
+                raise UserError(
+                    f"--real_weight={self.real_weight}: needs warped copies to compare; "
+                    f"choose --warp, one of {sorted(set(WARPS) - {'none'})}"
+                )
+        if self.warp != "none" and self.batch_size % self.warp_every:
+            raise UserError(
+                f"--batch_size={self.batch_size}: expected a multiple of "
+                f"--warp_every={self.warp_every}"
+            )
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Raises UserError if the text is no such config."""
+        try:
+            values = json.loads(text)
+            if not isinstance(values, dict):
+                raise ValueError("not an object")
+            types = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+            if unknown := sorted(set(values) - set(types)):
+                raise ValueError(f"unknown settings {unknown}")
+            for name, value in values.items():
+                number = types[name] is float and type(value) is int
+                if type(value) is not types[name] and not number:
+                    raise ValueError(f"{name} is {value!r}, not {types[name].__name__}")
+            return cls(**values)
+        except ValueError as error:
+            raise UserError(f"unreadable config: {error}") from None
+
+
+_AT_LEAST = {
+    "image_size": 0,
+    "info_weight": 0,
+    "real_weight": 0,
+    "balance_weight": 0,
+    "penalty_weight": 0,
+    "warp_every": 1,
+    "batch_size": 2,
+    "g_learning_rate": 0,
+    "d_learning_rate": 0,
+    "decay_share": 0,
+    "seed": 0,
+    "steps": 1,
+    "log_every": 1,
+    "checkpoint_every": 1,
+    "keep": 1,
+    "frame_every": 0,
+    "eval_every": 0,
+}
+
+
+def one_of(name: str, value: str, table: Any) -> None:
+    """Raises UserError unless the table has the value."""
+    if value not in table:
+        raise UserError(f"--{name}={value}: expected one of {sorted(table)}")
+
+
+def fixed_fields() -> list[str]:
+    """Names of the fields that may not change when a run goes on."""
+    return [f.name for f in dataclasses.fields(Config) if not f.metadata["free"]]

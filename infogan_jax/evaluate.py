@@ -1,0 +1,124 @@
+"""Measuring and drawing a trained state: evaluation.json and figures/."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from infogan_jax import figures, workdir as runs
+from infogan_jax.config import Config, one_of
+from infogan_jax.data import Data
+from infogan_jax.evaluation import EVALUATORS
+from infogan_jax.latents import parse_spec
+from infogan_jax.state import TrainState
+from infogan_jax.steps import generate
+from infogan_jax.writers import write_atomically
+
+
+def evaluator_names(config: Config) -> list[str]:
+    """The rows of EVALUATORS that the config asks for.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    names = [name.strip() for name in config.evaluators.split(",") if name.strip()]
+    for name in names:
+        one_of("evaluators", name, EVALUATORS)
+    return names
+
+
+def evaluate(state: TrainState, config: Config, data: Data) -> dict:
+    """All measures that the config asks for, on images the objective never saw."""
+    return {
+        name: EVALUATORS[name](state, config, data) for name in evaluator_names(config)
+    }
+
+
+def evaluation_metrics(results: dict) -> dict[str, float]:
+    """The numbers among the results, as `eval/code/measure`."""
+    return {
+        f"eval/{code}/{name}": value
+        for measures in results.values()
+        for code, values in measures.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+        if isinstance(value, float)
+    }
+
+
+def report(state: TrainState, config: Config, data: Data, workdir: Path) -> dict:
+    """Evaluates, writes evaluation.json and the figures, and prints what was found."""
+    results = {"step": int(state.step), "images": len(data.eval_images)}
+    results |= evaluate(state, config, data)
+    write_atomically(
+        workdir / "evaluation.json", json.dumps(results, indent=2) + "\n"
+    )
+    for line in _lines(results, data):
+        print(line)
+    _draw(state, config, data, workdir, results)
+    print(f"pictures are in {workdir / 'figures'}")
+    return results
+
+
+def _lines(results: dict, data: Data) -> list[str]:
+    found = results.get("clustering", {})
+    lines = [f"not measured: {found['skipped']}"] if "skipped" in found else []
+    for code, values in found.items():
+        if not isinstance(values, dict):
+            continue
+        lines.append(
+            f"{code}: {values['accuracy']:.2%} of {results['images']:,} held-out images "
+            f"right by one-to-one matching (purity {values['purity']:.3f}, NMI "
+            f"{values['nmi']:.3f}, ARI {values['ari']:.3f})"
+        )
+        named = [
+            f"{category} is {'no class' if label is None else data.class_names[label]}"
+            for category, label in enumerate(values["code_to_class"])
+        ]
+        lines.append(f"{code}: {', '.join(named)}")
+        lines += [f"warning: {code}: {text}" for text in values["warnings"]]
+    return lines
+
+
+def _draw(state, config, data, workdir, results) -> None:
+    """figures/: the grid, a traversal per code, and the table of each category."""
+    folder = workdir / "figures"
+    spec = parse_spec(config.codes)
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    make = jax.jit(lambda latents: generate(state, latents, config))
+    category = figures.main_category(spec)
+    order, names = runs.category_order(config, workdir)
+
+    def by_class(images):
+        rows = np.asarray(images).reshape(len(order), -1, *images.shape[1:])
+        return rows[order].reshape(images.shape)
+
+    grid = by_class(make(figures.grid_latents(key, spec)))
+    figures.save(
+        figures.sheet(grid, figures.COLUMNS, names), folder / "categories.png"
+    )
+    for code in spec:
+        if not code.n_params:
+            continue
+        images = np.asarray(make(figures.traverse_latents(key, spec, code.name)))
+        if code is category:
+            columns = np.asarray(images).reshape(-1, code.dim, *images.shape[1:])
+            picture = figures.sheet(
+                columns[:, order].reshape(images.shape), code.dim, (), names
+            )
+        else:
+            columns = len(images) // len(order)
+            ends = np.asarray(code.traverse(columns, -2.0, 2.0))[:, 0]
+            labels = [f"{value:.1f}" for value in ends]
+            picture = figures.sheet(by_class(images), columns, names, labels)
+        figures.save(picture, folder / f"traverse_{code.name}.png")
+    for code, values in results.get("clustering", {}).items():
+        if isinstance(values, dict):
+            codes = runs.by_class(values["code_to_class"])
+            picture = figures.confusion(
+                np.asarray(values["table"])[codes],
+                [f"{code} {c}" for c in codes],
+                data.class_names,
+            )
+            figures.save(picture, folder / f"confusion_{code}.png")

@@ -1,0 +1,172 @@
+"""Pictures of what a network makes: grids, traversals, an animation, a table."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from infogan_jax.latents import Categorical, Spec, join_latents, sample_latents, split_latents
+from infogan_jax.writers import write_atomically
+
+ROWS, COLUMNS = 10, 12  # of a grid where no category says how many
+_GAP = 2  # pixels between images
+_INK, _PAPER = (30, 30, 30), (255, 255, 255)
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as bytes, on one scale for all."""
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return images
+    return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def sheet(
+    images: np.ndarray,
+    columns: int,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    title: str = "",
+    zoom: int | None = None,
+) -> Image.Image:
+    """Images `[N, H, W, C]` row by row, with words at the edges where given."""
+    images = to_uint8(images)
+    n, height, width, channels = images.shape
+    if zoom is None:
+        zoom = max(1, round(56 / height))
+    height, width = height * zoom, width * zoom
+    rows = -(-n // columns)
+    font = ImageFont.load_default(size=13)
+    left = max((round(font.getlength(text)) for text in row_labels), default=0)
+    left += 8 if left else 0
+    top = 20 * (bool(title) + bool(column_labels))
+    size = (left + columns * (width + _GAP) - _GAP, top + rows * (height + _GAP) - _GAP)
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    if title:
+        draw.text((left, 2), title, _INK, font)
+    for i, image in enumerate(images):
+        image = image[..., 0] if channels == 1 else image[..., :3]
+        tile = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
+        row, column = divmod(i, columns)
+        canvas.paste(tile, (left + column * (width + _GAP), top + row * (height + _GAP)))
+    for row, text in enumerate(row_labels):
+        middle = top + row * (height + _GAP) + height // 2
+        draw.text((left - 6, middle), text, _INK, font, anchor="rm")
+    for column, text in enumerate(column_labels):
+        middle = left + column * (width + _GAP) + width // 2
+        draw.text((middle, top - 4), text, _INK, font, anchor="ms")
+    return canvas
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """As PNG, atomically."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+def main_category(spec: Spec) -> Categorical | None:
+    """The categorical code that rows of figures stand for: the first one."""
+    return next((code for code in spec if isinstance(code, Categorical)), None)
+
+
+def grid_latents(key: jax.Array, spec: Spec) -> jax.Array:
+    """Latents of a grid: a row per category, the same styles in every row."""
+    category = main_category(spec)
+    rows = category.size if category else ROWS
+    if category is None:
+        return sample_latents(key, rows * COLUMNS, spec)
+    styles = jnp.tile(sample_latents(key, COLUMNS, spec), (rows, 1))
+    values = split_latents(spec, styles)
+    values[category.name] = jnp.repeat(jnp.eye(rows), COLUMNS, axis=0)
+    return join_latents(spec, values)
+
+
+def traverse_latents(
+    key: jax.Array, spec: Spec, name: str, low: float = -2.0, high: float = 2.0
+) -> jax.Array:
+    """Latents that change one code along each row and keep all else.
+
+    A row per category where there is one, each row in a style of its own; where the
+    traversed code is that category, rows are styles and columns are categories.
+    """
+    code = next(code for code in spec if code.name == name)
+    category = main_category(spec)
+    columns = code.dim if isinstance(code, Categorical) else ROWS
+    rows = ROWS if category is None or category is code else category.size
+    values = split_latents(
+        spec, jnp.repeat(sample_latents(key, rows, spec), columns, axis=0)
+    )
+    if category is not None and category is not code:
+        values[category.name] = jnp.repeat(jnp.eye(rows), columns, axis=0)
+    values[name] = jnp.tile(code.traverse(columns, low, high), (rows, 1))
+    return join_latents(spec, values)
+
+
+def animation(
+    frames: Sequence[tuple[int, np.ndarray]], path: Path, order: Sequence[int], **words
+) -> None:
+    """A GIF of training: the same latents after more and more steps.
+
+    Args:
+        frames: (step, images uint8 `[rows * columns, H, W, C]`), by step.
+        path: where to.
+        order: the rows from top to bottom.
+        **words: what `sheet` takes.
+    """
+    pictures = []
+    for step, images in frames:
+        by_row = images.reshape(len(order), -1, *images.shape[1:])
+        ordered = by_row[list(order)].reshape(images.shape)
+        picture = sheet(ordered, by_row.shape[1], title=f"step {step:,}", **words)
+        pictures.append(picture.convert("L").convert("P"))
+    duration = [120] * (len(pictures) - 1) + [2500]  # milliseconds; the last one stays
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=duration,
+        loop=0,
+        optimize=True,
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def confusion(table: np.ndarray, row_labels: Sequence[str], classes: Sequence[str]):
+    """A table of counts `[codes, classes]`, shaded by the share of its row."""
+    cell, font = 44, ImageFont.load_default(size=13)
+    words = max(font.getlength(text) for text in (*row_labels, *classes))
+    left, top = round(words) + 14, (round(words) + 14 if words > cell else 24)
+    rows, columns = table.shape
+    canvas = Image.new("RGB", (left + columns * cell + 4, top + rows * cell + 4), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for column, text in enumerate(classes):
+        label = Image.new("RGB", (round(words) + 4, 18), _PAPER)
+        ImageDraw.Draw(label).text((2, 2), text, _INK, font)
+        if words > cell:
+            label = label.rotate(90, expand=True)
+            x = left + column * cell + (cell - label.width) // 2
+            canvas.paste(label, (x, 4))
+        else:
+            middle = left + column * cell + cell // 2
+            draw.text((middle, top - 6), text, _INK, font, anchor="ms")
+    for row, text in enumerate(row_labels):
+        draw.text((left - 8, top + row * cell + cell // 2), text, _INK, font, anchor="rm")
+        total = max(table[row].sum(), 1)
+        for column in range(columns):
+            share = table[row, column] / total
+            shade = tuple(round(255 + share * (c - 255)) for c in (31, 88, 160))
+            x, y = left + column * cell, top + row * cell
+            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=shade)
+            ink = _PAPER if share > 0.5 else _INK
+            if table[row, column]:
+                place = (x + cell // 2, y + cell // 2)
+                draw.text(place, str(table[row, column]), ink, font, anchor="mm")
+    return canvas

@@ -1,0 +1,134 @@
+"""The terms of the objective: pure functions of network outputs, un-reduced.
+
+The whole objective, which `steps.py` puts together:
+
+    L_D = adversarial_D(D(x), D(G)) - lambda I(c; G)
+          - mu [I(c; x) + beta H(c)] + gamma/2 (R1 + R2)
+    L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from infogan_jax.latents import Array, Categorical, Spec, split_latents, split_params
+
+
+class Adversarial(NamedTuple):
+    """The two players' losses, each `(logits_real, logits_fake) -> [B]`."""
+
+    discriminator: Callable[[Array, Array], Array]
+    generator: Callable[[Array, Array], Array]
+
+
+# Goodfellow et al. 2014, arXiv:1406.2661, eq. 1, with the generator's loss of section
+# 3 that does not saturate: -log D(G(z)). This is what InfoGAN's own code minimises.
+NON_SATURATING = Adversarial(
+    discriminator=lambda real, fake: jax.nn.softplus(-real) + jax.nn.softplus(fake),
+    generator=lambda real, fake: jax.nn.softplus(-fake),
+)
+
+# Lim and Ye 2017, arXiv:1705.02894, eq. 3.
+HINGE = Adversarial(
+    discriminator=lambda real, fake: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake),
+    generator=lambda real, fake: -fake,
+)
+
+# Mao et al. 2017, arXiv:1611.04076, eq. 9 (targets 1 for real, 0 for fake).
+LEAST_SQUARES = Adversarial(
+    discriminator=lambda real, fake: 0.5 * ((real - 1) ** 2 + fake**2),
+    generator=lambda real, fake: 0.5 * (fake - 1) ** 2,
+)
+
+ADVERSARIAL = {
+    "hinge": HINGE,
+    "least_squares": LEAST_SQUARES,
+    "non_saturating": NON_SATURATING,
+}
+
+
+def gradient_penalty(critic: Callable[[Array], Array], images: Array) -> Array:
+    """Squared norm of the critic's gradient at each image, `[B]`.
+
+    On real images this is R1, on generated ones R2.
+
+    Args:
+        critic: images `[B, H, W, C]` -> logits `[B]`.
+        images: `[B, H, W, C]`.
+
+    References:
+        Mescheder et al. 2018, arXiv:1801.04406, eq. 9 and 10.
+    """
+    gradient = jax.grad(lambda x: jnp.sum(critic(x)))(images)
+    return jnp.sum(gradient**2, axis=(1, 2, 3))
+
+
+def information(spec: Spec, q_params: Array, latents: Array) -> dict[str, Array]:
+    """The variational bound on I(c; G(z, c)), one entry per code of the spec.
+
+    log q(c|x) + H(c) for the codes that made each picture; its mean is a lower bound
+    on the mutual information. It is at most `code.ceiling()`, which is H(c) unless Q's
+    density may exceed one.
+
+    Args:
+        spec: the codes; noise is left out of the result.
+        q_params: Q's output for the generated pictures, `[B, param_dim(spec)]`.
+        latents: what they were generated from, `[B, latent_dim(spec)]`.
+
+    Returns:
+        name of the code -> nats, `[B]`.
+
+    References:
+        Chen et al. 2016, arXiv:1606.03657, eq. 4 and 5.
+    """
+    params = split_params(spec, q_params)
+    values = split_latents(spec, latents)
+    return {
+        code.name: code.log_prob(params[code.name], values[code.name]) + code.entropy()
+        for code in spec
+        if code.n_params
+    }
+
+
+def paired_information(
+    logits: Array, logits_of_warped: Array, axis_name: str | None = None
+) -> tuple[Array, Array]:
+    """I(c; x) on real images, estimated through a label-preserving warp.
+
+    The categories that Q gives to an image and to its warped copy are two readings of
+    one hidden variable. Their mutual information is high only if both readings agree
+    and all categories are used evenly. Both results have the ceiling log(size).
+
+    Args:
+        logits: Q's logits for the images, `[B, size]`.
+        logits_of_warped: for warped copies of the same images, `[B, size]`.
+        axis_name: the mapped axis that holds the rest of the batch, if any.
+
+    Returns:
+        Two scalars in nats, for information is a property of a batch and not of an
+        example: the mutual information, and the entropy of the categories in use.
+        Weighing the entropy more keeps clusters from settling on one category
+        together; it supposes that categories are about equally frequent.
+
+    References:
+        Ji et al. 2019, Invariant Information Clustering, arXiv:1807.06653, eq. 2 and
+        3; the weighted entropy is theirs too (section 3.1, their code's lambda).
+    """
+    p, q = jax.nn.softmax(logits), jax.nn.softmax(logits_of_warped)
+    joint = jnp.einsum("bi,bj->ij", p, q) / p.shape[0]
+    if axis_name is not None:
+        joint = jax.lax.pmean(joint, axis_name)
+    joint = (joint + joint.T) / 2
+    used = _entropy(joint.sum(0))
+    return 2 * used - _entropy(joint), used
+
+
+def _entropy(probabilities: Array) -> Array:
+    return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities))
+
+
+def categorical_codes(spec: Spec) -> tuple[Categorical, ...]:
+    """The codes that warps must not change."""
+    return tuple(code for code in spec if isinstance(code, Categorical))

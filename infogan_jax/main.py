@@ -1,0 +1,125 @@
+"""The command line: `python -m infogan_jax.main --flagfile=experiments/mnist.cfg`.
+
+Flags become a Config, and a mode becomes one call. What is slow to import is imported
+by the mode that needs it, so that --help answers at once.
+"""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from infogan_jax.config import Config, UserError, one_of
+
+MODES = ("train", "evaluate", "generate", "prepare")
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("mode", "train", f"What to do: one of {', '.join(MODES)}.")
+flags.DEFINE_string("workdir", "", "Folder of the run; made if need be.")
+flags.DEFINE_bool("restart", False, "Move a run that is there aside and begin anew.")
+flags.DEFINE_bool("dry_run", False, "Print what would run, and do nothing.")
+flags.DEFINE_string(
+    "set", "", "generate: NAME=VALUE or NAME=FROM..TO by commas; class=NAME too."
+)
+flags.DEFINE_integer("count", 100, "generate: pictures, or steps along a range.")
+flags.DEFINE_string(
+    "out", "", "generate: FILE.png, FILE.npy or a folder; empty: in the workdir."
+)
+_DEFINE = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+for _field in dataclasses.fields(Config):
+    _DEFINE[type(_field.default)](_field.name, _field.default, _field.metadata["help"])
+
+
+def config_from_flags() -> Config:
+    """The config that the flags describe, checked."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    config = Config(**{name: FLAGS[name].value for name in names})
+    config.validate()
+    return config
+
+
+def main(argv: list[str]) -> None:
+    try:
+        if len(argv) > 1:
+            raise UserError(f"{argv[1]}: expected flags only, such as --workdir=FOLDER")
+        one_of("mode", FLAGS.mode, MODES)
+        if FLAGS.mode != "prepare" and not FLAGS.workdir:
+            raise UserError("--workdir: expected the folder of the run")
+        _run(FLAGS.mode, Path(FLAGS.workdir).expanduser())
+    except UserError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        _fail(f"{error}; all that was saved before is kept", 1)
+    except KeyboardInterrupt:
+        _fail("stopped at once; the last checkpoint is kept", 130)
+
+
+def _run(mode: str, workdir: Path) -> None:
+    if mode == "generate":
+        from infogan_jax.sampling import sample
+
+        out = Path(FLAGS.out) if FLAGS.out else _unused(workdir / "generated")
+        return sample(workdir, FLAGS.set, FLAGS.count, FLAGS.seed, out)
+    if mode == "evaluate":
+        from infogan_jax import workdir as runs
+        from infogan_jax.data import load
+        from infogan_jax.evaluate import report
+
+        config = runs.load_config(workdir)[0]
+        here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
+        if FLAGS["evaluators"].present:
+            here["evaluators"] = FLAGS.evaluators
+        config = dataclasses.replace(config, **here)
+        config.validate()
+        report(runs.load_state(workdir)[0], config, load(config), workdir)
+        return None
+    config = config_from_flags()
+    if FLAGS.dry_run:
+        return print(f"{mode} in {workdir}\n{config.to_json()}")
+    _persistent_compilation_cache()
+    if mode == "prepare":
+        from infogan_jax.data import prepare
+
+        return print(f"{config.dataset} is prepared in {prepare(config)}")
+    from infogan_jax.train import Diverged, Stopped, train
+
+    try:
+        train(config, workdir, FLAGS.restart)
+    except Stopped as stopped:
+        _fail(str(stopped), stopped.exit_code)
+    except Diverged as diverged:
+        _fail(str(diverged), 1)
+
+
+def _unused(stem: Path) -> Path:
+    number = 1
+    while (path := stem.with_name(f"{stem.name}_{number:03d}.png")).exists():
+        number += 1
+    return path
+
+
+def _persistent_compilation_cache() -> None:
+    """What was compiled once is read from disk by the next start."""
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+        jax.config.update(
+            "jax_compilation_cache_dir", os.path.expanduser(f"{cache}/infogan_jax")
+        )
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"infogan_jax: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,113 @@
+"""The two convolutions of the DCGAN family, each the other's transpose.
+
+`downsample` halves height and width with a 4 x 4 kernel and stride 2; `upsample` is
+its transpose and doubles them. Together with the gradient for the kernel they close
+under differentiation, so each gets a derivative made of the other two. XLA's own
+choices are much slower for two of the three on CPU: the kernel gradient, which it
+brings into its fast form outside of loops only, and the transpose. Values and
+gradients equal those of `lax.conv_general_dilated` and `lax.conv_transpose`.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_DIMS = ("NHWC", "HWIO", "NHWC")
+_PAD = ((1, 1), (1, 1))
+
+# The paper's and DCGAN's initialisation of every kernel, arXiv:1511.06434, section 4.
+normal_init = nn.initializers.normal(0.02)
+
+
+@jax.custom_vjp
+def downsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`[B, 2H, 2W, I]` and `[4, 4, I, O]` -> `[B, H, W, O]`."""
+    return lax.conv_general_dilated(x, kernel, (2, 2), _PAD, dimension_numbers=_DIMS)
+
+
+@jax.custom_vjp
+def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The transpose of `downsample`: `[B, H, W, O]`, `[4, 4, I, O]` -> `[B, 2H, 2W, I]`.
+
+    One matrix product gives what each pixel of y adds to its 4 x 4 neighbourhood, then
+    the overlapping neighbourhoods are summed, 2 x 2 cells at a time.
+    """
+    batch, height, width, outputs = y.shape
+    inputs = kernel.shape[2]
+    patches = y.reshape(-1, outputs) @ kernel.reshape(-1, outputs).T
+    patches = patches.reshape(batch, height, width, 2, 2, 2, 2, inputs)
+    cells = sum(
+        jnp.pad(
+            patches[:, :, :, row, :, column],
+            ((0, 0), (row, 1 - row), (column, 1 - column), (0, 0), (0, 0), (0, 0)),
+        )
+        for row in range(2)
+        for column in range(2)
+    )
+    cells = cells.transpose(0, 1, 3, 2, 4, 5)
+    return cells.reshape(batch, 2 * height + 2, 2 * width + 2, inputs)[:, 1:-1, 1:-1]
+
+
+def _kernel_gradient(x, y):
+    """The gradient of <downsample(x, kernel), y> for the kernel, `[4, 4, I, O]`.
+
+    A convolution with batch and channels in each other's place, written with the
+    transpositions that make it an ordinary one.
+    """
+    gradient = lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        y.transpose(1, 2, 0, 3),
+        (1, 1),
+        _PAD,
+        rhs_dilation=(2, 2),
+        dimension_numbers=_DIMS,
+    )
+    return gradient.transpose(1, 2, 0, 3)
+
+
+downsample.defvjp(
+    lambda x, kernel: (downsample(x, kernel), (x, kernel)),
+    lambda saved, g: (upsample(g, saved[1]), _kernel_gradient(saved[0], g)),
+)
+upsample.defvjp(
+    lambda y, kernel: (upsample(y, kernel), (y, kernel)),
+    lambda saved, g: (downsample(g, saved[1]), _kernel_gradient(g, saved[0])),
+)
+
+
+class Downsample(nn.Module):
+    """Halves height and width: a 4 x 4 convolution with stride 2."""
+
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (4, 4, x.shape[-1], self.features)
+        kernel = self.param("kernel", normal_init, shape)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return _add_bias(self, downsample(x, kernel))
+
+
+class Upsample(nn.Module):
+    """Doubles height and width: a 4 x 4 transposed convolution with stride 2."""
+
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (4, 4, self.features, x.shape[-1])
+        kernel = self.param("kernel", normal_init, shape)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return _add_bias(self, upsample(x, kernel))
+
+
+def _add_bias(module, x):
+    if not module.use_bias:
+        return x
+    bias = module.param("bias", nn.initializers.zeros, (module.features,))
+    return x + bias.astype(x.dtype)

@@ -1,0 +1,88 @@
+"""The paper's networks for MNIST (arXiv:1606.03657, appendix C.1), any width.
+
+| discriminator D / recogniser Q            | generator G                     |
+|-------------------------------------------|---------------------------------|
+| image [S, S, C]                           | latents                         |
+| 4 x 4 conv, stride 2, 64, leaky           | dense 1024, batch norm, relu    |
+| 4 x 4 conv, stride 2, 128, batch n., leaky| dense S/4 S/4 128, b. n., relu  |
+| dense 1024, batch norm, leaky             | 4 x 4 upconv, 64, b. n., relu   |
+| D: dense 1                                | 4 x 4 upconv, C, sigmoid        |
+| Q: dense 128, batch norm, leaky, dense    |                                 |
+"""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from infogan_jax.models.layers import Downsample, Upsample, normal_init
+
+_leaky = functools.partial(nn.leaky_relu, negative_slope=0.1)
+
+
+def _dense(features, dtype, use_bias=False):
+    return nn.Dense(features, use_bias, dtype=dtype, kernel_init=normal_init)
+
+
+def _norm(train, dtype, axis_name):
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, dtype=dtype, axis_name=axis_name
+    )
+
+
+class Generator(nn.Module):
+    """Latents `[B, D]` -> images in [0, 1], `[B, S, S, C]`."""
+
+    image_shape: tuple[int, int, int]
+    channels: tuple[int, int] = (64, 128)
+    hidden: int = 1024
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, latents, train: bool):
+        size = self.image_shape[0] // 4
+        outer, inner = self.channels
+        norm = functools.partial(_norm, train, self.dtype, self.axis_name)
+        x = nn.relu(norm()(_dense(self.hidden, self.dtype)(latents)))
+        x = nn.relu(norm()(_dense(size * size * inner, self.dtype)(x)))
+        x = x.reshape(-1, size, size, inner)
+        x = nn.relu(norm()(Upsample(outer, False, self.dtype)(x)))
+        x = Upsample(self.image_shape[2], dtype=self.dtype)(x)
+        return nn.sigmoid(x.astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Images `[B, S, S, C]` in [0, 1] -> logits `[B]` and Q's features `[B, F]`."""
+
+    channels: tuple[int, int] = (64, 128)
+    hidden: int = 1024
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images, train: bool):
+        outer, inner = self.channels
+        norm = functools.partial(_norm, train, self.dtype, self.axis_name)
+        x = _leaky(Downsample(outer, True, self.dtype)(images))
+        x = _leaky(norm()(Downsample(inner, False, self.dtype)(x)))
+        x = x.reshape(x.shape[0], -1)
+        features = _leaky(norm()(_dense(self.hidden, self.dtype)(x)))
+        logits = _dense(1, self.dtype, use_bias=True)(features)
+        return logits[:, 0].astype(jnp.float32), features
+
+
+class Recognizer(nn.Module):
+    """The discriminator's features `[B, F]` -> parameters of Q(c|x), `[B, n_params]`."""
+
+    n_params: int
+    hidden: int = 128
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, features, train: bool):
+        x = _dense(self.hidden, self.dtype)(features)
+        x = _leaky(_norm(train, self.dtype, self.axis_name)(x))
+        x = _dense(self.n_params, self.dtype, use_bias=True)(x)
+        return x.astype(jnp.float32)

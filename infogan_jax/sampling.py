@@ -1,0 +1,186 @@
+"""Pictures on demand: `--mode=generate --set="class=three,uniform1=-2..2"`."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from infogan_jax import figures, workdir as runs
+from infogan_jax.config import UserError
+from infogan_jax.latents import (
+    Bernoulli,
+    Categorical,
+    Spec,
+    join_latents,
+    parse_spec,
+    sample_latents,
+    split_latents,
+)
+from infogan_jax.steps import generate
+
+_DIGITS = "zero one two three four five six seven eight nine".split()
+_MAX_PICTURES = 100_000
+_BATCH = 500  # pictures at a time
+
+
+class Setting(NamedTuple):
+    """One code's part of `--set`: the values it takes, one or a whole range."""
+
+    name: str
+    values: np.ndarray  # [K, dim]
+
+
+def parse_settings(
+    text: str, spec: Spec, count: int, class_to_category: dict[str, int]
+) -> list[Setting]:
+    """What `--set` asks of each code.
+
+    Args:
+        text: `name=value` or `name=from..to`, separated by commas; `class=NAME` stands
+            for the category of that class.
+        spec: the codes of the run.
+        count: how many values a range of a continuous code has.
+        class_to_category: lower-case name of a class -> its category.
+
+    Raises:
+        UserError: a name or a value that this run does not have.
+    """
+    codes = {code.name: code for code in spec if code.n_params}
+    category = figures.main_category(spec)
+    settings: list[Setting] = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = (part.strip() for part in item.partition("="))
+        if name == "class" and category is not None:
+            word = value.lower()
+            if word in _DIGITS and word not in class_to_category:
+                word = str(_DIGITS.index(word))
+            if word not in class_to_category:
+                raise UserError(
+                    f"--set={item}: expected a class that has a category in this run, "
+                    f"one of {sorted(class_to_category)}"
+                )
+            name, value = category.name, str(class_to_category[word])
+        if name not in codes:
+            raise UserError(
+                f"--set={item}: expected NAME=VALUE with a code of this run, one of "
+                f"{sorted(codes)}" + (", or class=NAME" if category else "")
+            )
+        if name in [setting.name for setting in settings]:
+            raise UserError(f"--set={text}: sets {name} twice; name it once")
+        code = codes[name]
+        low, dots, high = value.partition("..")
+        try:
+            ends = [float(end) for end in ((low, high) if dots else (low,))]
+        except ValueError:
+            raise UserError(
+                f"--set={item}: expected a number or a range such as -2..2"
+            ) from None
+        try:
+            for end in ends:
+                code.check(end)
+        except ValueError as error:
+            raise UserError(f"--set={item}: {error}") from None
+        if len(ends) == 2 and isinstance(code, Categorical | Bernoulli):
+            first, last = sorted(int(end) for end in ends)
+            numbers = np.arange(first, last + 1)
+        else:
+            numbers = np.linspace(ends[0], ends[-1], count if dots else 1)
+        values = np.stack([np.asarray(code.encode(number)) for number in numbers])
+        settings.append(Setting(name, values))
+    if sum(len(setting.values) > 1 for setting in settings) > 2:
+        raise UserError(f"--set={text}: expected two ranges at most, rows and columns")
+    return settings
+
+
+def lay_out(
+    key: jax.Array, spec: Spec, settings: list[Setting], count: int
+) -> tuple[jax.Array, int]:
+    """Latents for the settings, and how many columns their grid has.
+
+    Without a range: `count` pictures that differ in all that is not set. With one: a
+    row along it. With two: the first from top to bottom, the second along each row.
+    Along a range nothing else changes.
+    """
+    ranges = [setting for setting in settings if len(setting.values) > 1]
+    if not ranges:
+        latents, columns = sample_latents(key, count, spec), min(count, 10)
+    else:
+        total = int(np.prod([len(setting.values) for setting in ranges]))
+        columns = len(ranges[-1].values)
+        latents = jnp.tile(sample_latents(key, 1, spec), (total, 1))
+    values = split_latents(spec, latents)
+    for setting in settings:
+        along = setting.values
+        if len(ranges) == 2 and setting is ranges[0]:
+            along = np.repeat(along, columns, axis=0)
+        repeats = len(latents) // len(along)
+        values[setting.name] = jnp.asarray(np.tile(along, (repeats, 1)))
+    return join_latents(spec, values), columns
+
+
+def sample(workdir: Path, settings: str, count: int, seed: int, out: Path) -> None:
+    """Generates with the newest checkpoint of a run.
+
+    Args:
+        workdir: of the run.
+        settings: see `parse_settings`.
+        count: pictures, or steps along a range.
+        seed: of what is not set.
+        out: `*.png` for one sheet, `*.npy` for an array float32 `[N, H, W, C]` in
+            [0, 1], anything else for a folder of single PNG files.
+
+    Raises:
+        UserError: see above, or `out` exists already.
+    """
+    config, _, classes = runs.load_config(workdir)
+    spec = parse_spec(config.codes)
+    if not 1 <= count <= _MAX_PICTURES:
+        raise UserError(f"--count={count}: expected 1 to {_MAX_PICTURES}")
+    if out.exists():
+        raise UserError(f"--out={out}: exists already; choose another name")
+    found = _class_to_category(config, workdir, classes)
+    asked = parse_settings(settings, spec, count, found)
+    latents, columns = lay_out(jax.random.key(seed), spec, asked, count)
+    if len(latents) > _MAX_PICTURES:
+        raise UserError(
+            f"--count={count}: {len(latents)} pictures by two ranges; expected at most "
+            f"{_MAX_PICTURES}"
+        )
+    state, config = runs.load_state(workdir)
+    make = jax.jit(lambda part: generate(state, part, config))
+    images = np.concatenate(
+        [np.asarray(make(latents[i : i + _BATCH])) for i in range(0, len(latents), _BATCH)]
+    )
+    try:
+        _write(images, columns, out)
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from None
+    print(f"{len(images)} pictures in {out}")
+
+
+def _class_to_category(config, workdir: Path, classes: list[str]) -> dict[str, int]:
+    category = figures.main_category(parse_spec(config.codes))
+    results = runs.load_evaluation(workdir).get("clustering", {})
+    values = results.get(category.name) if category else None
+    labels = values["code_to_class"] if isinstance(values, dict) else []
+    return {
+        classes[label].lower(): code
+        for code, label in enumerate(labels)
+        if label is not None
+    }
+
+
+def _write(images: np.ndarray, columns: int, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".png":
+        figures.save(figures.sheet(images, columns), out)
+    elif out.suffix == ".npy":
+        with out.open("wb") as file:
+            np.save(file, images, allow_pickle=False)
+    else:
+        for i, image in enumerate(figures.to_uint8(images)):
+            image = image[..., 0] if image.shape[-1] == 1 else image
+            figures.save(Image.fromarray(image), out / f"{i:05d}.png")

@@ -1,0 +1,281 @@
+"""One training step, and what a trained state can do: pure functions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from infogan_jax.augment import WARPS, random_affine
+from infogan_jax.latents import (
+    Array,
+    Spec,
+    param_dim,
+    parse_spec,
+    sample_latents,
+    split_params,
+)
+from infogan_jax.losses import (
+    ADVERSARIAL,
+    Adversarial,
+    categorical_codes,
+    gradient_penalty,
+    information,
+    paired_information,
+)
+from infogan_jax.models import build_networks
+from infogan_jax.state import Net, TrainState, optimizers
+
+Images = Array  # [B, H, W, C], uint8 or floating point in [0, 1]
+Metrics = dict[str, Array]
+TrainStep = Callable[[TrainState, Images], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    config,
+    image_shape: tuple[int, int, int],
+    axis_name: str | None = None,
+    *,
+    spec: Spec | None = None,
+    adversarial: Adversarial | None = None,
+) -> TrainStep:
+    """The update of D and Q, then of G, on one batch of real images.
+
+    The result is a pure function with the signature of a `lax.scan` body. It runs
+    under `jit` (also over a mesh), `vmap` over states, and, given `axis_name`, under
+    `pmap` and `shard_map`; each way draws the same numbers.
+
+        L_D = adversarial_D(D(x), D(G)) - lambda I(c; G)
+              - mu [I(c; x) + beta H(c)] + gamma/2 (R1 + R2)
+        L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
+
+    Both players see one forward pass of G, and G is updated against the new D and Q,
+    as in InfoGAN's own code. D's trunk belongs to D and to Q.
+
+    Args:
+        config: a `Config`, or anything that has its fields.
+        image_shape: (height, width, channels).
+        axis_name: the mapped axis over which the batch is spread, if any.
+        spec: codes of your own, in place of `config.codes`.
+        adversarial: losses of your own, in place of `config.adversarial`.
+
+    Returns:
+        `train_step(state, images) -> (state, metrics)`: the metrics are scalars,
+        means over the whole batch, losses and bounds in nats.
+
+    References:
+        Chen et al. 2016, InfoGAN, arXiv:1606.03657, eq. 6, with lambda I for both.
+    """
+    spec = parse_spec(config.codes) if spec is None else spec
+    losses = ADVERSARIAL[config.adversarial] if adversarial is None else adversarial
+    networks = build_networks(config, image_shape, param_dim(spec), axis_name)
+    limits = WARPS[config.warp]
+    categories = categorical_codes(spec)
+
+    def discriminate(params, stats, images):
+        """Logits [B], Q's parameters [B, P], and the new batch statistics."""
+        (logits, features), d_stats = _apply(
+            networks.discriminator, params["discriminator"], stats["discriminator"], images
+        )
+        q_params, q_stats = _apply(
+            networks.recognizer, params["recognizer"], stats["recognizer"], features
+        )
+        return logits, q_params, {"discriminator": d_stats, "recognizer": q_stats}
+
+    def with_warped(key, images, index):
+        """The images, and behind them every n-th one warped."""
+        if limits is None:
+            return images
+        chosen = slice(None, None, config.warp_every)
+        warped = random_affine(key, images[chosen], limits, index[chosen])
+        return jnp.concatenate([images, warped])
+
+    def bound(q_params, latents):
+        """I(c; G) of each code; of a category, the mean of plain and warped."""
+        n = latents.shape[0]
+        bounds = _means(information(spec, q_params[:n], latents))
+        if limits is not None:
+            warped = _means(
+                information(spec, q_params[n:], latents[:: config.warp_every])
+            )
+            for code in categories:
+                bounds[code.name] = (bounds[code.name] + warped[code.name]) / 2
+        return bounds
+
+    def real_information(q_params, n):
+        """I(c; x) and H(c) of each category."""
+        plain = split_params(spec, q_params[:n][:: config.warp_every])
+        warped = split_params(spec, q_params[n:])
+        return {
+            code.name: paired_information(plain[code.name], warped[code.name], axis_name)
+            for code in categories
+        }
+
+    def weighted(bounds):
+        return sum(code.weight * bounds[code.name] for code in spec if code.n_params)
+
+    def train_step(state: TrainState, images: Images) -> tuple[TrainState, Metrics]:
+        n = images.shape[0]
+        index = jnp.arange(n)
+        nets = {"discriminator": state.discriminator, "recognizer": state.recognizer}
+        params = {name: _local(net.params, axis_name) for name, net in nets.items()}
+        g_params = _local(state.generator.params, axis_name)
+        if axis_name is not None:
+            index += n * jax.lax.axis_index(axis_name)
+        draw = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+
+        # Pictures
+        real = with_warped(draw[0], as_float(images), index)
+        latents = sample_latents(draw[1], n, spec, index[0])
+        fake, pull_back, g_stats = jax.vjp(
+            lambda p: _apply(networks.generator, p, state.generator.batch_stats, latents),
+            g_params,
+            has_aux=True,
+        )
+
+        # D and Q
+        def d_objective(params):
+            stats = {name: net.batch_stats for name, net in nets.items()}
+            real_logits, q_real, stats = discriminate(params, stats, real)
+            fake_logits, q_fake, stats = discriminate(
+                params, stats, with_warped(draw[2], fake, index)
+            )
+            loss = losses.discriminator(real_logits[:n], fake_logits[:n]).mean()
+            bounds = bound(q_fake, latents)
+            metrics = {"loss/discriminator": loss}
+            metrics |= {f"information/{name}": value for name, value in bounds.items()}
+            objective = loss - config.info_weight * weighted(bounds)
+            if config.real_weight:
+                for name, (info, used) in real_information(q_real, n).items():
+                    metrics |= {f"information_real/{name}": info, f"used/{name}": used}
+                    objective -= config.real_weight * (
+                        info + config.balance_weight * used
+                    )
+            if config.penalty_weight:
+                r1_r2 = sum(
+                    gradient_penalty(
+                        lambda x: discriminate(params, stats, x)[0], pictures
+                    ).mean()
+                    for pictures in (real[:n], fake)
+                )
+                metrics["loss/penalty"] = r1_r2
+                objective += config.penalty_weight / 2 * r1_r2
+            return objective, (stats, metrics)
+
+        gradients, (stats, metrics) = jax.grad(d_objective, has_aux=True)(params)
+        gradients = _sync(gradients, axis_name)
+        new = {
+            name: _update(config, name, nets[name], gradients[name], stats[name])
+            for name in nets
+        }
+
+        # G, against the new D and Q; their statistics are those of their own step
+        new_params = {name: _local(net.params, axis_name) for name, net in new.items()}
+
+        def g_objective(fake):
+            real_logits, _, _ = discriminate(new_params, stats, real)
+            fake_logits, q_fake, _ = discriminate(
+                new_params, stats, with_warped(draw[2], fake, index)
+            )
+            loss = losses.generator(real_logits[:n], fake_logits[:n]).mean()
+            return loss - config.info_weight * weighted(bound(q_fake, latents)), loss
+
+        to_fake, metrics["loss/generator"] = jax.grad(g_objective, has_aux=True)(fake)
+        gradient = _sync(pull_back(to_fake)[0], axis_name)
+        generator = _update(config, "generator", state.generator, gradient, g_stats)
+
+        metrics = _sync(metrics, axis_name)
+        metrics["norm/discriminator"] = optax.tree.norm(gradients)
+        metrics["norm/generator"] = optax.tree.norm(gradient)
+        # A young average forgets faster: it must not remember the initialisation.
+        decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
+        return state.replace(
+            step=state.step + 1,
+            generator=generator,
+            ema=optax.incremental_update(generator.variables, state.ema, 1 - decay),
+            **new,
+        ), metrics
+
+    return train_step
+
+
+def generate(state: TrainState, latents: Array, config) -> Images:
+    """Pictures from latents by the averaged generator.
+
+    Args:
+        state: a trained state.
+        latents: `[B, latent_dim]`.
+        config: the config of the state.
+
+    Returns:
+        `[B, H, W, C]` in [0, 1].
+    """
+    n_params = param_dim(parse_spec(config.codes))
+    networks = build_networks(config, state.image_shape, n_params)
+    return networks.generator.apply(state.ema, latents, train=False)
+
+
+def infer_codes(state: TrainState, images: Images, config) -> dict[str, Array]:
+    """The most probable value of each code under Q, for images real or not.
+
+    Args:
+        state: a trained state.
+        images: `[B, H, W, C]`, uint8 or in [0, 1].
+        config: the config of the state.
+
+    Returns:
+        name of the code -> `[B, dim]`: one-hot, 0 or 1, or the mean.
+    """
+    spec = parse_spec(config.codes)
+    networks = build_networks(config, state.image_shape, param_dim(spec))
+    _, features = networks.discriminator.apply(
+        state.discriminator.variables, as_float(images), train=False
+    )
+    q_params = networks.recognizer.apply(
+        state.recognizer.variables, features, train=False
+    )
+    params = split_params(spec, q_params)
+    return {code.name: code.infer(params[code.name]) for code in spec if code.n_params}
+
+
+def as_float(images: Images) -> Images:
+    """uint8 images as floating point in [0, 1]; others as they are."""
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255
+    return images
+
+
+def _apply(network, params, batch_stats, inputs) -> tuple[Any, Any]:
+    """The network's output in training, and its new batch statistics."""
+    output, changed = network.apply(
+        {"params": params, "batch_stats": batch_stats},
+        inputs,
+        train=True,
+        mutable=["batch_stats"],
+    )
+    return output, changed.get("batch_stats", {})
+
+
+def _update(config, name, net: Net, gradient, batch_stats) -> Net:
+    updates, opt_state = optimizers(config)[name].update(
+        gradient, net.opt_state, net.params
+    )
+    return Net(optax.apply_updates(net.params, updates), batch_stats, opt_state)
+
+
+def _local(tree, axis_name):
+    """Each device's own copy of what all hold, so that gradients are its own too.
+
+    The gradient of a value that all devices hold would come back summed over them.
+    """
+    return tree if axis_name is None else jax.lax.pcast(tree, axis_name, to="varying")
+
+
+def _sync(tree, axis_name):
+    """The mean over all devices."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def _means(values: Metrics) -> Metrics:
+    return {name: value.mean() for name, value in values.items()}
