@@ -185,9 +185,6 @@ def make_train_step(
         gradient = _sync(pull_back(to_fake)[0], axis_name)
         generator = _update(config, "generator", state.generator, gradient, g_stats)
 
-        metrics = _sync(metrics, axis_name)
-        metrics["norm/discriminator"] = optax.tree.norm(gradients)
-        metrics["norm/generator"] = optax.tree.norm(gradient)
         # A young average forgets faster: it must not remember the initialisation.
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         return state.replace(
@@ -195,7 +192,7 @@ def make_train_step(
             generator=generator,
             ema=optax.incremental_update(generator.variables, state.ema, 1 - decay),
             **new,
-        ), metrics
+        ), _sync(metrics, axis_name)
 
     return train_step
 
