@@ -1,7 +1,6 @@
 """Label-preserving warps of a batch of images, cheap enough for every step."""
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -65,7 +64,10 @@ def affine(images: Array, matrix: Array, shift: Array) -> Array:
     )
     source = jnp.einsum("bij,hwj->bihw", matrix, grid - centre)
     source += (shift + centre)[:, :, None, None]
-    resample = functools.partial(map_coordinates, order=1, mode="constant")
+
+    def resample(image, place):
+        return map_coordinates(image, [place[0], place[1]], 1, mode="constant")
+
     over_channels = jax.vmap(resample, in_axes=(-1, None), out_axes=-1)
     return jax.vmap(over_channels)(images, source)
 

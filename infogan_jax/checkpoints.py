@@ -44,7 +44,9 @@ class Checkpoints:
         """
         step = self.latest() if step is None else step
         if step is None:
-            raise UserError(f"{self._manager.directory}: has no checkpoint; train first")
+            raise UserError(
+                f"{self._manager.directory}: has no checkpoint; train first"
+            )
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
         try:
             plain = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))

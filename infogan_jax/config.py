@@ -48,7 +48,9 @@ class Config:
     )
 
     # Objective
-    adversarial: str = _field("non_saturating", "Losses of D and G: a row of ADVERSARIAL.")
+    adversarial: str = _field(
+        "non_saturating", "Losses of D and G: a row of ADVERSARIAL."
+    )
     info_weight: float = _field(1.0, "lambda, the factor of I(c; G).")
     real_weight: float = _field(0.0, "mu, the factor of I(c; x) on real images.")
     balance_weight: float = _field(
@@ -56,7 +58,7 @@ class Config:
     )
     penalty_weight: float = _field(0.0, "gamma, the factor of (R1 + R2) / 2.")
     warp: str = _field("none", "What a category must not mean: a row of WARPS.")
-    warp_every: int = _field(2, "Every how manieth image is also seen warped.")
+    warp_every: int = _field(2, "Every n-th image of a batch is also seen warped.")
 
     # Optimisation
     batch_size: int = _field(128, "Images per step, over all devices.")
@@ -78,13 +80,15 @@ class Config:
     frame_every: int = _field(
         100, "Steps between frames of the animation; 0: none.", True
     )
-    eval_every: int = _field(
-        0, "Steps between evaluations; 0: at the end only.", True
-    )
+    eval_every: int = _field(0, "Steps between evaluations; 0: at the end only.", True)
     evaluators: str = _field(
-        "clustering", "Measures on held-out images: rows of EVALUATORS, by commas.", True
+        "clustering",
+        "Measures on held-out images: rows of EVALUATORS, by commas.",
+        True,
     )
-    tensorboard: bool = _field(True, "Write TensorBoard events beside metrics.jsonl.", True)
+    tensorboard: bool = _field(
+        True, "Write TensorBoard events beside metrics.jsonl.", True
+    )
 
     def validate(self) -> None:
         """Raises UserError for the first field whose value cannot work."""
@@ -120,8 +124,8 @@ class Config:
                 )
             if self.warp == "none":
                 raise UserError(
-                    f"--real_weight={self.real_weight}: needs warped copies to compare; "
-                    f"choose --warp, one of {sorted(set(WARPS) - {'none'})}"
+                    f"--real_weight={self.real_weight}: needs warped copies; choose "
+                    f"--warp, one of {sorted(set(WARPS) - {'none'})}"
                 )
         if self.warp != "none" and self.batch_size % self.warp_every:
             raise UserError(
@@ -139,7 +143,9 @@ class Config:
             values = json.loads(text)
             if not isinstance(values, dict):
                 raise ValueError("not an object")
-            types = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+            types = {
+                field.name: type(field.default) for field in dataclasses.fields(cls)
+            }
             if unknown := sorted(set(values) - set(types)):
                 raise ValueError(f"unknown settings {unknown}")
             for name, value in values.items():

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from infogan_jax.latents import Categorical, Spec, join_latents, sample_latents, split_latents
+from infogan_jax.latents import (
+    Categorical,
+    Spec,
+    join_latents,
+    sample_latents,
+    split_latents,
+)
 from infogan_jax.writers import write_atomically
 
 ROWS, COLUMNS = 10, 12  # of a grid where no category says how many
@@ -53,7 +59,9 @@ def sheet(
         image = image[..., 0] if channels == 1 else image[..., :3]
         tile = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
         row, column = divmod(i, columns)
-        canvas.paste(tile, (left + column * (width + _GAP), top + row * (height + _GAP)))
+        canvas.paste(
+            tile, (left + column * (width + _GAP), top + row * (height + _GAP))
+        )
     for row, text in enumerate(row_labels):
         middle = top + row * (height + _GAP) + height // 2
         draw.text((left - 6, middle), text, _INK, font, anchor="rm")
@@ -145,7 +153,9 @@ def confusion(table: np.ndarray, row_labels: Sequence[str], classes: Sequence[st
     words = max(font.getlength(text) for text in (*row_labels, *classes))
     left, top = round(words) + 14, (round(words) + 14 if words > cell else 24)
     rows, columns = table.shape
-    canvas = Image.new("RGB", (left + columns * cell + 4, top + rows * cell + 4), _PAPER)
+    canvas = Image.new(
+        "RGB", (left + columns * cell + 4, top + rows * cell + 4), _PAPER
+    )
     draw = ImageDraw.Draw(canvas)
     for column, text in enumerate(classes):
         label = Image.new("RGB", (round(words) + 4, 18), _PAPER)
@@ -158,7 +168,9 @@ def confusion(table: np.ndarray, row_labels: Sequence[str], classes: Sequence[st
             middle = left + column * cell + cell // 2
             draw.text((middle, top - 6), text, _INK, font, anchor="ms")
     for row, text in enumerate(row_labels):
-        draw.text((left - 8, top + row * cell + cell // 2), text, _INK, font, anchor="rm")
+        draw.text(
+            (left - 8, top + row * cell + cell // 2), text, _INK, font, anchor="rm"
+        )
         total = max(table[row].sum(), 1)
         for column in range(columns):
             share = table[row, column] / total

@@ -166,10 +166,7 @@ class _Continuous:
 
     def log_prob(self, params, value):
         mean = params[..., 0]
-        if self.spread:
-            spread = self.spread
-        else:
-            spread = _MIN_LEARNED_SPREAD + jax.nn.softplus(params[..., 1])
+        spread = self.spread or _MIN_LEARNED_SPREAD + jax.nn.softplus(params[..., 1])
         error = (value[..., 0] - mean) / spread
         return -0.5 * error**2 - jnp.log(spread * math.sqrt(2 * math.pi))
 
@@ -308,8 +305,10 @@ def parse_spec(text: str) -> Spec:
         options = dict(_option(cls, item.strip(), part) for part in rest[1:])
         if len(options) < len(rest) - 1:
             raise ValueError(f"codes: {item.strip()!r} gives an option twice")
-        makers += [(kind, cls, options | {"size": size})] if wide else (
-            [(kind, cls, options)] * size
+        makers += (
+            [(kind, cls, options | {"size": size})]
+            if wide
+            else ([(kind, cls, options)] * size)
         )
     kinds = [kind for kind, _, _ in makers]
     seen: dict[str, int] = {}
@@ -342,7 +341,11 @@ def _option(cls: type, item: str, text: str) -> tuple[str, float | None]:
     if not (math.isfinite(number) and number >= 0 and (number or name == "weight")):
         raise ValueError(
             f"codes: {text!r} in {item!r} is not a usable number; expected a "
-            + ("weight of 0 or more" if name == "weight" else "spread above 0, or 'learned'")
+            + (
+                "weight of 0 or more"
+                if name == "weight"
+                else "spread above 0, or 'learned'"
+            )
         )
     return name, number
 

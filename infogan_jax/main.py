@@ -70,7 +70,7 @@ def _run(mode: str, workdir: Path) -> None:
     if mode == "evaluate":
         from infogan_jax import workdir as runs
         from infogan_jax.data import load
-        from infogan_jax.evaluate import report
+        from infogan_jax.report import report
 
         config = runs.load_config(workdir)[0]
         here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
@@ -88,7 +88,7 @@ def _run(mode: str, workdir: Path) -> None:
         from infogan_jax.data import prepare
 
         return print(f"{config.dataset} is prepared in {prepare(config)}")
-    from infogan_jax.train import Diverged, Stopped, train
+    from infogan_jax.training import Diverged, Stopped, train
 
     try:
         train(config, workdir, FLAGS.restart)

@@ -75,9 +75,7 @@ def make_run(
         ]
         return state, metrics | {"norm/state": jnp.sqrt(sum(squares))}
 
-    compiled = jax.jit(
-        run, donate_argnums=0, out_shardings=(everywhere, everywhere)
-    )
+    compiled = jax.jit(run, donate_argnums=0, out_shardings=(everywhere, everywhere))
 
     def padded(state, images, batches):
         count = len(batches)

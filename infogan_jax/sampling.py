@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from infogan_jax import figures, workdir as runs
+from infogan_jax import figures
+from infogan_jax import workdir as runs
 from infogan_jax.config import UserError
 from infogan_jax.latents import (
     Bernoulli,
@@ -21,7 +22,7 @@ from infogan_jax.latents import (
 )
 from infogan_jax.steps import generate
 
-_DIGITS = "zero one two three four five six seven eight nine".split()
+_DIGITS = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
 _MAX_PICTURES = 100_000
 _BATCH = 500  # pictures at a time
 
@@ -152,7 +153,10 @@ def sample(workdir: Path, settings: str, count: int, seed: int, out: Path) -> No
     state, config = runs.load_state(workdir)
     make = jax.jit(lambda part: generate(state, part, config))
     images = np.concatenate(
-        [np.asarray(make(latents[i : i + _BATCH])) for i in range(0, len(latents), _BATCH)]
+        [
+            np.asarray(make(latents[i : i + _BATCH]))
+            for i in range(0, len(latents), _BATCH)
+        ]
     )
     try:
         _write(images, columns, out)

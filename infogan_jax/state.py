@@ -89,7 +89,7 @@ def init_state(key: Array, config, image_shape: tuple[int, int, int]) -> TrainSt
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=jax.random.fold_in(key, 1),
-        image_shape=tuple(image_shape),
+        image_shape=image_shape,
         # A copy, for a buffer that is donated must not occur twice.
         ema=jax.tree.map(jnp.copy, variables["generator"]),
         **nets,

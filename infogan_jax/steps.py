@@ -76,7 +76,10 @@ def make_train_step(
     def discriminate(params, stats, images):
         """Logits [B], Q's parameters [B, P], and the new batch statistics."""
         (logits, features), d_stats = _apply(
-            networks.discriminator, params["discriminator"], stats["discriminator"], images
+            networks.discriminator,
+            params["discriminator"],
+            stats["discriminator"],
+            images,
         )
         q_params, q_stats = _apply(
             networks.recognizer, params["recognizer"], stats["recognizer"], features
@@ -108,7 +111,9 @@ def make_train_step(
         plain = split_params(spec, q_params[:n][:: config.warp_every])
         warped = split_params(spec, q_params[n:])
         return {
-            code.name: paired_information(plain[code.name], warped[code.name], axis_name)
+            code.name: paired_information(
+                plain[code.name], warped[code.name], axis_name
+            )
             for code in categories
         }
 
@@ -129,7 +134,9 @@ def make_train_step(
         real = with_warped(draw[0], as_float(images), index)
         latents = sample_latents(draw[1], n, spec, index[0])
         fake, pull_back, g_stats = jax.vjp(
-            lambda p: _apply(networks.generator, p, state.generator.batch_stats, latents),
+            lambda p: _apply(
+                networks.generator, p, state.generator.batch_stats, latents
+            ),
             g_params,
             has_aux=True,
         )
@@ -187,7 +194,7 @@ def make_train_step(
 
         # A young average forgets faster: it must not remember the initialisation.
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-        return state.replace(
+        return state.replace(  # type: ignore[attr-defined]
             step=state.step + 1,
             generator=generator,
             ema=optax.incremental_update(generator.variables, state.ema, 1 - decay),
@@ -210,7 +217,8 @@ def generate(state: TrainState, latents: Array, config) -> Images:
     """
     n_params = param_dim(parse_spec(config.codes))
     networks = build_networks(config, state.image_shape, n_params)
-    return networks.generator.apply(state.ema, latents, train=False)
+    images: Any = networks.generator.apply(state.ema, latents, train=False)
+    return images
 
 
 def infer_codes(state: TrainState, images: Images, config) -> dict[str, Array]:
@@ -229,7 +237,7 @@ def infer_codes(state: TrainState, images: Images, config) -> dict[str, Array]:
     _, features = networks.discriminator.apply(
         state.discriminator.variables, as_float(images), train=False
     )
-    q_params = networks.recognizer.apply(
+    q_params: Any = networks.recognizer.apply(
         state.recognizer.variables, features, train=False
     )
     params = split_params(spec, q_params)

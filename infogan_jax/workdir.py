@@ -1,9 +1,9 @@
 """A run's directory: what is in it, and whether it may go on.
 
-    config.json       the config, the image shape, versions, devices
-    metrics.jsonl     one line per logged step      tensorboard/  the same, as events
-    checkpoints/      Orbax, one folder per step    frames/       of the animation
-    evaluation.json   the measures                  figures/      pictures
+config.json       the config, the image shape, versions, devices
+metrics.jsonl     one line per logged step      tensorboard/  the same, as events
+checkpoints/      Orbax, one folder per step    frames/       of the animation
+evaluation.json   the measures                  figures/      pictures
 """
 
 import dataclasses
@@ -55,8 +55,8 @@ def open_run(workdir: Path, config: Config, restart: bool) -> None:
         (workdir / ".writable").unlink()
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir}: cannot be written ({error.strerror}); choose another "
-            "folder"
+            f"--workdir={workdir}: cannot be written ({error.strerror}); choose "
+            "another folder"
         ) from None
 
 
@@ -65,8 +65,8 @@ def _check_same(saved: Config, config: Config, workdir: Path) -> None:
         was, now = getattr(saved, name), getattr(config, name)
         if was != now:
             raise UserError(
-                f"--{name}={now}: the run in {workdir} has {name}={was}; choose another "
-                f"--workdir, keep --{name}={was}, or begin anew with --restart"
+                f"--{name}={now}: the run in {workdir} has {name}={was}; choose "
+                f"another --workdir, keep --{name}={was}, or begin anew with --restart"
             )
 
 
@@ -123,7 +123,9 @@ def load_evaluation(workdir: Path) -> dict:
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); run --mode=evaluate anew") from None
+        raise UserError(
+            f"{path}: damaged ({error}); run --mode=evaluate anew"
+        ) from None
 
 
 def _git_revision() -> str | None:

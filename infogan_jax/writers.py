@@ -22,7 +22,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 class Writer:
-    """Metrics of a run from a step on; what a former life wrote beyond it is dropped."""
+    """Metrics of a run from a step on; lines of a former life beyond it go."""
 
     def __init__(self, workdir: Path, config: Config, spec: Spec, start: int):
         self._total = config.steps
@@ -30,7 +30,9 @@ class Writer:
         self._ceilings = {code.name: code.ceiling() for code in spec}
         path = workdir / "metrics.jsonl"
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step(line) <= start]
+            kept = [
+                line for line in path.read_text().splitlines() if _step(line) <= start
+            ]
             write_atomically(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a")
         self._events = None
@@ -80,7 +82,8 @@ class Writer:
             return f"{metrics[name]:.2f}{roof}"
 
         parts = [
-            f"loss D {metrics['loss/discriminator']:.2f} G {metrics['loss/generator']:.2f}"
+            f"loss D {metrics['loss/discriminator']:.2f} "
+            f"G {metrics['loss/generator']:.2f}"
         ]
         for title, prefix in (
             ("I(c;G) of H(c), nats", "information/"),

@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -96,7 +97,8 @@ with tfds.core.registered.skip_registration():
             splits = {}
             for split, files in self.FILES.items():
                 images, labels = (
-                    read_idx(fetch(file, self.mirrors, self.downloads)) for file in files
+                    read_idx(fetch(file, self.mirrors, self.downloads))
+                    for file in files
                 )
                 splits[split] = self._generate_examples(images, labels)
             return splits
@@ -111,7 +113,7 @@ with tfds.core.registered.skip_registration():
             "https://storage.googleapis.com/cvdf-datasets/mnist",
             "https://ossci-datasets.s3.amazonaws.com/mnist",
         )
-        FILES = {
+        FILES: ClassVar = {
             "train": (
                 RemoteFile(
                     "train-images-idx3-ubyte.gz",
@@ -144,10 +146,8 @@ with tfds.core.registered.skip_registration():
         name = "fashion_mnist"
         DESCRIPTION = "Fashion-MNIST, Zalando's article images."
         CLASSES = GARMENTS
-        MIRRORS = (
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        )
-        FILES = {
+        MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",)
+        FILES: ClassVar = {
             "train": (
                 RemoteFile(
                     "train-images-idx3-ubyte.gz",

@@ -48,14 +48,16 @@ def load(config: Config) -> Data:
     image_key = _only_feature(features, tfds.features.Image)
     if image_key is None:
         raise UserError(
-            f"--dataset={config.dataset}: expected one image feature, has {list(features)}"
+            f"--dataset={config.dataset}: expected one image feature, "
+            f"has {list(features)}"
         )
     channels = features[image_key].shape[-1]
     label_key = _only_feature(features, tfds.features.ClassLabel)
     splits = builder.info.splits
     if "train" not in splits:
         raise UserError(
-            f"--dataset={config.dataset}: expected a split 'train', has {sorted(splits)}"
+            f"--dataset={config.dataset}: expected a split 'train', has "
+            f"{sorted(splits)}"
         )
     held_out = next((name for name in _HELD_OUT if name in splits), None)
     train, test = ("train", held_out) if held_out else _NO_SPLIT
@@ -106,7 +108,11 @@ def prepare(config: Config) -> Path:
         _check_format(folder)
         return folder
     if not known:
-        has = sorted(p.name for p in root.glob("*") if _prepared(p)) if root.is_dir() else []
+        has = (
+            sorted(p.name for p in root.glob("*") if _prepared(p))
+            if root.is_dir()
+            else []
+        )
         raise UserError(
             f"--dataset={config.dataset}: {root} has no such prepared dataset, it has "
             f"{has}; prepare it with tfds's own command and file format array_record, "
@@ -133,8 +139,8 @@ def prepare(config: Config) -> Path:
         ) from None
     except OSError as error:
         raise UserError(
-            f"--dataset={name}: {root} cannot be written ({error}); name another folder "
-            "by --data_dir"
+            f"--dataset={name}: {root} cannot be written ({error}); name another "
+            "folder by --data_dir"
         ) from None
     return Path(builder.data_dir)
 
@@ -148,8 +154,8 @@ def _prepared(folder: Path) -> Path | None:
 def _check_format(folder: Path) -> None:
     if not any(folder.glob("*.array_record*")):
         raise UserError(
-            f"{folder}: prepared in a format that only TensorFlow reads; convert it, in "
-            "an environment that has TensorFlow: python -m "
+            f"{folder}: prepared in a format that only TensorFlow reads; convert it, "
+            "in an environment that has TensorFlow: python -m "
             "tensorflow_datasets.scripts.convert_format --out_file_format=array_record "
             f"--dataset_dir={folder} --out_path=FOLDER"
         )
@@ -165,7 +171,8 @@ def _decode(encoded: list[bytes], channels: int, config: Config) -> np.ndarray:
     mode = {1: "L", 3: "RGB"}.get(channels)
     if mode is None:
         raise UserError(
-            f"--dataset={config.dataset}: images of {channels} channels; expected 1 or 3"
+            f"--dataset={config.dataset}: images of {channels} channels; expected 1 "
+            "or 3"
         )
     size = config.image_size
 

@@ -98,7 +98,9 @@ def infer_categories(
     parts = []
     for start in range(0, len(images), _BATCH):
         batch = images[start : start + _BATCH]
-        padded = np.zeros((_BATCH, *images.shape[1:]), images.dtype)  # one shape for all
+        padded = np.zeros(
+            (_BATCH, *images.shape[1:]), images.dtype
+        )  # one shape for all
         padded[: len(batch)] = batch
         codes = infer(state, padded)
         parts.append({k: np.asarray(codes[k])[: len(batch)].argmax(-1) for k in names})

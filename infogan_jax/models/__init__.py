@@ -35,8 +35,8 @@ class MnistArchitecture:
             )
 
     def build(self, image_shape, n_params, dtype, axis_name) -> Networks:
-        common = dict(dtype=dtype, axis_name=axis_name)
-        trunk = dict(channels=self.channels, hidden=self.hidden, **common)
+        common = {"dtype": dtype, "axis_name": axis_name}
+        trunk = {"channels": self.channels, "hidden": self.hidden, **common}
         return Networks(
             mnist.Generator(image_shape, **trunk),
             mnist.Discriminator(**trunk),

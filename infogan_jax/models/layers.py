@@ -28,7 +28,7 @@ def downsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The transpose of `downsample`: `[B, H, W, O]`, `[4, 4, I, O]` -> `[B, 2H, 2W, I]`.
+    """Its transpose: `[B, H, W, O]` and `[4, 4, I, O]` -> `[B, 2H, 2W, I]`.
 
     One matrix product gives what each pixel of y adds to its 4 x 4 neighbourhood, then
     the overlapping neighbourhoods are summed, 2 x 2 cells at a time.
@@ -37,14 +37,14 @@ def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
     inputs = kernel.shape[2]
     patches = y.reshape(-1, outputs) @ kernel.reshape(-1, outputs).T
     patches = patches.reshape(batch, height, width, 2, 2, 2, 2, inputs)
-    cells = sum(
+    cells: jax.Array = sum(
         jnp.pad(
             patches[:, :, :, row, :, column],
             ((0, 0), (row, 1 - row), (column, 1 - column), (0, 0), (0, 0), (0, 0)),
         )
         for row in range(2)
         for column in range(2)
-    )
+    )  # type: ignore[assignment]
     cells = cells.transpose(0, 1, 3, 2, 4, 5)
     return cells.reshape(batch, 2 * height + 2, 2 * width + 2, inputs)[:, 1:-1, 1:-1]
 

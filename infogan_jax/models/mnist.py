@@ -73,7 +73,7 @@ class Discriminator(nn.Module):
 
 
 class Recognizer(nn.Module):
-    """The discriminator's features `[B, F]` -> parameters of Q(c|x), `[B, n_params]`."""
+    """D's features `[B, F]` -> parameters of Q(c|x), `[B, n_params]`."""
 
     n_params: int
     hidden: int = 128

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from infogan_jax import figures, parallel, workdir as runs
+from infogan_jax import figures, parallel
+from infogan_jax import workdir as runs
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.config import Config, UserError
 from infogan_jax.data import Data, batch_indices, load
-from infogan_jax.evaluate import evaluate, evaluation_metrics, report
 from infogan_jax.latents import parse_spec
 from infogan_jax.models import build_networks
+from infogan_jax.report import evaluate, evaluation_metrics, evaluator_names, report
 from infogan_jax.state import TrainState, init_state
 from infogan_jax.steps import generate
 from infogan_jax.writers import Writer
@@ -27,8 +28,8 @@ class Stopped(Exception):
 
     def __init__(self, signum: int, step: int, workdir: Path):
         super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step:,}, all saved in "
-            f"{workdir}; the same command goes on"
+            f"stopped by {signal.Signals(signum).name} after step {step:,}, all saved "
+            f"in {workdir}; the same command goes on"
         )
         self.exit_code = 128 + signum
 
@@ -55,6 +56,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
     """
     workdir = Path(workdir)
     config.validate()
+    evaluator_names(config)
     runs.open_run(workdir, config, restart)
     mesh = parallel.make_mesh()
     parallel.check_batch(config, mesh.size)
@@ -133,7 +135,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
 
 
 def check_images(config: Config, data: Data) -> None:
-    """Raises UserError unless the networks can make, and a batch can hold, the images."""
+    """Raises UserError if the networks or the batch do not suit the images."""
     try:
         build_networks(config, data.images.shape[1:], 1)
     except ValueError as error:
@@ -180,10 +182,12 @@ def _check_finite(metrics, begin: int, end: int, checkpoints: Checkpoints) -> No
     broken = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     if broken:
         last = checkpoints.latest()
-        kept = f"the state of step {last:,} is kept" if last else "nothing was saved yet"
+        kept = (
+            f"the state of step {last:,} is kept" if last else "nothing was saved yet"
+        )
         raise Diverged(
-            f"{', '.join(broken)} not finite between steps {begin:,} and {end:,}; {kept}. "
-            "Likely cures: a smaller --d_learning_rate and --g_learning_rate, "
+            f"{', '.join(broken)} not finite between steps {begin:,} and {end:,}; "
+            f"{kept}. Likely cures: a smaller --d_learning_rate and --g_learning_rate, "
             "--dtype=float32, another --seed"
         )
 

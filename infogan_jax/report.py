@@ -6,7 +6,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from infogan_jax import figures, workdir as runs
+from infogan_jax import figures
+from infogan_jax import workdir as runs
 from infogan_jax.config import Config, one_of
 from infogan_jax.data import Data
 from infogan_jax.evaluation import EVALUATORS
@@ -51,9 +52,7 @@ def report(state: TrainState, config: Config, data: Data, workdir: Path) -> dict
     """Evaluates, writes evaluation.json and the figures, and prints what was found."""
     results = {"step": int(state.step), "images": len(data.eval_images)}
     results |= evaluate(state, config, data)
-    write_atomically(
-        workdir / "evaluation.json", json.dumps(results, indent=2) + "\n"
-    )
+    write_atomically(workdir / "evaluation.json", json.dumps(results, indent=2) + "\n")
     for line in _lines(results, data):
         print(line)
     _draw(state, config, data, workdir, results)
@@ -68,8 +67,8 @@ def _lines(results: dict, data: Data) -> list[str]:
         if not isinstance(values, dict):
             continue
         lines.append(
-            f"{code}: {values['accuracy']:.2%} of {results['images']:,} held-out images "
-            f"right by one-to-one matching (purity {values['purity']:.3f}, NMI "
+            f"{code}: {values['accuracy']:.2%} of {results['images']:,} held-out "
+            f"images right by one-to-one matching (purity {values['purity']:.3f}, NMI "
             f"{values['nmi']:.3f}, ARI {values['ari']:.3f})"
         )
         named = [
@@ -95,9 +94,7 @@ def _draw(state, config, data, workdir, results) -> None:
         return rows[order].reshape(images.shape)
 
     grid = by_class(make(figures.grid_latents(key, spec)))
-    figures.save(
-        figures.sheet(grid, figures.COLUMNS, names), folder / "categories.png"
-    )
+    figures.save(figures.sheet(grid, figures.COLUMNS, names), folder / "categories.png")
     for code in spec:
         if not code.n_params:
             continue

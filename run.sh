@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# ./run.sh                            trains and evaluates experiments/quickstart.cfg
+# ./run.sh FLAGFILE [--flag=value..]  any other run; runs/NAME is its work directory
+# ./run.sh test [..]                  the tests
+# ./run.sh check                      linters, formatter and types
+set -euo pipefail
+cd "$(dirname "$0")"
+
+fail() { echo "run.sh: $*" >&2; exit 2; }
+
+find_python() {
+  local name
+  for name in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$name"
+      return
+    fi
+  done
+  fail "needs Python 3.11 or newer on the PATH; name one as PYTHON=/path/to/python"
+}
+
+# The extra of setup.py for the accelerator that is here, if any.
+accelerator() {
+  local cuda
+  if compgen -G '/dev/accel*' >/dev/null || [ -n "${TPU_NAME:-}" ]; then
+    echo tpu
+  elif cuda=$(nvidia-smi 2>/dev/null | grep -o 'CUDA Version: *[0-9]*'); then
+    if [ "${cuda##* }" -ge 13 ]; then echo cuda13; else echo cuda12; fi
+  fi
+}
+
+# Makes .venv where it is missing, and installs when setup.py or the extras changed.
+install() {
+  local extras="$1" stamp
+  [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
+  stamp="$extras $(cksum <setup.py)"
+  if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
+    echo "installing into .venv"
+    .venv/bin/pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    echo "$stamp" >.venv/installed
+  fi
+}
+
+case "${1:-}" in
+  test)
+    install test
+    exec .venv/bin/python -m pytest "${@:2}"
+    ;;
+  check)
+    install test
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    exec .venv/bin/mypy
+    ;;
+  '' | --*) flagfile=experiments/quickstart.cfg ;;
+  *)
+    flagfile=$1
+    shift
+    [ -f "$flagfile" ] || fail "$flagfile: expected a flagfile, test or check; the flagfiles are: $(echo experiments/*.cfg)"
+    ;;
+esac
+# The tests' packages do not disturb a run, and a run must not throw them out.
+case "$(cat .venv/installed 2>/dev/null)" in
+  "test $(cksum <setup.py)") [ -n "$(accelerator)" ] && install "$(accelerator)" ;;
+  *) install "$(accelerator)" ;;
+esac
+name=$(basename "$flagfile" .cfg)
+exec .venv/bin/python -m infogan_jax.main \
+  --flagfile="$flagfile" --workdir="runs/$name" "$@"

