@@ -4,6 +4,7 @@ python experiments/research_step.py        # a minute on two CPU cores
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ class Arcsine(Uniform):
         return jnp.cos(jax.random.uniform(key, (1,), maxval=jnp.pi))
 
     def entropy(self):
-        return float(jnp.log(jnp.pi / 2))
+        return math.log(math.pi / 2)
 
 
 def main(steps: int = 300) -> float:

@@ -5,6 +5,7 @@ by the mode that needs it, so that --help answers at once.
 """
 
 import dataclasses
+import logging
 import os
 import sys
 from pathlib import Path
@@ -46,6 +47,8 @@ def config_from_flags() -> Config:
 
 
 def main(argv: list[str]) -> None:
+    # Which backends are not there is no news to a user.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     try:
         if len(argv) > 1:
             raise UserError(f"{argv[1]}: expected flags only, such as --workdir=FOLDER")

@@ -128,7 +128,7 @@ def make_train_step(
         g_params = _local(state.generator.params, axis_name)
         if axis_name is not None:
             index += n * jax.lax.axis_index(axis_name)
-        draw = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+        draw = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
 
         # Pictures
         real = with_warped(draw[0], as_float(images), index)
@@ -183,7 +183,7 @@ def make_train_step(
         def g_objective(fake):
             real_logits, _, _ = discriminate(new_params, stats, real)
             fake_logits, q_fake, _ = discriminate(
-                new_params, stats, with_warped(draw[2], fake, index)
+                new_params, stats, with_warped(draw[3], fake, index)
             )
             loss = losses.generator(real_logits[:n], fake_logits[:n]).mean()
             return loss - config.info_weight * weighted(bound(q_fake, latents)), loss

@@ -1,0 +1,92 @@
+"""What tests share: four virtual devices, a small config, small data, one command."""
+
+import contextlib
+import gzip
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+TINY = {
+    "architecture": "mnist_tiny",
+    "warp": "digits",
+    "real_weight": 1.0,
+    "balance_weight": 4.0,
+    "batch_size": 16,
+    "steps": 10,
+    "log_every": 5,
+    "checkpoint_every": 5,
+    "frame_every": 5,
+    "tensorboard": False,
+}
+
+
+@pytest.fixture
+def config():
+    from infogan_jax import Config
+
+    return Config(**TINY)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """uint8 noise, `[64, 28, 28, 1]`."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (64, 28, 28, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A folder where mnist_5k is prepared."""
+    from infogan_jax import Config
+    from infogan_jax.data import prepare
+
+    folder = tmp_path_factory.mktemp("tfds")
+    prepare(Config(data_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture
+def command(data_dir, capsys):
+    """`command("--flag=value", ..)` -> (exit code, standard output, error)."""
+    from absl import flags
+    from absl.testing import flagsaver
+
+    from infogan_jax import main
+
+    def run(*arguments):
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            rest = flags.FLAGS(["main", f"--data_dir={data_dir}", *arguments])
+            code = 0
+            try:
+                main.main(rest)
+            except SystemExit as exit:
+                code = exit.code
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def tiny_flags():
+    return [f"--{name}={value}" for name, value in TINY.items()]
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    with gzip.GzipFile(path, "wb", mtime=0) as file:
+        file.write(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(autouse=True)
+def _stay_in_place():
+    with contextlib.chdir(os.getcwd()):
+        yield

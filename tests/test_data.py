@@ -1,0 +1,218 @@
+import functools
+import hashlib
+import http.server
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infogan_jax import Config, UserError
+from infogan_jax.data import batch_indices, builders, download, epoch_order, load
+from infogan_jax.data.download import DownloadError, RemoteFile, fetch
+from tests.conftest import REAL_DATA, write_idx
+
+needs_real_data = pytest.mark.skipif(
+    not REAL_DATA.exists(), reason=f"no prepared datasets in {REAL_DATA}"
+)
+
+
+def test_batches_are_a_function_of_seed_and_step():
+    for step in (0, 3, 17):
+        again = batch_indices(5, step, 8, 50)
+        epoch_order.cache_clear()
+        np.testing.assert_array_equal(batch_indices(5, step, 8, 50), again)
+    assert not np.array_equal(batch_indices(5, 0, 8, 50), batch_indices(6, 0, 8, 50))
+
+
+def test_an_epoch_shows_each_image_at_most_once():
+    seen = np.concatenate([batch_indices(0, step, 8, 50) for step in range(6)])
+    assert len(set(seen)) == 48
+    following = np.concatenate([batch_indices(0, step, 8, 50) for step in range(6, 12)])
+    assert not np.array_equal(seen, following)
+
+
+def test_embedded_digits(data_dir):
+    data = load(Config(data_dir=str(data_dir)))
+    assert data.images.shape == (4000, 28, 28, 1)
+    assert data.images.dtype == np.uint8
+    assert data.eval_images.shape == (1000, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(data.eval_labels), [100] * 10)
+    held_out = {image.tobytes() for image in data.eval_images}
+    assert not held_out & {image.tobytes() for image in data.images}
+
+
+def test_image_size_is_brought_about(data_dir):
+    data = load(Config(data_dir=str(data_dir), image_size=16))
+    assert data.images.shape == (4000, 16, 16, 1)
+
+
+@needs_real_data
+def test_prepared_datasets_are_used_as_they_are():
+    config = Config(dataset="tfds:fashion_mnist", data_dir=str(REAL_DATA / "tfds"))
+    data = load(config)
+    assert data.images.shape == (60000, 28, 28, 1)
+    assert data.class_names[8] == "Bag"
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """Serves a folder; `breaks` replies end half way, and no `ranges` are known."""
+
+    def __init__(self, folder: Path, breaks: int = 0, ranges: bool = True):
+        self.breaks, self.ranges, self.requests = breaks, ranges, []
+        handler = functools.partial(_Handler, directory=str(folder))
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if not path.exists():
+            return self.send_error(404)
+        content = path.read_bytes()
+        start = int(self.headers["Range"].split("=")[1].rstrip("-"))
+        self.server.requests.append(start)
+        if not self.server.ranges:
+            start = 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        rest = content[start:]
+        if self.server.breaks:
+            self.server.breaks -= 1
+            rest = rest[: len(rest) // 2]
+        self.wfile.write(rest)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A file on a server's disk, and its description."""
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    content = np.random.default_rng(0).bytes(300_000)
+    folder = tmp_path / "server"
+    folder.mkdir()
+    (folder / "file").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return folder, RemoteFile("file", len(content), digest), content
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_connection_is_taken_up_again(remote, tmp_path, ranges):
+    folder, file, content = remote
+    with _Server(folder, breaks=2, ranges=ranges) as server:
+        path = fetch(file, [server.url], tmp_path / "here")
+        assert path.read_bytes() == content
+        assert server.requests[0] == 0
+        assert server.requests[1] > 0
+        fetch(file, [server.url], tmp_path / "here")  # it is here already
+        assert len(server.requests) == 3
+
+
+def test_a_truncated_file_is_an_error_and_continues_later(remote, tmp_path):
+    folder, file, content = remote
+    (folder / "file").write_bytes(content[:1000])
+    with _Server(folder) as server:
+        with pytest.raises(DownloadError, match="broke off after 1000 of 300000"):
+            fetch(file, [server.url], tmp_path / "here")
+        assert not (tmp_path / "here" / "file").exists()
+        (folder / "file").write_bytes(content)
+        fetch(file, [server.url], tmp_path / "here")
+        assert server.requests[-1] == 1000
+
+
+def test_a_corrupted_file_is_refused_and_the_next_mirror_asked(remote, tmp_path):
+    folder, file, content = remote
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "file").write_bytes(b"x" + content[1:])
+    with _Server(bad) as wrong, _Server(folder) as right:
+        with pytest.raises(DownloadError, match="SHA-256"):
+            fetch(file, [wrong.url], tmp_path / "here")
+        path = fetch(file, [wrong.url, right.url], tmp_path / "here")
+        assert path.read_bytes() == content
+
+
+def test_a_missing_file_and_a_missing_server_are_told(remote, tmp_path):
+    folder, file, _ = remote
+    with _Server(folder) as server:
+        absent = file._replace(name="absent")
+        with pytest.raises(DownloadError, match="Not Found"):
+            fetch(absent, [server.url], tmp_path / "here")
+        url = server.url
+    with pytest.raises(DownloadError, match=url):
+        fetch(file, [url], tmp_path / "here")
+
+
+def test_idx_to_arrayrecord(tmp_path, monkeypatch):
+    """The whole way, on 20 + 10 images from a server."""
+    rng = np.random.default_rng(0)
+    served = tmp_path / "server"
+    served.mkdir()
+    files, arrays = {}, {}
+    for split, count in (("train", 20), ("test", 10)):
+        images = rng.integers(0, 256, (count, 28, 28))
+        labels = rng.integers(0, 10, count)
+        arrays[split] = images, labels
+        parts = []
+        for kind, array in (("images", images), ("labels", labels)):
+            path = served / f"{split}-{kind}.gz"
+            write_idx(path, array)
+            content = path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            parts.append(RemoteFile(path.name, len(content), digest))
+        files[split] = tuple(parts)
+    monkeypatch.setattr(builders.Mnist, "FILES", files)
+    with _Server(served) as server:
+        config = Config(
+            dataset="mnist", data_dir=str(tmp_path / "d"), mirror=server.url
+        )
+        data = load(config)
+        asked = len(server.requests)
+        load(config)
+        assert len(server.requests) == asked == 4
+    order = [image.tobytes() for image in data.eval_images[..., 0]]
+    for image, label in zip(*arrays["test"], strict=True):
+        place = order.index(image.astype(np.uint8).tobytes())
+        assert data.eval_labels[place] == label
+    assert len(data.images) == 20
+
+
+@needs_real_data
+def test_the_real_mnist_files(tmp_path):
+    with _Server(REAL_DATA / "mnist") as server:
+        path = fetch(
+            builders.Mnist.FILES["test"][0], [server.url], tmp_path / "downloads"
+        )
+    assert builders.read_idx(path).shape == (10000, 28, 28)
+
+
+def test_a_damaged_idx_file_is_refused(tmp_path):
+    write_idx(tmp_path / "good.gz", np.zeros((2, 3)))
+    assert builders.read_idx(tmp_path / "good.gz").shape == (2, 3)
+    (tmp_path / "bad.gz").write_bytes((tmp_path / "good.gz").read_bytes()[:-9])
+    with pytest.raises((ValueError, EOFError)):
+        builders.read_idx(tmp_path / "bad.gz")
+
+
+def test_tfrecord_is_told_with_its_cure(tmp_path):
+    folder = tmp_path / "old" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{}")
+    (folder / "old-train.tfrecord-00000-of-00001").write_bytes(b"")
+    with pytest.raises(UserError, match="convert_format"):
+        load(Config(dataset="tfds:old", data_dir=str(tmp_path)))

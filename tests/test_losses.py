@@ -1,0 +1,108 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from infogan_jax.latents import join_latents, parse_spec, sample_latents, split_latents
+from infogan_jax.losses import (
+    ADVERSARIAL,
+    gradient_penalty,
+    information,
+    paired_information,
+)
+
+REAL, FAKE = jnp.array([0.0, 2.0]), jnp.array([0.0, -1.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "discriminator", "generator"),
+    [
+        # log(1 + e^0) twice; log(1 + e^-2) + log(1 + e^-1)
+        ("non_saturating", [1.386294, 0.440190], [0.693147, 1.313262]),
+        ("hinge", [2.0, 0.0], [0.0, 1.0]),
+        ("least_squares", [0.5, 1.0], [0.5, 2.0]),
+    ],
+)
+def test_adversarial_losses_by_hand(name, discriminator, generator):
+    losses = ADVERSARIAL[name]
+    np.testing.assert_allclose(losses.discriminator(REAL, FAKE), discriminator, 1e-5)
+    np.testing.assert_allclose(losses.generator(REAL, FAKE), generator, 1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(ADVERSARIAL))
+def test_adversarial_gradients(name):
+    real, fake = jnp.array([0.3, 2.1]), jnp.array([-0.4, 0.7])
+    for loss in ADVERSARIAL[name]:
+        check_grads(loss, (real, fake), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
+
+
+def test_information_by_hand():
+    spec = parse_spec("cat:4,uniform:1:spread=1,bernoulli:1,noise:2")
+    latents = jnp.array([[0, 1, 0, 0, 0.5, 1, 0.3, -0.3]], jnp.float32)
+    params = jnp.array([[0, 0, 0, 0, 0.0, 0.0]], jnp.float32)
+    found = information(spec, params, latents)
+    assert sorted(found) == ["bernoulli", "cat", "uniform"]
+    np.testing.assert_allclose(found["cat"], [0], atol=1e-6)  # Q knows nothing
+    np.testing.assert_allclose(found["bernoulli"], [0], atol=1e-6)
+    # log 2 - log sqrt(2 pi) - 0.5^2 / 2
+    np.testing.assert_allclose(found["uniform"], [-0.350791], rtol=1e-5)
+
+
+def test_bound_stays_below_the_entropy_and_an_exact_q_reaches_it():
+    spec = parse_spec("cat:5,uniform:1,gaussian:1,bernoulli:1,noise:3")
+    latents = sample_latents(jax.random.key(0), 256, spec)
+    values = split_latents(spec, latents)
+    exact = jnp.concatenate(
+        [
+            1e4 * values["cat"],
+            values["uniform"],
+            values["gaussian"],
+            1e4 * (2 * values["bernoulli"] - 1),
+        ],
+        -1,
+    )
+    noise = jax.random.normal(jax.random.key(1), exact.shape)
+    for code in spec[:-1]:
+        reached = information(spec, exact, latents)[code.name]
+        np.testing.assert_allclose(reached, code.entropy(), rtol=1e-5)
+        guessed = information(spec, exact + noise, latents)[code.name]
+        assert (guessed <= code.entropy() + 1e-5).all()
+
+
+def test_paired_information_by_hand():
+    sure = 50 * jnp.eye(4)
+    info, used = paired_information(sure, sure)
+    np.testing.assert_allclose([info, used], math.log(4), rtol=1e-5)
+    # All in one category; and readings that have nothing to do with each other
+    info, used = paired_information(sure[:1], sure[:1])
+    np.testing.assert_allclose([info, used], 0, atol=1e-6)
+    every = jnp.repeat(sure, 4, axis=0), jnp.tile(sure, (4, 1))
+    np.testing.assert_allclose(paired_information(*every)[0], 0, atol=1e-5)
+
+
+def test_paired_information_gradient():
+    a, b = jax.random.normal(jax.random.key(0), (2, 6, 3))
+    check_grads(
+        lambda a, b: paired_information(a, b)[0],
+        (a, b),
+        1,
+        ["rev"],
+        atol=1e-2,
+        rtol=1e-2,
+    )
+
+
+def test_gradient_penalty_by_hand():
+    # The gradient of 3 times the sum is 3 at each of the 8 pixels.
+    images = jnp.ones((2, 2, 2, 2))
+    penalty = gradient_penalty(lambda x: 3 * x.sum((1, 2, 3)), images)
+    np.testing.assert_allclose(penalty, [72, 72])
+
+
+def test_join_undoes_split():
+    spec = parse_spec("cat:3,gaussian:2,noise:4")
+    latents = sample_latents(jax.random.key(0), 5, spec)
+    assert (join_latents(spec, split_latents(spec, latents)) == latents).all()

@@ -1,0 +1,143 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.scipy.ndimage import map_coordinates
+
+from infogan_jax.augment import WARPS, affine, random_affine
+from infogan_jax.models import ARCHITECTURES, build_networks
+from infogan_jax.models.layers import downsample, upsample
+
+DIMS = ("NHWC", "HWIO", "NHWC")
+
+
+def lax_downsample(x, kernel):
+    pad = ((1, 1), (1, 1))
+    return lax.conv_general_dilated(x, kernel, (2, 2), pad, dimension_numbers=DIMS)
+
+
+def lax_upsample(y, kernel):
+    mirrored = kernel[::-1, ::-1].swapaxes(2, 3)
+    return lax.conv_transpose(y, mirrored, (2, 2), "SAME", dimension_numbers=DIMS)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shape"),
+    [
+        (downsample, lax_downsample, (2, 8, 12, 3)),
+        (upsample, lax_upsample, (2, 4, 6, 5)),
+    ],
+)
+def test_convolutions_equal_those_of_lax(ours, theirs, shape):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], shape)
+    kernel = jax.random.normal(keys[1], (4, 4, 3, 5))
+    out = theirs(x, kernel)
+    np.testing.assert_allclose(ours(x, kernel), out, rtol=1e-5, atol=1e-4)
+    weights = jax.random.normal(keys[2], out.shape)
+
+    def gradients(f):
+        def loss(x, kernel):
+            return jnp.sum(weights * f(x, kernel) ** 2)
+
+        return jax.grad(loss, (0, 1))(x, kernel)
+
+    for mine, reference in zip(gradients(ours), gradients(theirs), strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-3)
+
+
+def test_second_derivatives_exist():
+    """Gradient penalties differentiate twice."""
+    x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((4, 4, 1, 2))
+
+    def penalty(f, kernel):
+        return jnp.sum(jax.grad(lambda x: jnp.sum(f(x, kernel) ** 2))(x) ** 2)
+
+    np.testing.assert_allclose(
+        jax.grad(functools.partial(penalty, downsample))(kernel),
+        jax.grad(functools.partial(penalty, lax_downsample))(kernel),
+        rtol=1e-5,
+    )
+
+
+def test_the_papers_table_of_layers(config):
+    networks = build_networks(_paper(config), (28, 28, 1), 14)
+    latents, images = jnp.zeros((2, 74)), jnp.zeros((2, 28, 28, 1))
+    init = functools.partial(networks.generator.init, jax.random.key(0))
+    g = jax.eval_shape(functools.partial(init, train=False), latents)["params"]
+    assert g["Dense_0"]["kernel"].shape == (74, 1024)
+    assert g["Dense_1"]["kernel"].shape == (1024, 7 * 7 * 128)
+    assert g["Upsample_0"]["kernel"].shape == (4, 4, 64, 128)
+    assert g["Upsample_1"]["kernel"].shape == (4, 4, 1, 64)
+    init = functools.partial(networks.discriminator.init, jax.random.key(0))
+    d = jax.eval_shape(functools.partial(init, train=False), images)["params"]
+    assert d["Downsample_0"]["kernel"].shape == (4, 4, 1, 64)
+    assert d["Downsample_1"]["kernel"].shape == (4, 4, 64, 128)
+    assert d["Dense_0"]["kernel"].shape == (7 * 7 * 128, 1024)
+    assert d["Dense_1"]["kernel"].shape == (1024, 1)
+
+
+def _paper(config):
+    import dataclasses
+
+    return dataclasses.replace(config, architecture="mnist")
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+def test_shapes(config, architecture, shape):
+    import dataclasses
+
+    config = dataclasses.replace(config, architecture=architecture)
+    networks = build_networks(config, shape, 5)
+
+    def all_three(key):
+        latents = jnp.zeros((2, 7))
+        images, _ = networks.generator.init_with_output(key, latents, train=True)
+        (logits, features), _ = networks.discriminator.init_with_output(
+            key, images, train=True
+        )
+        params, _ = networks.recognizer.init_with_output(key, features, train=True)
+        return images, logits, params
+
+    images, logits, params = jax.eval_shape(all_three, jax.random.key(0))
+    assert (images.shape, logits.shape, params.shape) == ((2, *shape), (2,), (2, 5))
+
+
+def test_identity_warp_and_whole_shift():
+    images = jax.random.uniform(jax.random.key(0), (2, 6, 6, 3))
+    identity = jnp.tile(jnp.eye(2), (2, 1, 1))
+    np.testing.assert_allclose(
+        affine(images, identity, jnp.zeros((2, 2))), images, 1e-5
+    )
+    moved = affine(images, identity, jnp.tile(jnp.array([1.0, 0.0]), (2, 1)))
+    np.testing.assert_allclose(moved[:, :-1], images[:, 1:], rtol=1e-5)
+    np.testing.assert_array_equal(moved[:, -1], 0)
+
+
+def test_quarter_turn():
+    image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    turn = jnp.array([[[0.0, 1.0], [-1.0, 0.0]]])
+    turned = affine(image, turn, jnp.zeros((1, 2)))[0, ..., 0]
+    np.testing.assert_allclose(turned, np.rot90(image[0, ..., 0]), atol=1e-5)
+
+
+def test_warps_are_a_function_of_the_index():
+    images = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))
+    key, limits = jax.random.key(1), WARPS["digits"]
+    whole = random_affine(key, images, limits, jnp.arange(4))
+    part = random_affine(key, images[2:], limits, jnp.arange(2, 4))
+    np.testing.assert_allclose(whole[2:], part, rtol=1e-6)
+    assert not np.allclose(whole, images)
+
+
+def test_affine_agrees_with_map_coordinates():
+    image = jax.random.uniform(jax.random.key(0), (1, 7, 7, 1))
+    matrix, shift = jnp.array([[[0.9, 0.2], [-0.1, 1.1]]]), jnp.array([[0.3, -0.6]])
+    y, x = np.mgrid[:7, :7] - 3.0
+    place = [0.9 * y + 0.2 * x + 0.3 + 3, -0.1 * y + 1.1 * x - 0.6 + 3]
+    expected = map_coordinates(image[0, ..., 0], place, order=1, mode="constant")
+    np.testing.assert_allclose(affine(image, matrix, shift)[0, ..., 0], expected, 1e-4)

@@ -1,0 +1,91 @@
+"""Rules that hold for the whole tree."""
+
+import ast
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from infogan_jax import Config, init_state, make_train_step
+from infogan_jax import main as command_line
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "infogan_jax"
+CORE = ["latents.py", "losses.py", "augment.py", "state.py", "steps.py"]
+CORE_FILES = [PACKAGE / name for name in CORE] + sorted(PACKAGE.glob("models/*.py"))
+CORE_MODULES = {"augment", "latents", "losses", "models", "state", "steps"}
+ALLOWED = {"flax", "jax", "optax"} | set(sys.stdlib_module_names) - {"os", "time"}
+LEAVES = {"checkpoints", "data", "evaluation", "figures", "writers"}
+KNOWS_LEAVES = {"main", "report", "sampling", "training", "workdir"} | LEAVES
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=lambda p: p.name)
+def test_the_core_imports_jax_flax_and_optax_only(path):
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "infogan_jax":
+            assert rest[0] in CORE_MODULES, f"{path.name} imports {name}"
+        else:
+            assert top in ALLOWED, f"{path.name} imports {name}"
+
+
+def test_orbax_and_devices_have_one_place_each():
+    for path in PACKAGE.rglob("*.py"):
+        names = list(imports(path))
+        if path.name != "checkpoints.py":
+            assert not any(name.startswith("orbax") for name in names), path
+        if path.name != "parallel.py":
+            assert not any(name.startswith("jax.sharding") for name in names), path
+        module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if module not in KNOWS_LEAVES | {"__init__"}:
+            used = {n.split(".")[1] for n in names if n.startswith("infogan_jax.")}
+            assert not used & LEAVES, f"{path} imports {used & LEAVES}"
+
+
+@pytest.mark.parametrize(
+    "flagfile", sorted(ROOT.glob("experiments/*.cfg")), ids=lambda p: p.name
+)
+def test_every_flagfile_builds(flagfile):
+    from absl import flags
+    from absl.testing import flagsaver
+
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        flags.FLAGS(["main", f"--flagfile={flagfile}"])
+        config = command_line.config_from_flags()
+    state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, (28, 28, 1)))
+    images = jax.ShapeDtypeStruct((config.batch_size, 28, 28, 1), jax.numpy.uint8)
+    after, _ = jax.eval_shape(make_train_step(config, (28, 28, 1)), state, images)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_every_setting_is_a_flag_with_a_help_text():
+    import dataclasses
+
+    for field in dataclasses.fields(Config):
+        assert field.metadata["help"].endswith("."), field.name
+        assert command_line.FLAGS[field.name].default == field.default
+
+
+def test_the_research_example_learns_its_code(data_dir, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    sys.path.insert(0, str(ROOT / "experiments"))
+    import research_step
+
+    assert research_step.main(60) > research_step.main(1)
+
+
+def test_training_needs_no_tensorflow(data_dir):
+    from infogan_jax.data import load
+
+    load(Config(data_dir=str(data_dir)))
+    assert "tensorflow" not in sys.modules

@@ -1,0 +1,302 @@
+"""Whole runs, through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from infogan_jax import Config
+from infogan_jax import workdir as runs
+from infogan_jax.config import fixed_fields
+
+
+def lines(workdir):
+    return [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """A finished run of ten steps, by a flagfile and in a process of its own."""
+    from tests.conftest import TINY
+
+    folder = tmp_path_factory.mktemp("trained")
+    flagfile = folder / "run.cfg"
+    flags = [f"--{k}={v}" for k, v in TINY.items() if k != "tensorboard"]
+    flagfile.write_text("# a comment\n" + "\n".join(flags))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "infogan_jax.main", f"--flagfile={flagfile}"),
+            *(f"--workdir={folder / 'run'}", f"--data_dir={data_dir}"),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done
+
+
+def test_a_run_says_and_leaves_what_it_should(trained):
+    workdir, done = trained
+    assert "step 10/10" in done.stdout
+    assert "I(c;G) of H(c), nats: cat" in done.stdout
+    assert "/2.30" in done.stdout
+    assert "held-out images right" in done.stdout
+    assert done.stderr == ""
+    assert [line["step"] for line in lines(workdir)] == [5, 10]
+    names = {path.name for path in (workdir / "figures").iterdir()}
+    assert names == {
+        "categories.png",
+        "confusion_cat.png",
+        "real.png",
+        "training.gif",
+        "traverse_cat.png",
+        "traverse_uniform1.png",
+        "traverse_uniform2.png",
+    }
+    with Image.open(workdir / "figures" / "training.gif") as gif:
+        assert gif.n_frames == 3  # steps 0, 5 and 10
+    assert list((workdir / "tensorboard").glob("events*"))
+    saved = json.loads((workdir / "config.json").read_text())
+    assert saved["config"]["architecture"] == "mnist_tiny"
+    assert saved["versions"]["jax"] == jax.__version__
+    results = json.loads((workdir / "evaluation.json").read_text())["clustering"]["cat"]
+    assert sum(map(sum, results["table"])) == 1000
+
+
+def test_the_picture_of_categories_shows_the_generator(trained):
+    """The grid's pixels are those of `generate`, row by row in the order of classes."""
+    from infogan_jax import figures, generate
+    from infogan_jax.latents import parse_spec
+
+    workdir, _ = trained
+    state, config = runs.load_state(workdir)
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    latents = figures.grid_latents(key, parse_spec(config.codes))
+    order, names = runs.category_order(config, workdir)
+    images = np.asarray(generate(state, latents, config)).reshape(10, -1, 28, 28, 1)
+    sheet = figures.sheet(images[order].reshape(-1, 28, 28, 1), figures.COLUMNS, names)
+    with Image.open(workdir / "figures" / "categories.png") as saved:
+        difference = np.abs(np.asarray(saved, int) - np.asarray(sheet, int))
+    assert difference.max() <= 1
+
+
+def test_a_finished_run_is_left_as_it_is(trained, command, tiny_flags):
+    workdir, _ = trained
+    before = (workdir / "metrics.jsonl").read_bytes()
+    code, out, _ = command(f"--workdir={workdir}", *tiny_flags)
+    assert code == 0
+    assert "going on from step 10" in out
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_ten_steps_equal_five_and_five(command, tiny_flags, tmp_path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert command(f"--workdir={whole}", *tiny_flags)[0] == 0
+    assert command(f"--workdir={halves}", *tiny_flags, "--steps=5")[0] == 0
+    # What a killed process wrote beyond its last checkpoint is dropped.
+    with (halves / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "loss/generator": 1.0}\n{"step": 1')
+    assert command(f"--workdir={halves}", *tiny_flags)[0] == 0
+    a, b = runs.load_state(whole)[0], runs.load_state(halves)[0]
+    assert int(b.step) == 10
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+    assert lines(whole) == lines(halves)
+
+
+def test_restart_keeps_the_former_run(command, tiny_flags, tmp_path):
+    workdir = tmp_path / "run"
+    small = [*tiny_flags, "--steps=5", f"--workdir={workdir}"]
+    assert command(*small)[0] == 0
+    assert command(*small, "--seed=1", "--restart")[0] == 0
+    assert runs.load_config(tmp_path / "run.1")[0].seed == 0
+    assert runs.load_config(workdir)[0].seed == 1
+
+
+def test_every_fixed_flag_is_named_when_it_changes(trained):
+    workdir, _ = trained
+    saved = runs.load_config(workdir)[0]
+    assert "steps" not in fixed_fields()
+    for name, other in (("seed", 7), ("codes", "cat:9"), ("g_learning_rate", 0.5)):
+        assert name in fixed_fields()
+        changed = Config(**{**saved.__dict__, name: other})
+        with pytest.raises(
+            Exception, match=f"--{name}={other}: the run in .* --restart"
+        ):
+            runs.open_run(workdir, changed, restart=False)
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(data_dir, tmp_path, tiny_flags):
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "infogan_jax.main", f"--workdir={workdir}"]
+    command += [f"--data_dir={data_dir}", *tiny_flags, "--steps=100000"]
+    command += ["--checkpoint_every=50000", "--frame_every=0"]
+    process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True)
+    for _ in range(600):
+        time.sleep(0.1)
+        written = workdir / "metrics.jsonl"
+        if written.exists() and written.stat().st_size:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after step" in error
+    assert "all saved" in error
+    state, _ = runs.load_state(workdir)
+    assert int(state.step) == lines(workdir)[-1]["step"] > 0
+
+
+def test_a_value_that_is_not_finite_stops_the_run(command, tiny_flags, tmp_path):
+    code, _, error = command(
+        f"--workdir={tmp_path / 'run'}", *tiny_flags, "--d_learning_rate=1e38"
+    )
+    assert code == 1
+    assert "not finite between steps 0 and 5" in error
+    assert "--d_learning_rate" in error
+
+
+def test_evaluate_anew(trained, command):
+    workdir, _ = trained
+    before = (workdir / "evaluation.json").read_text()
+    code, out, _ = command("--mode=evaluate", f"--workdir={workdir}")
+    assert code == 0
+    assert "right by one-to-one matching" in out
+    assert (workdir / "evaluation.json").read_text() == before
+
+
+def test_generate(trained, command, tmp_path):
+    workdir, _ = trained
+    here = ["--mode=generate", f"--workdir={workdir}"]
+    array = tmp_path / "a.npy"
+    code, _, _ = command(
+        *here, "--set=cat=7,uniform1=-2..2", "--count=5", f"--out={array}"
+    )
+    assert code == 0
+    images = np.load(array, allow_pickle=False)
+    assert images.shape == (5, 28, 28, 1)
+    again = tmp_path / "b.npy"
+    command(*here, "--set=uniform1=-2..2,cat=7", "--count=5", f"--out={again}")
+    np.testing.assert_array_equal(images, np.load(again))
+    code, _, _ = command(
+        *here, "--set=class=three", "--count=4", f"--out={tmp_path / 'd'}"
+    )
+    assert code == 0
+    assert len(list((tmp_path / "d").glob("*.png"))) == 4
+    code, _, _ = command(*here, "--set=cat=0..9,uniform2=-1..1", "--count=3")
+    assert code == 0
+    assert (workdir / "generated_001.png").exists()
+
+
+def test_the_map_of_classes_is_the_one_asked(trained):
+    from infogan_jax.latents import parse_spec
+    from infogan_jax.sampling import parse_settings
+
+    spec = parse_spec("cat:10,uniform:2,noise:3")
+    (setting,) = parse_settings("class=three", spec, 1, {"3": 6})
+    np.testing.assert_array_equal(setting.values, np.eye(10)[[6]])
+
+
+WRONG = [
+    (["--dataset=nonesuch"], "expected one of"),
+    (["--architecture=huge"], "['mnist', 'mnist_half', 'mnist_tiny']"),
+    (["--adversarial=kind"], "['hinge', 'least_squares', 'non_saturating']"),
+    (["--evaluators=guess"], "['clustering']"),
+    (["--warp=speed"], "expected one of"),
+    (["--dtype=int8"], "expected one of"),
+    (["--mode=dance"], "expected one of"),
+    (["--codes=dog:3"], "unknown kind 'dog'"),
+    (["--codes=cat:1"], "out of range"),
+    (["--codes=cat:x"], "whole number"),
+    (["--codes="], "empty"),
+    (["--codes=noise:9", "--real_weight=0"], "needs a code"),
+    (["--codes=uniform:2"], "needs a categorical code"),
+    (["--warp=none"], "needs warped copies"),
+    (["--image_size=30"], "multiple of 4"),
+    (["--batch_size=18"], "--batch_size=18"),
+    (["--batch_size=5000"], "training images"),
+    (["--d_learning_rate=nan"], "expected 0 or more"),
+    (["--steps=0"], "expected 1 or more"),
+    (["--adam_b1=1"], "below 1"),
+    (["--seed=-1"], "expected 0 or more"),
+    (["stray"], "expected flags only"),
+    (["--dataset=mnist", "--mirror=http://127.0.0.1:9"], "--dataset=mnist_5k"),
+]
+
+
+@pytest.mark.parametrize(("flags", "told"), WRONG, ids=lambda x: " ".join(x)[:40])
+def test_a_mistake_is_one_line_and_writes_nothing(
+    command, tiny_flags, tmp_path, flags, told
+):
+    workdir = tmp_path / "run"
+    code, _, error = command(f"--workdir={workdir}", *tiny_flags, *flags)
+    assert code == 2
+    assert error.count("\n") == 1, error
+    assert error.startswith("infogan_jax: ")
+    assert told in error
+    assert not list(workdir.glob("**/*")) or not (workdir / "config.json").exists()
+
+
+def test_work_directories_that_cannot_be(command, tiny_flags, tmp_path):
+    code, _, error = command(*tiny_flags)
+    assert (code, "--workdir" in error) == (2, True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    code, _, error = command(f"--workdir={tmp_path / 'other'}", *tiny_flags)
+    assert (code, "no config.json" in error) == (2, True)
+    (tmp_path / "file").write_text("mine")
+    code, _, error = command(f"--workdir={tmp_path / 'file'}", *tiny_flags)
+    assert (code, "cannot be written" in error) == (2, True)
+    code, _, error = command(f"--workdir=/proc/run", *tiny_flags)  # noqa: F541
+    assert (code, "cannot be written" in error) == (2, True)
+    code, _, error = command("--mode=evaluate", f"--workdir={tmp_path / 'none'}")
+    assert (code, "train there first" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("cat=10", "whole number from 0 to 9"),
+        ("cat=1.5", "whole number from 0 to 9"),
+        ("uniform3=1", "['cat', 'uniform1', 'uniform2'], or class=NAME"),
+        ("uniform1=x", "a number or a range"),
+        ("uniform1=nan", "finite"),
+        ("uniform1", "a number or a range"),
+        ("noise=1", "expected NAME=VALUE"),
+        ("class=eleven", "expected a class"),
+        ("cat=1,cat=2", "twice"),
+    ],
+)
+def test_wrong_settings_of_generate(trained, command, tmp_path, setting, told):
+    out = tmp_path / "out.png"
+    code, _, error = command(
+        "--mode=generate", f"--workdir={trained[0]}", f"--set={setting}", f"--out={out}"
+    )
+    assert (code, error.count("\n")) == (2, 1)
+    assert told in error
+    assert not out.exists()
+
+
+def test_dry_run_does_nothing(command, tiny_flags, tmp_path):
+    code, out, _ = command(f"--workdir={tmp_path / 'run'}", "--dry_run", *tiny_flags)
+    assert code == 0
+    assert '"architecture": "mnist_tiny"' in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_survives_json():
+    config = Config(seed=3, codes="cat:4,noise:2")
+    assert Config.from_json(config.to_json()) == config
+    for text in ("", "[]", '{"steps": "many"}', '{"stepz": 3}'):
+        with pytest.raises(Exception, match="unreadable config"):
+            Config.from_json(text)

@@ -1,0 +1,258 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from infogan_jax import Config, generate, infer_codes, init_state, make_train_step
+from infogan_jax.latents import parse_spec, sample_latents
+from infogan_jax.parallel import (
+    AXIS,
+    make_mesh,
+    make_run,
+    pmap_step,
+    replicate,
+    shard_map_step,
+)
+
+SHAPE = (28, 28, 1)
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    from tests.conftest import TINY
+
+    return Config(**{**TINY, "log_every": STEPS})
+
+
+@pytest.fixture(scope="module")
+def step(tiny):
+    return jax.jit(make_train_step(tiny, SHAPE))
+
+
+@pytest.fixture(scope="module")
+def start(tiny):
+    return lambda seed=0: init_state(jax.random.key(seed), tiny, SHAPE)
+
+
+@pytest.fixture(scope="module")
+def batches(images):
+    return np.stack([images[16 * i : 16 * (i + 1)] for i in range(STEPS)])
+
+
+@pytest.fixture(scope="module")
+def reference(step, start, batches):
+    """State and metrics after each step of the plain loop."""
+    states, all_metrics = [start()], []
+    for batch in batches:
+        state, metrics = step(states[-1], batch)
+        states.append(state)
+        all_metrics.append(metrics)
+    return states, all_metrics
+
+
+def gradient_norms(state) -> list[float]:
+    """Of each player's first gradients, which Adam's mean remembers unscaled."""
+    nets = state.generator, state.discriminator, state.recognizer
+    return [
+        float(
+            jnp.sqrt(sum(jnp.sum(m**2) for m in jax.tree.leaves(net.opt_state[0].mu)))
+        )
+        for net in nets
+    ]
+
+
+def same(state, metrics, reference):
+    states, all_metrics = reference
+    np.testing.assert_allclose(
+        gradient_norms(state), gradient_norms(states[-1]), rtol=1e-4
+    )
+    for name, value in all_metrics[-1].items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_metrics_are_told(reference):
+    metrics = reference[1][-1]
+    assert sorted(metrics) == [
+        "information/cat",
+        "information/uniform1",
+        "information/uniform2",
+        "information_real/cat",
+        "loss/discriminator",
+        "loss/generator",
+        "used/cat",
+    ]
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_scan(tiny, start, batches, reference):
+    state, metrics = jax.jit(
+        lambda s, b: jax.lax.scan(make_train_step(tiny, SHAPE), s, b)
+    )(start(), batches)
+    same(state, {name: value[-1] for name, value in metrics.items()}, reference)
+
+
+def test_mesh(step, start, batches, reference):
+    mesh = make_mesh()
+    assert mesh.size == 4
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+    state = replicate(start(), mesh)
+    for batch in batches:
+        state, metrics = step(state, jax.device_put(batch, split))
+    same(state, metrics, reference)
+
+
+def test_shard_map(tiny, start, batches, reference):
+    mesh = make_mesh()
+    one = shard_map_step(tiny, SHAPE, mesh)
+    state = replicate(start(), mesh)
+    for batch in batches:
+        state, metrics = one(state, batch)
+    same(state, metrics, reference)
+
+
+def test_pmap(tiny, start, batches, reference):
+    one = pmap_step(tiny, SHAPE)
+    state = start()
+    for batch in batches:
+        state, metrics = one(state, batch.reshape(4, 4, *SHAPE))
+    same(state, metrics, reference)
+
+
+def test_vmap_over_seeds(tiny, start, batches, step):
+    states = jax.tree.map(lambda *x: jnp.stack(x), start(0), start(1))
+    many, _ = jax.jit(jax.vmap(make_train_step(tiny, SHAPE), (0, None)))(
+        states, batches[0]
+    )
+    alone, _ = step(start(1), batches[0])
+    np.testing.assert_allclose(
+        gradient_norms(jax.tree.map(lambda x: x[1], many)),
+        gradient_norms(alone),
+        rtol=1e-4,
+    )
+
+
+def test_compiled_run_of_any_length_compiles_once(tiny, start, images, reference):
+    mesh = make_mesh(jax.devices()[:1])
+    run = make_run(tiny, SHAPE, mesh)
+    resident = replicate(jnp.asarray(images), mesh)
+    indices = np.arange(16 * STEPS).reshape(STEPS, 16)
+    state, _ = run(replicate(start(), mesh), resident, indices[:1])
+    state, rest = run(state, resident, indices[1:])
+    assert _compilations(run) == 1
+    assert int(state.step) == STEPS
+    expected = np.mean([m["loss/generator"] for m in reference[1][1:]])
+    np.testing.assert_allclose(rest["loss/generator"], expected, rtol=1e-4)
+    assert np.isfinite(rest["norm/state"])
+
+
+def _compilations(run) -> int:
+    (compiled,) = [
+        cell.cell_contents
+        for cell in run.__closure__
+        if hasattr(cell.cell_contents, "_cache_size")
+    ]
+    return compiled._cache_size()
+
+
+def test_no_hidden_transfers(step, start, batches):
+    state = start()
+    batch = jax.device_put(batches[0])
+    step(state, batch)
+    with jax.transfer_guard("disallow"):
+        jax.block_until_ready(step(state, batch))
+
+
+def test_no_key_is_used_twice(tiny, start, batches):
+    with jax.debug_key_reuse(True):
+        jax.jit(make_train_step(tiny, SHAPE))(start(), batches[0])
+
+
+def test_each_player_learns_from_its_own_objective_only(tiny, start, batches):
+    """With a step size of 0 for one player, it stays, and the other one moves."""
+
+    def after(**rates):
+        config = dataclasses.replace(tiny, **rates)
+        state, _ = jax.jit(make_train_step(config, SHAPE))(start(), batches[0])
+        return state
+
+    still_d, still_g = after(d_learning_rate=0.0), after(g_learning_rate=0.0)
+    before = start()
+    assert _equal(still_d.discriminator.params, before.discriminator.params)
+    assert not _equal(still_d.generator.params, before.generator.params)
+    assert _equal(still_g.generator.params, before.generator.params)
+    assert not _equal(still_g.recognizer.params, before.recognizer.params)
+    # D's gradient does not depend on whether G moves after it.
+    both = after()
+    assert _equal(both.discriminator.params, still_g.discriminator.params)
+
+
+def test_statistics_of_real_and_of_fake_pictures_are_both_kept(tiny, start, batches):
+    """The same fakes, other reals; and the same reals, other fakes: each one tells."""
+    one = jax.jit(make_train_step(tiny, SHAPE))
+    stats = one(start(), batches[0])[0].discriminator.batch_stats
+    other_reals = one(start(), batches[1])[0].discriminator.batch_stats
+    other_fakes = one(start().replace(key=jax.random.key(9)), batches[0])[0]
+    assert not _equal(stats, other_reals)
+    assert not _equal(stats, other_fakes.discriminator.batch_stats)
+
+
+def test_bfloat16_computes_and_parameters_stay_float32(tiny, start, batches, reference):
+    config = dataclasses.replace(tiny, dtype="bfloat16")
+    state, metrics = jax.jit(make_train_step(config, SHAPE))(start(), batches[0])
+    for leaf in jax.tree.leaves(state.generator.params):
+        assert leaf.dtype == jnp.float32
+    for name, value in reference[1][0].items():
+        np.testing.assert_allclose(metrics[name], value, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"penalty_weight": 1.0},
+        {"adversarial": "hinge", "warp": "none", "real_weight": 0.0},
+        {"codes": "gaussian:2:spread=learned,bernoulli:2,noise:4", "real_weight": 0.0},
+        {"codes": "noise:8", "info_weight": 0.0, "real_weight": 0.0, "warp": "none"},
+    ],
+)
+def test_every_term_gives_finite_updates(tiny, batches, change):
+    config = dataclasses.replace(tiny, **change)
+    config.validate()
+    state = init_state(jax.random.key(0), config, SHAPE)
+    state, metrics = jax.jit(make_train_step(config, SHAPE))(state, batches[0])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics))
+    assert np.isfinite(gradient_norms(state)).all()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_the_step_lowers_for_accelerators(tiny, start, batches, platform):
+    one = jax.jit(make_train_step(tiny, SHAPE))
+
+    def plain(data, batch):
+        state = start().replace(step=data)
+        return one(state, batch)[1]
+
+    exported = jax.export.export(jax.jit(plain), platforms=[platform])(
+        jnp.int32(0), batches[0]
+    )
+    assert exported.platforms == (platform,)
+
+
+def test_generate_and_infer(tiny, reference, batches):
+    state = reference[0][-1]
+    spec = parse_spec(tiny.codes)
+    images = generate(state, sample_latents(jax.random.key(0), 5, spec), tiny)
+    assert images.shape == (5, *SHAPE)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    codes = infer_codes(state, batches[0], tiny)
+    assert codes["cat"].shape == (16, 10)
+    np.testing.assert_array_equal(codes["cat"].sum(-1), 1)
+    assert codes["uniform2"].shape == (16, 1)
+
+
+def _equal(a, b) -> bool:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(bool((x == y).all()) for x, y in pairs)
