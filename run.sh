@@ -29,15 +29,16 @@ accelerator() {
   fi
 }
 
-# Makes .venv where it is missing, and installs when setup.py or the extras changed.
+# Makes .venv where it is missing, and installs what setup.py and the extra ask for.
 install() {
-  local extras="$1" stamp
+  local extra="$1" stamp
   [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
-  stamp="$extras $(cksum <setup.py)"
-  if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
+  stamp="${extra:-plain} $(cksum <setup.py)"
+  if ! grep -qsxF "$stamp" .venv/installed; then
     echo "installing into .venv"
-    .venv/bin/pip install --quiet --disable-pip-version-check --editable ".[$extras]"
-    echo "$stamp" >.venv/installed
+    .venv/bin/pip install --quiet --disable-pip-version-check \
+      --editable ".${extra:+[$extra]}"
+    echo "$stamp" >>.venv/installed
   fi
 }
 
@@ -59,11 +60,7 @@ case "${1:-}" in
     [ -f "$flagfile" ] || fail "$flagfile: expected a flagfile, test or check; the flagfiles are: $(echo experiments/*.cfg)"
     ;;
 esac
-# The tests' packages do not disturb a run, and a run must not throw them out.
-case "$(cat .venv/installed 2>/dev/null)" in
-  "test $(cksum <setup.py)") [ -n "$(accelerator)" ] && install "$(accelerator)" ;;
-  *) install "$(accelerator)" ;;
-esac
+install "$(accelerator)"
 name=$(basename "$flagfile" .cfg)
 exec .venv/bin/python -m infogan_jax.main \
   --flagfile="$flagfile" --workdir="runs/$name" "$@"
