@@ -20,6 +20,7 @@ from infogan_jax.writers import write_atomically
 
 ROWS, COLUMNS = 10, 12  # of a grid where no category says how many
 _GAP = 2  # pixels between images
+_GIF_GREYS = 16  # enough for the eye, and a third of the bytes of 256
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
 
@@ -132,7 +133,7 @@ def animation(
         by_row = images.reshape(len(order), -1, *images.shape[1:])
         ordered = by_row[list(order)].reshape(images.shape)
         picture = sheet(ordered, by_row.shape[1], title=f"step {step:,}", **words)
-        pictures.append(picture.convert("L").convert("P"))
+        pictures.append(picture.convert("L").quantize(_GIF_GREYS))
     duration = [120] * (len(pictures) - 1) + [2500]  # milliseconds; the last one stays
     buffer = io.BytesIO()
     pictures[0].save(

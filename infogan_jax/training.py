@@ -23,6 +23,9 @@ from infogan_jax.steps import generate
 from infogan_jax.writers import Writer
 
 
+_GIF_FRAMES = 32  # of the animation; all frames stay in frames/
+
+
 class Stopped(Exception):
     """A signal ended the run; all is saved."""
 
@@ -153,7 +156,7 @@ def draw_animation(config: Config, workdir: Path) -> None:
     if not paths:
         return
     height, width, channels = runs.load_config(workdir)[1]
-    thinned = paths[:: max(1, len(paths) // 100)]
+    thinned = paths[:: -(-len(paths) // _GIF_FRAMES)]
     if thinned[-1] != paths[-1]:
         thinned.append(paths[-1])
     shape = (-1, height, width, channels)
