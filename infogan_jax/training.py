@@ -22,7 +22,6 @@ from infogan_jax.state import TrainState, init_state
 from infogan_jax.steps import generate
 from infogan_jax.writers import Writer
 
-
 _GIF_FRAMES = 32  # of the animation; all frames stay in frames/
 
 
