@@ -19,6 +19,7 @@ from infogan_jax.latents import (
 from infogan_jax.writers import write_atomically
 
 ROWS, COLUMNS = 10, 12  # of a grid where no category says how many
+LOW, HIGH = -2.0, 2.0  # of a traversal; uniform codes were trained on -1 to 1
 _GAP = 2  # pixels between images
 _GIF_GREYS = 16  # enough for the eye, and a third of the bytes of 256
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
@@ -32,19 +33,22 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 
+def to_picture(image: np.ndarray) -> Image.Image:
+    """One image, uint8 `[H, W, C]`, as Pillow has it: grey, or its first 3 channels."""
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image[..., :3])
+
+
 def sheet(
     images: np.ndarray,
     columns: int,
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     title: str = "",
-    zoom: int | None = None,
 ) -> Image.Image:
     """Images `[N, H, W, C]` row by row, with words at the edges where given."""
     images = to_uint8(images)
-    n, height, width, channels = images.shape
-    if zoom is None:
-        zoom = max(1, round(56 / height))
+    n, height, width, _ = images.shape
+    zoom = max(1, round(56 / height))
     height, width = height * zoom, width * zoom
     rows = -(-n // columns)
     font = ImageFont.load_default(size=13)
@@ -57,8 +61,7 @@ def sheet(
     if title:
         draw.text((left, 2), title, _INK, font)
     for i, image in enumerate(images):
-        image = image[..., 0] if channels == 1 else image[..., :3]
-        tile = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
+        tile = to_picture(image).resize((width, height), Image.Resampling.NEAREST)
         row, column = divmod(i, columns)
         canvas.paste(
             tile, (left + column * (width + _GAP), top + row * (height + _GAP))
@@ -79,6 +82,11 @@ def save(image: Image.Image, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def figure_key(seed: int) -> jax.Array:
+    """What the latents of a run's pictures are drawn from; `state.py` has 0 and 1."""
+    return jax.random.fold_in(jax.random.key(seed), 2)
+
+
 def main_category(spec: Spec) -> Categorical | None:
     """The categorical code that rows of figures stand for: the first one."""
     return next((code for code in spec if isinstance(code, Categorical)), None)
@@ -96,10 +104,8 @@ def grid_latents(key: jax.Array, spec: Spec) -> jax.Array:
     return join_latents(spec, values)
 
 
-def traverse_latents(
-    key: jax.Array, spec: Spec, name: str, low: float = -2.0, high: float = 2.0
-) -> jax.Array:
-    """Latents that change one code along each row and keep all else.
+def traverse_latents(key: jax.Array, spec: Spec, name: str) -> jax.Array:
+    """Latents that change one code along each row, from LOW to HIGH, and keep all else.
 
     A row per category where there is one, each row in a style of its own; where the
     traversed code is that category, rows are styles and columns are categories.
@@ -113,8 +119,14 @@ def traverse_latents(
     )
     if category is not None and category is not code:
         values[category.name] = jnp.repeat(jnp.eye(rows), columns, axis=0)
-    values[name] = jnp.tile(code.traverse(columns, low, high), (rows, 1))
+    values[name] = jnp.tile(code.traverse(columns, LOW, HIGH), (rows, 1))
     return join_latents(spec, values)
+
+
+def in_order(images: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """A grid's images `[rows * columns, H, W, C]`, its rows in another order."""
+    rows = images.reshape(len(order), -1, *images.shape[1:])
+    return rows[list(order)].reshape(images.shape)
 
 
 def animation(
@@ -130,9 +142,9 @@ def animation(
     """
     pictures = []
     for step, images in frames:
-        by_row = images.reshape(len(order), -1, *images.shape[1:])
-        ordered = by_row[list(order)].reshape(images.shape)
-        picture = sheet(ordered, by_row.shape[1], title=f"step {step:,}", **words)
+        columns = len(images) // len(order)
+        ordered = in_order(images, order)
+        picture = sheet(ordered, columns, title=f"step {step:,}", **words)
         pictures.append(picture.convert("L").quantize(_GIF_GREYS))
     duration = [120] * (len(pictures) - 1) + [2500]  # milliseconds; the last one stays
     buffer = io.BytesIO()

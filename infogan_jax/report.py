@@ -1,13 +1,13 @@
 """Measuring and drawing a trained state: evaluation.json and figures/."""
 
 import json
+import math
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from infogan_jax import figures
-from infogan_jax import workdir as runs
 from infogan_jax.config import Config, one_of
 from infogan_jax.data import Data
 from infogan_jax.evaluation import EVALUATORS
@@ -80,39 +80,67 @@ def _lines(results: dict, data: Data) -> list[str]:
     return lines
 
 
+def category_order(
+    config: Config, results: dict, class_names: list[str]
+) -> tuple[list[int], list[str]]:
+    """The rows of a grid in the order of their classes, and what to write beside them.
+
+    The map from categories to classes is that of the results; without one the rows stay
+    in the order of the code, and without a categorical code they have no names.
+    """
+    category = figures.main_category(parse_spec(config.codes))
+    if category is None:
+        return list(range(figures.ROWS)), []
+    values = results.get("clustering", {}).get(category.name)
+    if not isinstance(values, dict):
+        return list(range(category.size)), [f"code {c}" for c in range(category.size)]
+    labels = values["code_to_class"]
+    order = _by_class(labels)
+    return order, [
+        f"code {c}" if labels[c] is None else class_names[labels[c]] for c in order
+    ]
+
+
+def _by_class(code_to_class: list[int | None]) -> list[int]:
+    """The categories in the order of their classes, those without one last."""
+    return sorted(
+        range(len(code_to_class)),
+        key=lambda c: (math.inf if code_to_class[c] is None else code_to_class[c], c),
+    )
+
+
 def _draw(state, config, data, workdir, results) -> None:
     """figures/: the grid, a traversal per code, and the table of each category."""
     folder = workdir / "figures"
     spec = parse_spec(config.codes)
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    make = jax.jit(lambda latents: generate(state, latents, config))
+    key = figures.figure_key(config.seed)
     category = figures.main_category(spec)
-    order, names = runs.category_order(config, workdir)
+    order, names = category_order(config, results, data.class_names)
+    compiled = jax.jit(lambda latents: generate(state, latents, config))
 
-    def by_class(images):
-        rows = np.asarray(images).reshape(len(order), -1, *images.shape[1:])
-        return rows[order].reshape(images.shape)
+    def make(latents):
+        return np.asarray(compiled(latents))
 
-    grid = by_class(make(figures.grid_latents(key, spec)))
+    grid = figures.in_order(make(figures.grid_latents(key, spec)), order)
     figures.save(figures.sheet(grid, figures.COLUMNS, names), folder / "categories.png")
     for code in spec:
         if not code.n_params:
             continue
-        images = np.asarray(make(figures.traverse_latents(key, spec, code.name)))
+        images = make(figures.traverse_latents(key, spec, code.name))
         if code is category:
-            columns = np.asarray(images).reshape(-1, code.dim, *images.shape[1:])
-            picture = figures.sheet(
-                columns[:, order].reshape(images.shape), code.dim, (), names
-            )
+            by_row = images.reshape(-1, code.dim, *images.shape[1:])
+            images = by_row[:, order].reshape(images.shape)
+            picture = figures.sheet(images, code.dim, (), names)
         else:
             columns = len(images) // len(order)
-            ends = np.asarray(code.traverse(columns, -2.0, 2.0))[:, 0]
-            labels = [f"{value:.1f}" for value in ends]
-            picture = figures.sheet(by_class(images), columns, names, labels)
+            values = np.asarray(code.traverse(columns, figures.LOW, figures.HIGH))[:, 0]
+            labels = [f"{value:.1f}" for value in values]
+            images = figures.in_order(images, order)
+            picture = figures.sheet(images, columns, names, labels)
         figures.save(picture, folder / f"traverse_{code.name}.png")
     for code, values in results.get("clustering", {}).items():
         if isinstance(values, dict):
-            codes = runs.by_class(values["code_to_class"])
+            codes = _by_class(values["code_to_class"])
             picture = figures.confusion(
                 np.asarray(values["table"])[codes],
                 [f"{code} {c}" for c in codes],

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from infogan_jax import figures
 from infogan_jax import workdir as runs
@@ -186,5 +185,4 @@ def _write(images: np.ndarray, columns: int, out: Path) -> None:
             np.save(file, images, allow_pickle=False)
     else:
         for i, image in enumerate(figures.to_uint8(images)):
-            image = image[..., 0] if image.shape[-1] == 1 else image
-            figures.save(Image.fromarray(image), out / f"{i:05d}.png")
+            figures.save(figures.to_picture(image), out / f"{i:05d}.png")

@@ -50,8 +50,8 @@ def make_train_step(
               - mu [I(c; x) + beta H(c)] + gamma/2 (R1 + R2)
         L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
 
-    Both players see one forward pass of G, and G is updated against the new D and Q,
-    as in InfoGAN's own code. D's trunk belongs to D and to Q.
+    Both players see one forward pass of G, and G is updated against the new D and Q.
+    D's trunk belongs to D and to Q.
 
     Args:
         config: a `Config`, or anything that has its fields.

@@ -17,7 +17,13 @@ from infogan_jax.config import Config, UserError
 from infogan_jax.data import Data, batch_indices, load
 from infogan_jax.latents import parse_spec
 from infogan_jax.models import build_networks
-from infogan_jax.report import evaluate, evaluation_metrics, evaluator_names, report
+from infogan_jax.report import (
+    category_order,
+    evaluate,
+    evaluation_metrics,
+    evaluator_names,
+    report,
+)
 from infogan_jax.state import TrainState, init_state
 from infogan_jax.steps import generate
 from infogan_jax.writers import Writer
@@ -59,7 +65,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
     workdir = Path(workdir)
     config.validate()
     evaluator_names(config)
-    runs.open_run(workdir, config, restart)
+    runs.check_run(workdir, config, restart)
     mesh = parallel.make_mesh()
     parallel.check_batch(config, mesh.size)
 
@@ -67,6 +73,9 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
     data = load(config)
     image_shape = data.images.shape[1:]
     check_images(config, data)
+
+    # Work directory
+    runs.open_run(workdir, restart)
     runs.save_config(workdir, config, image_shape, data.class_names)
     images = parallel.replicate(jnp.asarray(data.images), mesh)
 
@@ -83,7 +92,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
 
     # Training
     spec = parse_spec(config.codes)
-    latents = figures.grid_latents(jax.random.fold_in(key, 2), spec)
+    latents = figures.grid_latents(figures.figure_key(config.seed), spec)
     draw_frame = jax.jit(lambda state: generate(state, latents, config))
     run = parallel.make_run(config, image_shape, mesh)
     writer = Writer(workdir, config, spec, step)
@@ -131,8 +140,10 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
         raise Stopped(stop.signum, step, workdir)
 
     # Evaluation and figures
-    report(state, config, data, workdir)
-    draw_animation(config, workdir)
+    results = report(state, config, data, workdir)
+    draw_animation(
+        workdir, image_shape, *category_order(config, results, data.class_names)
+    )
     return state
 
 
@@ -149,18 +160,23 @@ def check_images(config: Config, data: Data) -> None:
         )
 
 
-def draw_animation(config: Config, workdir: Path) -> None:
-    """figures/training.gif, the rows in the order of their classes."""
+def draw_animation(
+    workdir: Path,
+    image_shape: tuple[int, int, int],
+    order: list[int],
+    names: list[str],
+) -> None:
+    """figures/training.gif, from the frames; `order` and `names` are of their rows."""
     paths = sorted((workdir / "frames").glob("*.png"))
     if not paths:
         return
-    height, width, channels = runs.load_config(workdir)[1]
     thinned = paths[:: -(-len(paths) // _GIF_FRAMES)]
     if thinned[-1] != paths[-1]:
         thinned.append(paths[-1])
-    shape = (-1, height, width, channels)
-    frames = [(int(p.stem), np.asarray(Image.open(p)).reshape(shape)) for p in thinned]
-    order, names = runs.category_order(config, workdir)
+    frames = [
+        (int(p.stem), np.asarray(Image.open(p)).reshape(-1, *image_shape))
+        for p in thinned
+    ]
     figures.animation(
         frames, workdir / "figures" / "training.gif", order, row_labels=names
     )
@@ -168,9 +184,8 @@ def draw_animation(config: Config, workdir: Path) -> None:
 
 def _save_frame(workdir: Path, step: int, images: jax.Array) -> None:
     images = figures.to_uint8(images)
-    column = images.reshape(-1, *images.shape[2:])  # one above the other
-    column = column[..., 0] if images.shape[-1] == 1 else column
-    figures.save(Image.fromarray(column), workdir / "frames" / f"{step:08d}.png")
+    column = figures.to_picture(images.reshape(-1, *images.shape[2:]))
+    figures.save(column, workdir / "frames" / f"{step:08d}.png")
 
 
 def _save_data_sheet(workdir: Path, data: Data) -> None:

@@ -9,7 +9,6 @@ evaluation.json   the measures                  figures/      pictures
 import dataclasses
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import subprocess
@@ -19,37 +18,37 @@ import jax
 
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.config import Config, UserError, fixed_fields
-from infogan_jax.figures import ROWS, main_category
-from infogan_jax.latents import parse_spec
 from infogan_jax.state import TrainState, init_state
 from infogan_jax.writers import write_atomically
 
 _PACKAGES = "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy"
 
 
-def open_run(workdir: Path, config: Config, restart: bool) -> None:
-    """Makes the directory, or makes sure that the run in it may go on with the config.
-
-    With `restart` a run that is there is moved aside to `WORKDIR.1` or a higher number.
-
-    Raises:
-        UserError: it is another run's, or cannot be written.
-    """
-    if restart and workdir.exists():
-        number = 1
-        while (aside := workdir.with_name(f"{workdir.name}.{number}")).exists():
-            number += 1
-        workdir.rename(aside)
-        print(f"the former run is now in {aside}")
-    saved = workdir / "config.json"
-    if saved.exists():
-        _check_same(load_config(workdir)[0], config, workdir)
+def check_run(workdir: Path, config: Config, restart: bool) -> None:
+    """Raises UserError unless the config may run there; changes nothing."""
+    if (workdir / "config.json").exists():
+        if not restart:
+            _check_same(load_config(workdir)[0], config, workdir)
     elif workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(
             f"--workdir={workdir}: holds files but no config.json of a run; choose "
             "another folder"
         )
+
+
+def open_run(workdir: Path, restart: bool) -> None:
+    """Makes the directory, or moves a run that is there aside to `WORKDIR.1`, `.2`, ..
+
+    Raises:
+        UserError: it cannot be written.
+    """
     try:
+        if restart and workdir.exists():
+            number = 1
+            while (aside := workdir.with_name(f"{workdir.name}.{number}")).exists():
+                number += 1
+            workdir.rename(aside)
+            print(f"the former run is now in {aside}")
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(workdir / ".writable", "")
         (workdir / ".writable").unlink()
@@ -136,31 +135,3 @@ def _git_revision() -> str | None:
         return done.stdout.strip() or None
     except OSError:
         return None
-
-
-def category_order(config: Config, workdir: Path) -> tuple[list[int], list[str]]:
-    """The rows of a grid in the order of their classes, and what to write beside them.
-
-    The map from categories to classes is that of evaluation.json; without one the rows
-    stay in the order of the code, and without a categorical code they have no names.
-    """
-    category = main_category(parse_spec(config.codes))
-    if category is None:
-        return list(range(ROWS)), []
-    values = load_evaluation(workdir).get("clustering", {}).get(category.name)
-    if not isinstance(values, dict):
-        return list(range(category.size)), [f"code {c}" for c in range(category.size)]
-    classes = load_config(workdir)[2]
-    labels = values["code_to_class"]
-    order = by_class(labels)
-    return order, [
-        f"code {c}" if labels[c] is None else classes[labels[c]] for c in order
-    ]
-
-
-def by_class(code_to_class: list[int | None]) -> list[int]:
-    """The categories in the order of their classes, those without one last."""
-    return sorted(
-        range(len(code_to_class)),
-        key=lambda c: (math.inf if code_to_class[c] is None else code_to_class[c], c),
-    )

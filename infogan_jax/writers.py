@@ -43,7 +43,7 @@ class Writer:
                 str(workdir / "tensorboard"), purge_step=start + 1 if start else None
             )
         self._start = start
-        self._began = self._last_line = self._last_time = time.perf_counter()
+        self._last_line = self._last_time = time.perf_counter()
         self._last_step = start
         self._width = 0
 
@@ -58,6 +58,7 @@ class Writer:
     def progress(self, step: int, metrics: dict[str, float]) -> None:
         """The line that tells where training stands."""
         now = time.perf_counter()
+        first = self._last_step == self._start
         rate = (step - self._last_step) / (now - self._last_time)
         self._last_step, self._last_time = step, now
         terminal = sys.stdout.isatty()
@@ -65,11 +66,13 @@ class Writer:
         if not terminal and not last and now - self._last_line < _QUIET:
             return
         self._last_line = now
-        mean_rate = (step - self._start) / (now - self._began)
-        left = (self._total - step) / mean_rate
+        left = round((self._total - step) / rate)
+        time_left = f"{left // 60}:{left % 60:02} left"
+        if first:
+            time_left = "compilation included"
         line = (
             f"step {step:,}/{self._total:,}  {rate * self._batch_size:,.0f} images/s  "
-            f"{left // 60:.0f}:{left % 60:02.0f} left | {self._describe(metrics)}"
+            f"{time_left} | {self._describe(metrics)}"
         )
         end = "" if terminal and not last else "\n"
         # Over the line before, blanks over what is left of it.

@@ -1,8 +1,6 @@
 """What tests share: four virtual devices, a small config, small data, one command."""
 
-import contextlib
 import gzip
-import os
 from pathlib import Path
 
 import jax
@@ -84,9 +82,3 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     with gzip.GzipFile(path, "wb", mtime=0) as file:
         file.write(header + array.astype(np.uint8).tobytes())
-
-
-@pytest.fixture(autouse=True)
-def _stay_in_place():
-    with contextlib.chdir(os.getcwd()):
-        yield

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -81,16 +82,12 @@ def test_the_papers_table_of_layers(config):
 
 
 def _paper(config):
-    import dataclasses
-
     return dataclasses.replace(config, architecture="mnist")
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
 def test_shapes(config, architecture, shape):
-    import dataclasses
-
     config = dataclasses.replace(config, architecture=architecture)
     networks = build_networks(config, shape, 5)
 

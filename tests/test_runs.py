@@ -76,12 +76,15 @@ def test_the_picture_of_categories_shows_the_generator(trained):
     """The grid's pixels are those of `generate`, row by row in the order of classes."""
     from infogan_jax import figures, generate
     from infogan_jax.latents import parse_spec
+    from infogan_jax.report import category_order
 
     workdir, _ = trained
     state, config = runs.load_state(workdir)
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    latents = figures.grid_latents(key, parse_spec(config.codes))
-    order, names = runs.category_order(config, workdir)
+    latents = figures.grid_latents(
+        figures.figure_key(config.seed), parse_spec(config.codes)
+    )
+    classes = runs.load_config(workdir)[2]
+    order, names = category_order(config, runs.load_evaluation(workdir), classes)
     images = np.asarray(generate(state, latents, config)).reshape(10, -1, 28, 28, 1)
     sheet = figures.sheet(images[order].reshape(-1, 28, 28, 1), figures.COLUMNS, names)
     with Image.open(workdir / "figures" / "categories.png") as saved:
@@ -134,7 +137,7 @@ def test_every_fixed_flag_is_named_when_it_changes(trained):
         with pytest.raises(
             Exception, match=f"--{name}={other}: the run in .* --restart"
         ):
-            runs.open_run(workdir, changed, restart=False)
+            runs.check_run(workdir, changed, restart=False)
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(data_dir, tmp_path, tiny_flags):
@@ -257,7 +260,7 @@ def test_work_directories_that_cannot_be(command, tiny_flags, tmp_path):
     (tmp_path / "file").write_text("mine")
     code, _, error = command(f"--workdir={tmp_path / 'file'}", *tiny_flags)
     assert (code, "cannot be written" in error) == (2, True)
-    code, _, error = command(f"--workdir=/proc/run", *tiny_flags)  # noqa: F541
+    code, _, error = command("--workdir=/proc/run", *tiny_flags)
     assert (code, "cannot be written" in error) == (2, True)
     code, _, error = command("--mode=evaluate", f"--workdir={tmp_path / 'none'}")
     assert (code, "train there first" in error) == (2, True)
