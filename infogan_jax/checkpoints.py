@@ -1,14 +1,14 @@
-"""Saving and restoring a TrainState: the only file that knows Orbax."""
+"""Saving and restoring a state that has a `key`: the only file that knows Orbax."""
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from infogan_jax.config import UserError
-from infogan_jax.state import TrainState
 
 for _name in ("absl", "orbax"):  # Orbax tells of every file it touches
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -29,14 +29,13 @@ class Checkpoints:
         """The step of the newest checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState) -> None:
+    def save(self, step: int, state: Any) -> None:
         """Starts to save; a copy is taken first, so the state may be donated."""
-        step = int(state.step)
         if step != self.latest():
             copy = jax.tree.map(jnp.copy, _plain(state))
             self._manager.save(step, args=ocp.args.StandardSave(copy))
 
-    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+    def restore(self, like: Any, step: int | None = None) -> Any:
         """The state of a step, the newest by default, placed as `like` is.
 
         Raises:
@@ -66,6 +65,6 @@ class Checkpoints:
         self._manager.close()
 
 
-def _plain(state: TrainState) -> TrainState:
+def _plain(state: Any) -> Any:
     """With the key as an array of integers, which is what a file can hold."""
     return state.replace(key=jax.random.key_data(state.key))

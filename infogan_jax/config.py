@@ -71,6 +71,9 @@ class Config:
     )
     ema_decay: float = _field(0.99, "Decay per step of G's averaged weights.")
     seed: int = _field(0, "Seed of everything that is drawn.")
+    seeds: int = _field(
+        1, "Replicas trained at once, with seeds --seed, --seed + 1 and so on."
+    )
 
     # The run
     steps: int = _field(23_400, "Updates of each player in the whole run.", True)
@@ -82,9 +85,12 @@ class Config:
     )
     eval_every: int = _field(0, "Steps between evaluations; 0: at the end only.", True)
     evaluators: str = _field(
-        "clustering",
+        "clustering,unlabelled,factors",
         "Measures on held-out images: rows of EVALUATORS, by commas.",
         True,
+    )
+    classifier: str = _field(
+        "", "Work directory of the classification network that judges pictures.", True
     )
     tensorboard: bool = _field(
         True, "Write TensorBoard events beside metrics.jsonl.", True
@@ -117,6 +123,11 @@ class Config:
                 "to inform about; add one, such as cat:10, or set --info_weight=0"
             )
         if self.real_weight > 0:
+            if self.info_weight == 0:
+                raise UserError(
+                    f"--real_weight={self.real_weight}: --info_weight=0 is a plain GAN "
+                    "that Q watches; set --real_weight=0, or --info_weight above 0"
+                )
             if not any(isinstance(code, Categorical) for code in spec):
                 raise UserError(
                     f"--real_weight={self.real_weight}: needs a categorical code in "
@@ -132,6 +143,13 @@ class Config:
                 f"--batch_size={self.batch_size}: expected a multiple of "
                 f"--warp_every={self.warp_every}"
             )
+
+    def replicas(self) -> list["Config"]:
+        """The config of each replica, as if it ran alone."""
+        return [
+            dataclasses.replace(self, seed=self.seed + i, seeds=1)
+            for i in range(self.seeds)
+        ]
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -169,6 +187,7 @@ _AT_LEAST = {
     "d_learning_rate": 0,
     "decay_share": 0,
     "seed": 0,
+    "seeds": 1,
     "steps": 1,
     "log_every": 1,
     "checkpoint_every": 1,

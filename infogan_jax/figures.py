@@ -13,6 +13,7 @@ from infogan_jax.latents import (
     Categorical,
     Spec,
     join_latents,
+    main_category,
     sample_latents,
     split_latents,
 )
@@ -21,6 +22,7 @@ from infogan_jax.writers import write_atomically
 ROWS, COLUMNS = 10, 12  # of a grid where no category says how many
 LOW, HIGH = -2.0, 2.0  # of a traversal; uniform codes were trained on -1 to 1
 _GAP = 2  # pixels between images
+_GIF_FRAMES = 32  # of the animation; all frames stay in frames/
 _GIF_GREYS = 16  # enough for the eye, and a third of the bytes of 256
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -87,11 +89,6 @@ def figure_key(seed: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), 2)
 
 
-def main_category(spec: Spec) -> Categorical | None:
-    """The categorical code that rows of figures stand for: the first one."""
-    return next((code for code in spec if isinstance(code, Categorical)), None)
-
-
 def grid_latents(key: jax.Array, spec: Spec) -> jax.Array:
     """Latents of a grid: a row per category, the same styles in every row."""
     category = main_category(spec)
@@ -129,22 +126,41 @@ def in_order(images: np.ndarray, order: Sequence[int]) -> np.ndarray:
     return rows[list(order)].reshape(images.shape)
 
 
-def animation(
-    frames: Sequence[tuple[int, np.ndarray]], path: Path, order: Sequence[int], **words
+def save_frame(folder: Path, step: int, images: np.ndarray) -> None:
+    """One frame of the animation: the images of a grid, one above the other."""
+    images = to_uint8(images)
+    column = to_picture(images.reshape(-1, *images.shape[2:]))
+    save(column, folder / "frames" / f"{step:08d}.png")
+
+
+def animate(
+    folder: Path,
+    image_shape: tuple[int, int, int],
+    order: Sequence[int],
+    row_labels: Sequence[str],
 ) -> None:
-    """A GIF of training: the same latents after more and more steps.
+    """figures/training.gif from the frames: the same latents after more and more steps.
 
     Args:
-        frames: (step, images uint8 `[rows * columns, H, W, C]`), by step.
-        path: where to.
-        order: the rows from top to bottom.
-        **words: what `sheet` takes.
+        folder: of the run.
+        image_shape: (height, width, channels).
+        order: the rows of the grid from top to bottom.
+        row_labels: what to write beside them.
     """
+    paths = sorted((folder / "frames").glob("*.png"))
+    if not paths:
+        return
+    thinned = paths[:: -(-len(paths) // _GIF_FRAMES)]
+    if thinned[-1] != paths[-1]:
+        thinned.append(paths[-1])
     pictures = []
-    for step, images in frames:
+    for path in thinned:
+        with Image.open(path) as frame:
+            images = np.asarray(frame).reshape(-1, *image_shape)
+        title = f"step {int(path.stem):,}"
         columns = len(images) // len(order)
-        ordered = in_order(images, order)
-        picture = sheet(ordered, columns, title=f"step {step:,}", **words)
+        images = in_order(images, order)
+        picture = sheet(images, columns, row_labels, title=title)
         pictures.append(picture.convert("L").quantize(_GIF_GREYS))
     duration = [120] * (len(pictures) - 1) + [2500]  # milliseconds; the last one stays
     buffer = io.BytesIO()
@@ -157,7 +173,7 @@ def animation(
         loop=0,
         optimize=True,
     )
-    write_atomically(path, buffer.getvalue())
+    write_atomically(folder / "figures" / "training.gif", buffer.getvalue())
 
 
 def confusion(table: np.ndarray, row_labels: Sequence[str], classes: Sequence[str]):

@@ -350,6 +350,16 @@ def _option(cls: type, item: str, text: str) -> tuple[str, float | None]:
     return name, number
 
 
+def categorical_codes(spec: Spec) -> tuple[Categorical, ...]:
+    """The codes that warps must not change."""
+    return tuple(code for code in spec if isinstance(code, Categorical))
+
+
+def main_category(spec: Spec) -> Categorical | None:
+    """The categorical code that rows of figures stand for: the first one."""
+    return next(iter(categorical_codes(spec)), None)
+
+
 def latent_dim(spec: Spec) -> int:
     """Width of the generator's input."""
     return sum(code.dim for code in spec)

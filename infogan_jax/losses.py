@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from infogan_jax.latents import Array, Categorical, Spec, split_latents, split_params
+from infogan_jax.latents import Array, Spec, split_latents, split_params
 
 
 class Adversarial(NamedTuple):
@@ -127,8 +127,3 @@ def paired_information(
 
 def _entropy(probabilities: Array) -> Array:
     return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities))
-
-
-def categorical_codes(spec: Spec) -> tuple[Categorical, ...]:
-    """The codes that warps must not change."""
-    return tuple(code for code in spec if isinstance(code, Categorical))

@@ -14,7 +14,7 @@ from absl import app, flags
 
 from infogan_jax.config import Config, UserError, one_of
 
-MODES = ("train", "evaluate", "generate", "prepare")
+MODES = ("train", "classify", "evaluate", "generate", "prepare")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("mode", "train", f"What to do: one of {', '.join(MODES)}.")
@@ -25,6 +25,9 @@ flags.DEFINE_string(
     "set", "", "generate: NAME=VALUE or NAME=FROM..TO by commas; class=NAME too."
 )
 flags.DEFINE_integer("count", 100, "generate: pictures, or steps along a range.")
+flags.DEFINE_integer(
+    "replica", None, "generate: seed of the replica; default: the chosen one."
+)
 flags.DEFINE_string(
     "out", "", "generate: FILE.png, FILE.npy or a folder; empty: in the workdir."
 )
@@ -69,19 +72,19 @@ def _run(mode: str, workdir: Path) -> None:
         from infogan_jax.sampling import sample
 
         out = Path(FLAGS.out) if FLAGS.out else _unused(workdir / "generated")
-        return sample(workdir, FLAGS.set, FLAGS.count, FLAGS.seed, out)
+        return sample(workdir, FLAGS.set, FLAGS.count, FLAGS.seed, out, FLAGS.replica)
     if mode == "evaluate":
         from infogan_jax import workdir as runs
         from infogan_jax.data import load
-        from infogan_jax.report import report
+        from infogan_jax.replicas import report_all
 
         config = runs.load_config(workdir)[0]
         here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
-        if FLAGS["evaluators"].present:
-            here["evaluators"] = FLAGS.evaluators
+        asked = ("evaluators", "classifier")
+        here |= {name: FLAGS[name].value for name in asked if FLAGS[name].present}
         config = dataclasses.replace(config, **here)
         config.validate()
-        report(runs.load_state(workdir)[0], config, load(config), workdir)
+        report_all(runs.load_states(workdir), config, load(config), workdir)
         return None
     config = config_from_flags()
     if FLAGS.dry_run:
@@ -91,10 +94,10 @@ def _run(mode: str, workdir: Path) -> None:
         from infogan_jax.data import prepare
 
         return print(f"{config.dataset} is prepared in {prepare(config)}")
-    from infogan_jax.training import Diverged, Stopped, train
+    from infogan_jax.training import Diverged, Stopped, train, train_classifier
 
     try:
-        train(config, workdir, FLAGS.restart)
+        (train if mode == "train" else train_classifier)(config, workdir, FLAGS.restart)
     except Stopped as stopped:
         _fail(str(stopped), stopped.exit_code)
     except Diverged as diverged:

@@ -12,8 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infogan_jax.config import Config, UserError
-from infogan_jax.state import TrainState
-from infogan_jax.steps import Metrics, TrainStep, make_train_step
+from infogan_jax.steps import TrainStep, make_train_step
 
 AXIS = "batch"
 
@@ -24,14 +23,16 @@ def make_mesh(devices: list | None = None) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))
 
 
-def check_batch(config: Config, n_devices: int) -> None:
+def check_batch(config: Config, mesh: Mesh) -> None:
     """Raises UserError unless each device gets an equal part of every batch."""
-    unit = n_devices * (config.warp_every if config.warp != "none" else 1)
+    if _spread(config.seeds, mesh):
+        return  # whole replicas, each with its whole batch
+    unit = mesh.size * (config.warp_every if config.warp != "none" else 1)
     if config.batch_size % unit:
         raise UserError(
             f"--batch_size={config.batch_size}: expected a multiple of {unit}, for "
-            f"{n_devices} devices share each batch"
-            + (f" and --warp_every={config.warp_every}" if unit > n_devices else "")
+            f"{mesh.size} devices share each batch"
+            + (f" and --warp_every={config.warp_every}" if unit > mesh.size else "")
         )
 
 
@@ -40,48 +41,90 @@ def replicate(tree, mesh: Mesh):
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def place(state, mesh: Mesh, replicas: int = 1):
+    """The state where `make_run` wants it: replicas spread out if they share evenly."""
+    spec = PartitionSpec(AXIS) if _spread(replicas, mesh) else PartitionSpec()
+    return jax.device_put(state, NamedSharding(mesh, spec))
+
+
+def _spread(replicas: int, mesh: Mesh) -> bool:
+    return replicas > 1 and replicas % mesh.size == 0
+
+
 def make_run(
-    config: Config, image_shape: tuple[int, int, int], mesh: Mesh
-) -> Callable[[TrainState, jax.Array, np.ndarray], tuple[TrainState, Metrics]]:
+    train_step: Callable, mesh: Mesh, length: int, replicas: int = 1
+) -> Callable[..., tuple]:
     """Many steps as one compiled call, over all devices of the mesh.
 
-    Returns:
-        `run(state, images, batches) -> (state, metrics)`. The state is donated. The
-        images are the whole dataset on the device, uint8 `[N, H, W, C]`; the batches
-        are indices `[K, batch_size]`, K at most `config.log_every`. The metrics are
-        means over the K steps; `norm/state`, finite only if all parameters are, is
-        taken at their end.
-    """
-    train_step = make_train_step(config, image_shape)
-    by_batch = NamedSharding(mesh, PartitionSpec(AXIS))
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    Several replicas are one program. Where they share the devices evenly, each device
+    has whole replicas, and none waits for another; otherwise the devices share every
+    batch. An accelerator takes the replicas of a device at once, by `vmap`; a CPU takes
+    one after the other, for its convolutions do not gain by it.
 
-    def run(state, images, batches, count):
+    Args:
+        train_step: `(state, batch) -> (state, metrics)`; the state has `variables()`.
+        mesh: the devices.
+        length: the most steps of one call.
+        replicas: how many states are trained at once.
+
+    Returns:
+        `run(state, arrays, batches) -> (state, metrics)`. The state, which is donated,
+        is placed by `place`. The arrays are the whole dataset on the devices, each
+        `[N, ...]`; the batches are indices `[K, B]`, K at most `length`. The metrics
+        are means over the K steps; `norm/state`, finite only if all parameters are, is
+        taken at their end. With replicas, state, batches and metrics have them first.
+    """
+    spread = _spread(replicas, mesh)
+    by_batch = NamedSharding(mesh, PartitionSpec(AXIS))
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+
+    def alone(state, arrays, batches, count):
+        def batch(i):
+            taken = jax.tree.map(lambda x: x[batches[i]], arrays)
+            return (
+                taken if spread else jax.lax.with_sharding_constraint(taken, by_batch)
+            )
+
         def body(i, carry):
             state, total = carry
             # Data are a function of the state's step, drawn by the host.
-            real = jax.lax.with_sharding_constraint(images[batches[i]], by_batch)
-            state, metrics = train_step(state, real)
+            state, metrics = train_step(state, batch(i))
             return state, jax.tree.map(jnp.add, total, metrics)
 
-        shapes = jax.eval_shape(train_step, state, images[batches[0]])[1]
+        shapes = jax.eval_shape(train_step, state, batch(0))[1]
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         # The count is an argument, so a last short stretch compiles nothing anew.
         state, total = jax.lax.fori_loop(0, count, body, (state, zeros))
         metrics = {name: value / count for name, value in total.items()}
-        nets = (state.generator, state.discriminator, state.recognizer)
-        squares = [
-            jnp.sum(x**2) for net in nets for x in jax.tree.leaves(net.variables)
-        ]
+        squares = [jnp.sum(x**2) for x in jax.tree.leaves(state.variables())]
         return state, metrics | {"norm/state": jnp.sqrt(sum(squares))}
 
-    compiled = jax.jit(run, donate_argnums=0, out_shardings=(everywhere, everywhere))
+    def together(state, arrays, batches, count):
+        here = len(batches)
+        return jax.lax.map(
+            lambda own: alone(own[0], arrays, own[1], count),
+            (state, batches),
+            batch_size=None if on_cpu else here,
+        )
 
-    def padded(state, images, batches):
-        count = len(batches)
-        missing = config.log_every - count
-        batches = np.pad(np.asarray(batches, np.int32), ((0, missing), (0, 0)))
-        return compiled(state, images, batches, np.int32(count))
+    split, whole = PartitionSpec(AXIS), PartitionSpec()
+    run = alone if replicas == 1 else together
+    if spread:
+        run = jax.shard_map(
+            run,
+            mesh=mesh,
+            in_specs=(split, whole, split, whole),
+            out_specs=split,
+            check_vma=False,  # the devices have nothing to say to each other
+        )
+    out = NamedSharding(mesh, split if spread else whole)
+    compiled = jax.jit(run, donate_argnums=0, out_shardings=(out, out))
+
+    def padded(state, arrays, batches):
+        batches = np.asarray(batches, np.int32)
+        count = batches.shape[-2]
+        missing = [(0, 0)] * (batches.ndim - 2) + [(0, length - count), (0, 0)]
+        return compiled(state, arrays, np.pad(batches, missing), np.int32(count))
 
     return padded
 

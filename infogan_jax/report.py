@@ -4,14 +4,15 @@ import json
 import math
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from infogan_jax import figures
+from infogan_jax.classifier import ClassifierState
 from infogan_jax.config import Config, one_of
 from infogan_jax.data import Data
-from infogan_jax.evaluation import EVALUATORS
-from infogan_jax.latents import parse_spec
+from infogan_jax.evaluation import EVALUATORS, classification
+from infogan_jax.evaluation.inference import apply
+from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.state import TrainState
 from infogan_jax.steps import generate
 from infogan_jax.writers import write_atomically
@@ -48,19 +49,19 @@ def evaluation_metrics(results: dict) -> dict[str, float]:
     }
 
 
-def report(state: TrainState, config: Config, data: Data, workdir: Path) -> dict:
-    """Evaluates, writes evaluation.json and the figures, and prints what was found."""
+def report(state: TrainState, config: Config, data: Data, folder: Path) -> dict:
+    """Evaluates, and writes evaluation.json and the figures into the folder."""
     results = {"step": int(state.step), "images": len(data.eval_images)}
     results |= evaluate(state, config, data)
-    write_atomically(workdir / "evaluation.json", json.dumps(results, indent=2) + "\n")
-    for line in _lines(results, data):
-        print(line)
-    _draw(state, config, data, workdir, results)
-    print(f"pictures are in {workdir / 'figures'}")
+    write_atomically(folder / "evaluation.json", json.dumps(results, indent=2) + "\n")
+    _draw(state, config, data, folder / "figures", results)
+    image_shape = data.images.shape[1:]
+    figures.animate(folder, image_shape, *category_order(config, results, data))
     return results
 
 
-def _lines(results: dict, data: Data) -> list[str]:
+def describe(results: dict, data: Data) -> list[str]:
+    """What `report` found, in a few lines."""
     found = results.get("clustering", {})
     lines = [f"not measured: {found['skipped']}"] if "skipped" in found else []
     for code, values in found.items():
@@ -77,18 +78,36 @@ def _lines(results: dict, data: Data) -> list[str]:
         ]
         lines.append(f"{code}: {', '.join(named)}")
         lines += [f"warning: {code}: {text}" for text in values["warnings"]]
-    return lines
+    found = results.get("unlabelled", {})
+    return lines + [f"warning: {text}" for text in found.get("warnings", [])]
+
+
+def report_classifier(
+    state: ClassifierState, config: Config, data: Data, workdir: Path
+) -> list[str]:
+    """Evaluates a classification network, draws its errors, and says what it found."""
+    results = {"step": int(state.step), "images": len(data.eval_images)}
+    results |= classification.measure(state, config, data)
+    write_atomically(workdir / "evaluation.json", json.dumps(results, indent=2) + "\n")
+    table = np.asarray(results["table"])
+    names = [f"said {name}" for name in data.class_names]
+    picture = figures.confusion(table, names, data.class_names)
+    figures.save(picture, workdir / "figures" / "confusion.png")
+    return [
+        f"{results['accuracy']:.2%} of {results['images']:,} held-out images right",
+        f"pictures are in {workdir / 'figures'}",
+    ]
 
 
 def category_order(
-    config: Config, results: dict, class_names: list[str]
+    config: Config, results: dict, data: Data
 ) -> tuple[list[int], list[str]]:
     """The rows of a grid in the order of their classes, and what to write beside them.
 
     The map from categories to classes is that of the results; without one the rows stay
     in the order of the code, and without a categorical code they have no names.
     """
-    category = figures.main_category(parse_spec(config.codes))
+    category = main_category(parse_spec(config.codes))
     if category is None:
         return list(range(figures.ROWS)), []
     values = results.get("clustering", {}).get(category.name)
@@ -97,7 +116,7 @@ def category_order(
     labels = values["code_to_class"]
     order = _by_class(labels)
     return order, [
-        f"code {c}" if labels[c] is None else class_names[labels[c]] for c in order
+        f"code {c}" if labels[c] is None else data.class_names[labels[c]] for c in order
     ]
 
 
@@ -109,17 +128,15 @@ def _by_class(code_to_class: list[int | None]) -> list[int]:
     )
 
 
-def _draw(state, config, data, workdir, results) -> None:
-    """figures/: the grid, a traversal per code, and the table of each category."""
-    folder = workdir / "figures"
+def _draw(state, config, data, folder: Path, results) -> None:
+    """The grid, a traversal per code, and the table of each category."""
     spec = parse_spec(config.codes)
     key = figures.figure_key(config.seed)
-    category = figures.main_category(spec)
-    order, names = category_order(config, results, data.class_names)
-    compiled = jax.jit(lambda latents: generate(state, latents, config))
+    category = main_category(spec)
+    order, names = category_order(config, results, data)
 
     def make(latents):
-        return np.asarray(compiled(latents))
+        return apply(generate, state, latents, config)
 
     grid = figures.in_order(make(figures.grid_latents(key, spec)), order)
     figures.save(figures.sheet(grid, figures.COLUMNS, names), folder / "categories.png")

@@ -10,11 +10,13 @@ import numpy as np
 from infogan_jax import figures
 from infogan_jax import workdir as runs
 from infogan_jax.config import UserError
+from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import (
     Bernoulli,
     Categorical,
     Spec,
     join_latents,
+    main_category,
     parse_spec,
     sample_latents,
     split_latents,
@@ -23,7 +25,6 @@ from infogan_jax.steps import generate
 
 _DIGITS = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
 _MAX_PICTURES = 100_000
-_BATCH = 500  # pictures at a time
 
 
 class Setting(NamedTuple):
@@ -49,7 +50,7 @@ def parse_settings(
         UserError: a name or a value that this run does not have.
     """
     codes = {code.name: code for code in spec if code.n_params}
-    category = figures.main_category(spec)
+    category = main_category(spec)
     settings: list[Setting] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = (part.strip() for part in item.partition("="))
@@ -121,7 +122,14 @@ def lay_out(
     return join_latents(spec, values), columns
 
 
-def sample(workdir: Path, settings: str, count: int, seed: int, out: Path) -> None:
+def sample(
+    workdir: Path,
+    settings: str,
+    count: int,
+    seed: int,
+    out: Path,
+    replica: int | None = None,
+) -> None:
     """Generates with the newest checkpoint of a run.
 
     Args:
@@ -131,6 +139,7 @@ def sample(workdir: Path, settings: str, count: int, seed: int, out: Path) -> No
         seed: of what is not set.
         out: `*.png` for one sheet, `*.npy` for an array float32 `[N, H, W, C]` in
             [0, 1], anything else for a folder of single PNG files.
+        replica: its seed, where the run has several; by default the chosen one's.
 
     Raises:
         UserError: see above, or `out` exists already.
@@ -141,7 +150,9 @@ def sample(workdir: Path, settings: str, count: int, seed: int, out: Path) -> No
         raise UserError(f"--count={count}: expected 1 to {_MAX_PICTURES}")
     if out.exists():
         raise UserError(f"--out={out}: exists already; choose another name")
-    found = _class_to_category(config, workdir, classes)
+    place = runs.find_replica(workdir, config, replica)
+    folder = runs.replica_folders(workdir, config)[place]
+    found = _class_to_category(config, folder, classes)
     asked = parse_settings(settings, spec, count, found)
     latents, columns = lay_out(jax.random.key(seed), spec, asked, count)
     if len(latents) > _MAX_PICTURES:
@@ -149,14 +160,8 @@ def sample(workdir: Path, settings: str, count: int, seed: int, out: Path) -> No
             f"--count={count}: {len(latents)} pictures by two ranges; expected at most "
             f"{_MAX_PICTURES}"
         )
-    state, config = runs.load_state(workdir)
-    make = jax.jit(lambda part: generate(state, part, config))
-    images = np.concatenate(
-        [
-            np.asarray(make(latents[i : i + _BATCH]))
-            for i in range(0, len(latents), _BATCH)
-        ]
-    )
+    state = runs.load_states(workdir)[place]
+    images = apply(generate, state, latents, config)
     try:
         _write(images, columns, out)
     except OSError as error:
@@ -164,9 +169,9 @@ def sample(workdir: Path, settings: str, count: int, seed: int, out: Path) -> No
     print(f"{len(images)} pictures in {out}")
 
 
-def _class_to_category(config, workdir: Path, classes: list[str]) -> dict[str, int]:
-    category = figures.main_category(parse_spec(config.codes))
-    results = runs.load_evaluation(workdir).get("clustering", {})
+def _class_to_category(config, folder: Path, classes: list[str]) -> dict[str, int]:
+    category = main_category(parse_spec(config.codes))
+    results = runs.load_evaluation(folder).get("clustering", {})
     values = results.get(category.name) if category else None
     labels = values["code_to_class"] if isinstance(values, dict) else []
     return {

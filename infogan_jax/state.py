@@ -37,21 +37,28 @@ class TrainState:
     image_shape: tuple[int, int, int] = flax.struct.field(pytree_node=False)
     ema: Any  # moving average of the generator's variables: what pictures use
 
+    def variables(self) -> dict[str, Any]:
+        """Of each network."""
+        nets = {"generator": self.generator, "discriminator": self.discriminator}
+        nets["recognizer"] = self.recognizer
+        return {name: net.variables for name, net in nets.items()}
+
+
+def adam(config, rate: float) -> optax.GradientTransformation:
+    """Adam, its step size falling linearly to 0 over the run's last `decay_share`."""
+    falling = round(config.steps * config.decay_share)
+    schedule = optax.linear_schedule(
+        rate, 0.0, max(falling, 1), transition_begin=config.steps - falling
+    )
+    return optax.adam(schedule, b1=config.adam_b1, b2=config.adam_b2)
+
 
 def optimizers(config) -> dict[str, optax.GradientTransformation]:
     """Adam for each network (arXiv:1606.03657, appendix C: D 2e-4, G 1e-3, b1 .5)."""
-
-    def adam(rate):
-        falling = round(config.steps * config.decay_share)
-        schedule = optax.linear_schedule(
-            rate, 0.0, max(falling, 1), transition_begin=config.steps - falling
-        )
-        return optax.adam(schedule, b1=config.adam_b1, b2=config.adam_b2)
-
     return {
-        "generator": adam(config.g_learning_rate),
-        "discriminator": adam(config.d_learning_rate),
-        "recognizer": adam(config.d_learning_rate),
+        "generator": adam(config, config.g_learning_rate),
+        "discriminator": adam(config, config.d_learning_rate),
+        "recognizer": adam(config, config.d_learning_rate),
     }
 
 

@@ -11,6 +11,7 @@ from infogan_jax.augment import WARPS, random_affine
 from infogan_jax.latents import (
     Array,
     Spec,
+    categorical_codes,
     param_dim,
     parse_spec,
     sample_latents,
@@ -19,7 +20,6 @@ from infogan_jax.latents import (
 from infogan_jax.losses import (
     ADVERSARIAL,
     Adversarial,
-    categorical_codes,
     gradient_penalty,
     information,
     paired_information,
@@ -51,7 +51,8 @@ def make_train_step(
         L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
 
     Both players see one forward pass of G, and G is updated against the new D and Q.
-    D's trunk belongs to D and to Q.
+    D's trunk belongs to D and to Q. With lambda = 0 this is a plain GAN that Q watches:
+    Q still learns to read the codes, but neither D nor G hears of it.
 
     Args:
         config: a `Config`, or anything that has its fields.
@@ -81,6 +82,8 @@ def make_train_step(
             stats["discriminator"],
             images,
         )
+        if not config.info_weight:
+            features = jax.lax.stop_gradient(features)  # Q only watches
         q_params, q_stats = _apply(
             networks.recognizer, params["recognizer"], stats["recognizer"], features
         )
@@ -152,7 +155,7 @@ def make_train_step(
             bounds = bound(q_fake, latents)
             metrics = {"loss/discriminator": loss}
             metrics |= {f"information/{name}": value for name, value in bounds.items()}
-            objective = loss - config.info_weight * weighted(bounds)
+            objective = loss - (config.info_weight or 1.0) * weighted(bounds)
             if config.real_weight:
                 for name, (info, used) in real_information(q_real, n).items():
                     metrics |= {f"information_real/{name}": info, f"used/{name}": used}
@@ -233,15 +236,30 @@ def infer_codes(state: TrainState, images: Images, config) -> dict[str, Array]:
         name of the code -> `[B, dim]`: one-hot, 0 or 1, or the mean.
     """
     spec = parse_spec(config.codes)
-    networks = build_networks(config, state.image_shape, param_dim(spec))
+    params = split_params(spec, recognize(state, images, config))
+    return {code.name: code.infer(params[code.name]) for code in spec if code.n_params}
+
+
+def recognize(state: TrainState, images: Images, config) -> Array:
+    """The parameters of Q(c|x), for images real or not.
+
+    Args:
+        state: a trained state.
+        images: `[B, H, W, C]`, uint8 or in [0, 1].
+        config: the config of the state.
+
+    Returns:
+        `[B, param_dim]`; `latents.split_params` gives each code its part.
+    """
+    n_params = param_dim(parse_spec(config.codes))
+    networks = build_networks(config, state.image_shape, n_params)
     _, features = networks.discriminator.apply(
         state.discriminator.variables, as_float(images), train=False
     )
     q_params: Any = networks.recognizer.apply(
         state.recognizer.variables, features, train=False
     )
-    params = split_params(spec, q_params)
-    return {code.name: code.infer(params[code.name]) for code in spec if code.n_params}
+    return q_params
 
 
 def as_float(images: Images) -> Images:

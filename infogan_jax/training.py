@@ -1,34 +1,41 @@
 """Training, from a config to a trained state: one flat loop."""
 
+import functools
 import math
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
-from infogan_jax import figures, parallel
+from infogan_jax import figures, parallel, replicas
 from infogan_jax import workdir as runs
 from infogan_jax.checkpoints import Checkpoints
+from infogan_jax.classifier import (
+    ClassifierState,
+    init_classifier,
+    make_classifier_step,
+)
 from infogan_jax.config import Config, UserError
 from infogan_jax.data import Data, batch_indices, load
+from infogan_jax.evaluation import unlabelled
+from infogan_jax.evaluation.classification import measure as classification
+from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import parse_spec
 from infogan_jax.models import build_networks
 from infogan_jax.report import (
-    category_order,
     evaluate,
     evaluation_metrics,
     evaluator_names,
-    report,
+    report_classifier,
 )
 from infogan_jax.state import TrainState, init_state
-from infogan_jax.steps import generate
-from infogan_jax.writers import Writer
-
-_GIF_FRAMES = 32  # of the animation; all frames stay in frames/
+from infogan_jax.steps import generate, make_train_step
+from infogan_jax.writers import MetricsFile, Progress
 
 
 class Stopped(Exception):
@@ -46,6 +53,22 @@ class Diverged(Exception):
     """A value is no longer finite."""
 
 
+class Task(NamedTuple):
+    """What `fit` has to know: the mathematics of a run, and what to do on the way.
+
+    A state has `step`, `variables()`, and `key`, as `TrainState` does. The functions
+    behind `on_` get the state of each replica.
+    """
+
+    init: Callable[[jax.Array], Any]  # key of the run -> state
+    train_step: Callable  # (state, batch) -> (state, metrics)
+    arrays: Any  # the training set, arrays `[N, ...]`; a batch has B rows of each
+    ceilings: dict[str, float]  # metric -> its ceiling, for the progress line
+    evaluate: Callable[[Any], dict[str, float]]  # state -> measures, on held-out images
+    on_frame: Callable[[int, list[Any]], None] = lambda step, states: None
+    on_checkpoint: Callable[[int, list[Any]], None] = lambda step, states: None
+
+
 def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainState:
     """Trains to `config.steps`, from where the work directory left off.
 
@@ -55,7 +78,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
         restart: move a run that is there aside and begin anew.
 
     Returns:
-        The trained state, evaluated and drawn.
+        The trained state, evaluated and drawn; of several replicas, the chosen one's.
 
     Raises:
         UserError: something in the config, the data or the directory cannot work.
@@ -65,86 +88,167 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
     workdir = Path(workdir)
     config.validate()
     evaluator_names(config)
-    runs.check_run(workdir, config, restart)
-    mesh = parallel.make_mesh()
-    parallel.check_batch(config, mesh.size)
-
-    # Data
+    runs.check_run(workdir, config, restart, runs.INFOGAN)
+    parallel.check_batch(config, parallel.make_mesh())
     data = load(config)
     image_shape = data.images.shape[1:]
     check_images(config, data)
-
-    # Work directory
     runs.open_run(workdir, restart)
-    runs.save_config(workdir, config, image_shape, data.class_names)
-    images = parallel.replicate(jnp.asarray(data.images), mesh)
+    runs.save_config(workdir, config, image_shape, data.class_names, runs.INFOGAN)
+    figures.save(
+        figures.sheet(data.images[: figures.ROWS * figures.COLUMNS], figures.COLUMNS),
+        workdir / "figures" / "real.png",
+    )
+
+    spec = parse_spec(config.codes)
+    folders = runs.replica_folders(workdir, config)
+    parts = list(zip(folders, config.replicas(), strict=True))
+
+    def on_frame(step, states):
+        for (folder, alone), state in zip(parts, states, strict=True):
+            latents = figures.grid_latents(figures.figure_key(alone.seed), spec)
+            images = apply(generate, state, latents, config)
+            figures.save_frame(folder, step, images)
+
+    def on_checkpoint(step, states):
+        for (_, alone), state in zip(parts, states, strict=True):
+            for text in unlabelled.measure(state, alone, data.images)["warnings"]:
+                print(f"warning: seed {alone.seed}, step {step:,}: {text}")
+
+    ceilings = {code.name: code.ceiling() for code in spec}
+    task = Task(
+        init=functools.partial(init_state, config=config, image_shape=image_shape),
+        train_step=make_train_step(config, image_shape),
+        arrays=data.images,
+        ceilings={f"information/{name}": value for name, value in ceilings.items()}
+        | {f"information_real/{name}": value for name, value in ceilings.items()},
+        evaluate=lambda state: evaluation_metrics(evaluate(state, config, data)),
+        on_frame=on_frame,
+        on_checkpoint=on_checkpoint,
+    )
+    states = fit(task, config, workdir)
+
+    return states[replicas.report_all(states, config, data, workdir)]
+
+
+def train_classifier(
+    config: Config, workdir: str | Path, restart: bool = False
+) -> ClassifierState:
+    """Trains a classification network, with labels, as `train` does an InfoGAN.
+
+    Of the config it uses what concerns data, warps, the optimiser of D, and the run.
+    """
+    workdir = Path(workdir)
+    config.validate()
+    if config.seeds > 1:
+        raise UserError(f"--seeds={config.seeds}: a classifier has one; set --seeds=1")
+    runs.check_run(workdir, config, restart, runs.CLASSIFIER)
+    parallel.check_batch(config, parallel.make_mesh())
+    data = load(config, with_labels=True)
+    image_shape = data.images.shape[1:]
+    check_images(config, data)
+    runs.open_run(workdir, restart)
+    runs.save_config(workdir, config, image_shape, data.class_names, runs.CLASSIFIER)
+
+    classes = len(data.class_names)
+    task = Task(
+        init=functools.partial(
+            init_classifier, config=config, image_shape=image_shape, n_classes=classes
+        ),
+        train_step=make_classifier_step(config, classes),
+        arrays=(data.images, np.asarray(data.labels, np.int32)),
+        ceilings={},
+        evaluate=lambda state: {
+            "eval/accuracy": classification(state, config, data)["accuracy"]
+        },
+    )
+    (state,) = fit(task, config, workdir)
+    print("\n".join(report_classifier(state, config, data, workdir)))
+    return state
+
+
+def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
+    """The loop: from where the work directory left off to `config.steps`.
+
+    Returns:
+        The state of each replica.
+
+    Raises:
+        UserError: the replicas do not fit in memory.
+        Stopped, Diverged: see `train`.
+    """
+    mesh, seeds = parallel.make_mesh(), [alone.seed for alone in config.replicas()]
+    arrays = parallel.replicate(jax.tree.map(jnp.asarray, task.arrays), mesh)
+    n, many = len(jax.tree.leaves(arrays)[0]), len(seeds) > 1
 
     # State
-    key = jax.random.key(config.seed)
-    state = parallel.replicate(init_state(key, config, image_shape), mesh)
     checkpoints = Checkpoints(workdir, config.keep)
+    state = parallel.place(runs.initial(task.init, config), mesh, len(seeds))
     if checkpoints.latest() is not None:
         state = checkpoints.restore(state)
-        print(f"going on from step {int(state.step):,}")
-    elif (workdir / "metrics.jsonl").exists():
+        print(f"going on from step {_step(state):,}")
+    elif any(workdir.glob("**/metrics.jsonl")):
         print("no checkpoint yet, beginning at step 0")
-    step = int(state.step)
+    step = _step(state)
 
     # Training
-    spec = parse_spec(config.codes)
-    latents = figures.grid_latents(figures.figure_key(config.seed), spec)
-    draw_frame = jax.jit(lambda state: generate(state, latents, config))
-    run = parallel.make_run(config, image_shape, mesh)
-    writer = Writer(workdir, config, spec, step)
+    run = parallel.make_run(task.train_step, mesh, config.log_every, len(seeds))
+    folders = runs.replica_folders(workdir, config)
+    files = [MetricsFile(folder, config.tensorboard, step) for folder in folders]
+    progress = Progress(config, task.ceilings, step)
     stop = _SignalFlag()
     events = [config.log_every, config.checkpoint_every]
     events += [n for n in (config.frame_every, config.eval_every) if n]
-    if step == 0:
-        _save_data_sheet(workdir, data)
-        if config.frame_every:
-            _save_frame(workdir, 0, draw_frame(state))
+    if step == 0 and config.frame_every:
+        task.on_frame(0, runs.split(state, config))
     try:
         while step < config.steps and not stop.signum:
             # Up to the next step at which anything is due
             end = min(config.steps, *(n * (step // n + 1) for n in events))
-            batches = np.stack(
+            batches = np.array(
                 [
-                    batch_indices(config.seed, s, config.batch_size, len(images))
-                    for s in range(step, end)
+                    [
+                        batch_indices(s, i, config.batch_size, n)
+                        for i in range(step, end)
+                    ]
+                    for s in seeds
                 ]
             )
-            state, metrics = run(state, images, batches)
-            metrics = {name: float(value) for name, value in metrics.items()}
-            _check_finite(metrics, step, end, checkpoints)
+            state, metrics = run(state, arrays, batches if many else batches[0])
+            values = {name: np.ravel(value) for name, value in metrics.items()}
+            rows = [
+                {name: float(value[r]) for name, value in values.items()}
+                for r in range(len(seeds))
+            ]
+            _check_finite(rows, seeds, step, end, checkpoints)
             step = end
 
             # Log
             if step % config.log_every == 0 or step == config.steps:
                 if config.eval_every and step % config.eval_every == 0:
-                    metrics |= evaluation_metrics(evaluate(state, config, data))
-                writer.write(step, metrics)
-                writer.progress(step, metrics)
+                    for row, alone in zip(rows, runs.split(state, config), strict=True):
+                        row |= task.evaluate(alone)
+                for file, row in zip(files, rows, strict=True):
+                    file.write(step, row)
+                progress.show(step, rows)
 
             # Frame, checkpoint
             if config.frame_every and step % config.frame_every == 0:
-                _save_frame(workdir, step, draw_frame(state))
+                task.on_frame(step, runs.split(state, config))
             if step % config.checkpoint_every == 0:
-                checkpoints.save(state)
-        checkpoints.save(state)
+                checkpoints.save(step, state)
+                task.on_checkpoint(step, runs.split(state, config))
+        checkpoints.save(step, state)
         checkpoints.wait()
     finally:
-        writer.close()
+        progress.close()
+        for file in files:
+            file.close()
         checkpoints.close()
         stop.close()
     if stop.signum:
         raise Stopped(stop.signum, step, workdir)
-
-    # Evaluation and figures
-    results = report(state, config, data, workdir)
-    draw_animation(
-        workdir, image_shape, *category_order(config, results, data.class_names)
-    )
-    return state
+    return runs.split(state, config)
 
 
 def check_images(config: Config, data: Data) -> None:
@@ -160,53 +264,26 @@ def check_images(config: Config, data: Data) -> None:
         )
 
 
-def draw_animation(
-    workdir: Path,
-    image_shape: tuple[int, int, int],
-    order: list[int],
-    names: list[str],
-) -> None:
-    """figures/training.gif, from the frames; `order` and `names` are of their rows."""
-    paths = sorted((workdir / "frames").glob("*.png"))
-    if not paths:
-        return
-    thinned = paths[:: -(-len(paths) // _GIF_FRAMES)]
-    if thinned[-1] != paths[-1]:
-        thinned.append(paths[-1])
-    frames = [
-        (int(p.stem), np.asarray(Image.open(p)).reshape(-1, *image_shape))
-        for p in thinned
-    ]
-    figures.animation(
-        frames, workdir / "figures" / "training.gif", order, row_labels=names
-    )
+def _step(state) -> int:
+    return int(np.ravel(state.step)[0])
 
 
-def _save_frame(workdir: Path, step: int, images: jax.Array) -> None:
-    images = figures.to_uint8(images)
-    column = figures.to_picture(images.reshape(-1, *images.shape[2:]))
-    figures.save(column, workdir / "frames" / f"{step:08d}.png")
-
-
-def _save_data_sheet(workdir: Path, data: Data) -> None:
-    images = data.images[: figures.ROWS * figures.COLUMNS]
-    figures.save(
-        figures.sheet(images, figures.COLUMNS), workdir / "figures" / "real.png"
-    )
-
-
-def _check_finite(metrics, begin: int, end: int, checkpoints: Checkpoints) -> None:
-    broken = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-    if broken:
-        last = checkpoints.latest()
-        kept = (
-            f"the state of step {last:,} is kept" if last else "nothing was saved yet"
-        )
-        raise Diverged(
-            f"{', '.join(broken)} not finite between steps {begin:,} and {end:,}; "
-            f"{kept}. Likely cures: a smaller --d_learning_rate and --g_learning_rate, "
-            "--dtype=float32, another --seed"
-        )
+def _check_finite(rows, seeds, begin: int, end: int, checkpoints: Checkpoints) -> None:
+    for row, seed in zip(rows, seeds, strict=True):
+        broken = sorted(name for name, value in row.items() if not math.isfinite(value))
+        if broken:
+            last = checkpoints.latest()
+            kept = (
+                f"the state of step {last:,} is kept"
+                if last
+                else "nothing was saved yet"
+            )
+            whose = f"seed {seed}: " if len(seeds) > 1 else ""
+            raise Diverged(
+                f"{whose}{', '.join(broken)} not finite between steps {begin:,} and "
+                f"{end:,}; {kept}. Likely cures: a smaller --d_learning_rate and "
+                "--g_learning_rate, --dtype=float32, another --seed"
+            )
 
 
 class _SignalFlag:

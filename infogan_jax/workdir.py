@@ -4,31 +4,37 @@ config.json       the config, the image shape, versions, devices
 metrics.jsonl     one line per logged step      tensorboard/  the same, as events
 checkpoints/      Orbax, one folder per step    frames/       of the animation
 evaluation.json   the measures                  figures/      pictures
+replicas.json     of several seeds, the choice  seed_N/       what belongs to one
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from infogan_jax.checkpoints import Checkpoints
+from infogan_jax.classifier import ClassifierState, init_classifier
 from infogan_jax.config import Config, UserError, fixed_fields
 from infogan_jax.state import TrainState, init_state
 from infogan_jax.writers import write_atomically
 
+INFOGAN, CLASSIFIER = "an InfoGAN", "a classifier"  # kinds of runs
 _PACKAGES = "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy"
 
 
-def check_run(workdir: Path, config: Config, restart: bool) -> None:
+def check_run(workdir: Path, config: Config, restart: bool, kind: str) -> None:
     """Raises UserError unless the config may run there; changes nothing."""
     if (workdir / "config.json").exists():
         if not restart:
-            _check_same(load_config(workdir)[0], config, workdir)
+            _check_same(load_config(workdir, kind)[0], config, workdir)
     elif workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(
             f"--workdir={workdir}: holds files but no config.json of a run; choose "
@@ -69,9 +75,12 @@ def _check_same(saved: Config, config: Config, workdir: Path) -> None:
             )
 
 
-def save_config(workdir: Path, config: Config, image_shape, class_names) -> None:
+def save_config(
+    workdir: Path, config: Config, image_shape, class_names, kind: str
+) -> None:
     """Writes config.json."""
     content = {
+        "kind": kind,
         "config": dataclasses.asdict(config),
         "image_shape": list(image_shape),
         "class_names": list(class_names),
@@ -83,11 +92,13 @@ def save_config(workdir: Path, config: Config, image_shape, class_names) -> None
     write_atomically(workdir / "config.json", json.dumps(content, indent=2) + "\n")
 
 
-def load_config(workdir: Path) -> tuple[Config, tuple[int, int, int], list[str]]:
+def load_config(
+    workdir: Path, kind: str = INFOGAN
+) -> tuple[Config, tuple[int, int, int], list[str]]:
     """The config, image shape and class names of a run.
 
     Raises:
-        UserError: there is no run, or its file is damaged.
+        UserError: there is no run, it is of another kind, or its file is damaged.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -97,28 +108,90 @@ def load_config(workdir: Path) -> tuple[Config, tuple[int, int, int], list[str]]
         )
     try:
         content = json.loads(path.read_text())
+        found = content.get("kind", INFOGAN)
         config = Config.from_json(json.dumps(content["config"]))
         height, width, channels = (int(side) for side in content["image_shape"])
-        return config, (height, width, channels), list(content["class_names"])
-    except (ValueError, KeyError, TypeError, UserError) as error:
+        classes = list(content["class_names"])
+    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(f"{path}: damaged ({error}); restore it from a copy") from None
+    if found != kind:
+        raise UserError(f"{workdir}: is the run of {found}; expected one of {kind}")
+    return config, (height, width, channels), classes
 
 
-def load_state(workdir: Path) -> tuple[TrainState, Config]:
-    """The newest checkpoint of a run, and its config."""
+def replica_folders(workdir: Path, config: Config) -> list[Path]:
+    """Where each replica has its metrics and figures: a run alone, in the workdir."""
+    if config.seeds == 1:
+        return [workdir]
+    return [workdir / f"seed_{alone.seed}" for alone in config.replicas()]
+
+
+def initial(init: Callable, config: Config):
+    """The state at step 0, of several replicas stacked."""
+    keys = [jax.random.key(alone.seed) for alone in config.replicas()]
+    return init(keys[0]) if config.seeds == 1 else jax.vmap(init)(jnp.stack(keys))
+
+
+def split(state, config: Config) -> list:
+    """The state of each replica."""
+    if config.seeds == 1:
+        return [state]
+    return [jax.tree.map(lambda x, i=i: x[i], state) for i in range(config.seeds)]
+
+
+def load_states(workdir: Path) -> list[TrainState]:
+    """The newest checkpoint of a run, the state of each of its replicas."""
     config, image_shape, _ = load_config(workdir)
+    init = functools.partial(init_state, config=config, image_shape=image_shape)
+    return _restore(workdir, init, config)
+
+
+def load_classifier(workdir: Path) -> tuple[ClassifierState, Config]:
+    """The newest checkpoint of a classification network, and its config."""
+    config, image_shape, classes = load_config(workdir, CLASSIFIER)
+    init = functools.partial(
+        init_classifier,
+        config=config,
+        image_shape=image_shape,
+        n_classes=len(classes),
+    )
+    return _restore(workdir, init, config)[0], config
+
+
+def _restore(workdir: Path, init: Callable, config: Config) -> list:
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"--workdir={workdir}: has no checkpoint yet; train first")
     checkpoints = Checkpoints(workdir, config.keep)
-    state = init_state(jax.random.key(config.seed), config, image_shape)
-    state = checkpoints.restore(state)
+    state = checkpoints.restore(initial(init, config))
     checkpoints.close()
-    return state, config
+    return split(state, config)
 
 
-def load_evaluation(workdir: Path) -> dict:
+def find_replica(workdir: Path, config: Config, seed: int | None) -> int:
+    """The place of a replica among those of a run; by default the chosen one's.
+
+    Raises:
+        UserError: there is none of that seed, or none has been chosen yet.
+    """
+    seeds = [alone.seed for alone in config.replicas()]
+    if seed is None and len(seeds) > 1:
+        seed = _load_json(workdir / "replicas.json").get("chosen")
+        if seed not in seeds:
+            raise UserError(
+                f"--workdir={workdir}: no replica is chosen yet; let the run come to "
+                f"its end, or name one by --replica, one of {seeds}"
+            )
+    if seed is not None and seed not in seeds:
+        raise UserError(f"--replica={seed}: expected one of {seeds}")
+    return 0 if seed is None else seeds.index(seed)
+
+
+def load_evaluation(folder: Path) -> dict:
     """What evaluation.json holds; empty where there is none."""
-    path = workdir / "evaluation.json"
+    return _load_json(folder / "evaluation.json")
+
+
+def _load_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:

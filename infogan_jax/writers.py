@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from infogan_jax.config import Config
-from infogan_jax.latents import Spec
 
+_SHORT = {"loss/discriminator": "D", "loss/generator": "G"}
 _QUIET = 10  # seconds between lines where the output is not a terminal
 
 
@@ -21,14 +21,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     os.replace(part, path)
 
 
-class Writer:
-    """Metrics of a run from a step on; lines of a former life beyond it go."""
+class MetricsFile:
+    """metrics.jsonl and TensorBoard events of a run from a step on.
 
-    def __init__(self, workdir: Path, config: Config, spec: Spec, start: int):
-        self._total = config.steps
-        self._batch_size = config.batch_size
-        self._ceilings = {code.name: code.ceiling() for code in spec}
-        path = workdir / "metrics.jsonl"
+    Lines of a former life beyond that step go.
+    """
+
+    def __init__(self, folder: Path, tensorboard: bool, start: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
         if path.exists():
             kept = [
                 line for line in path.read_text().splitlines() if _step(line) <= start
@@ -36,27 +37,52 @@ class Writer:
             write_atomically(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a")
         self._events = None
-        if config.tensorboard:
+        if tensorboard:
             from tensorboardX import SummaryWriter  # a second to import
 
             self._events = SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=start + 1 if start else None
+                str(folder / "tensorboard"), purge_step=start + 1 if start else None
             )
-        self._start = start
-        self._last_line = self._last_time = time.perf_counter()
-        self._last_step = start
-        self._width = 0
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Metrics of one step to both files."""
+        """Metrics of one step to both."""
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         self._file.flush()
         if self._events:
             for name, value in metrics.items():
                 self._events.add_scalar(name, value, step)
 
-    def progress(self, step: int, metrics: dict[str, float]) -> None:
-        """The line that tells where training stands."""
+    def close(self) -> None:
+        self._file.close()
+        if self._events:
+            self._events.close()
+
+
+class Progress:
+    """The line that tells where training stands."""
+
+    _GROUPS = (
+        ("loss", "loss/"),
+        ("accuracy", "accuracy/"),
+        ("I(c;G) of H(c), nats:", "information/"),
+        ("I(c;x):", "information_real/"),
+    )
+
+    def __init__(self, config: Config, ceilings: dict[str, float], start: int):
+        self._total = config.steps
+        self._images_per_step = config.batch_size * config.seeds
+        self._ceilings = ceilings
+        self._start = self._last_step = start
+        self._last_line = self._last_time = time.perf_counter()
+        self._width = 0
+
+    def show(self, step: int, rows: list[dict[str, float]]) -> None:
+        """Says it, at most every ten seconds where nobody watches.
+
+        Args:
+            step: updates done.
+            rows: the metrics of each replica.
+        """
         now = time.perf_counter()
         first = self._last_step == self._start
         rate = (step - self._last_step) / (now - self._last_time)
@@ -71,43 +97,35 @@ class Writer:
         if first:
             time_left = "compilation included"
         line = (
-            f"step {step:,}/{self._total:,}  {rate * self._batch_size:,.0f} images/s  "
-            f"{time_left} | {self._describe(metrics)}"
+            f"step {step:,}/{self._total:,}  {rate * self._images_per_step:,.0f} "
+            f"images/s  {time_left}{self._describe(rows)}"
         )
         end = "" if terminal and not last else "\n"
         # Over the line before, blanks over what is left of it.
         print(("\r" if terminal else "") + line.ljust(self._width), end=end, flush=True)
         self._width = len(line) if terminal else 0
 
-    def _describe(self, metrics: dict[str, float]) -> str:
-        def bound(name, ceiling):
+    def _describe(self, rows) -> str:
+        def shown(metric):
+            values = [row[metric] for row in rows]
+            low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+            ceiling = self._ceilings.get(metric, math.inf)
             roof = f"/{ceiling:.2f}" if math.isfinite(ceiling) else ""
-            return f"{metrics[name]:.2f}{roof}"
+            return (low if low == high else f"{low}..{high}") + roof
 
-        parts = [
-            f"loss D {metrics['loss/discriminator']:.2f} "
-            f"G {metrics['loss/generator']:.2f}"
-        ]
-        for title, prefix in (
-            ("I(c;G) of H(c), nats", "information/"),
-            ("I(c;x)", "information_real/"),
-        ):
-            names = [name for name in metrics if name.startswith(prefix)]
-            shown = [
-                f"{name.removeprefix(prefix)} "
-                f"{bound(name, self._ceilings[name.removeprefix(prefix)])}"
-                for name in names
+        parts = ""
+        for title, prefix in self._GROUPS:
+            metrics = [metric for metric in rows[0] if metric.startswith(prefix)]
+            words = [
+                f"{_SHORT.get(m, m.removeprefix(prefix))} {shown(m)}" for m in metrics
             ]
-            if shown:
-                parts.append(f"{title}: {' '.join(shown)}")
-        return " | ".join(parts)
+            if words:
+                parts += f" | {title} {' '.join(words)}"
+        return parts
 
     def close(self) -> None:
         if self._width:
             print(flush=True)
-        self._file.close()
-        if self._events:
-            self._events.close()
 
 
 def _step(line: str) -> float:

@@ -43,10 +43,10 @@ def images():
 def data_dir(tmp_path_factory):
     """A folder where mnist_5k is prepared."""
     from infogan_jax import Config
-    from infogan_jax.data import prepare
+    from infogan_jax.data import load
 
     folder = tmp_path_factory.mktemp("tfds")
-    prepare(Config(data_dir=str(folder)))
+    load(Config(data_dir=str(folder)))  # here, for its packages define flags
     return folder
 
 

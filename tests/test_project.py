@@ -17,7 +17,14 @@ CORE_FILES = [PACKAGE / name for name in CORE] + sorted(PACKAGE.glob("models/*.p
 CORE_MODULES = {"augment", "latents", "losses", "models", "state", "steps"}
 ALLOWED = {"flax", "jax", "optax"} | set(sys.stdlib_module_names) - {"os", "time"}
 LEAVES = {"checkpoints", "data", "evaluation", "figures", "writers"}
-KNOWS_LEAVES = {"main", "report", "sampling", "training", "workdir"} | LEAVES
+KNOWS_LEAVES = {
+    "main",
+    "replicas",
+    "report",
+    "sampling",
+    "training",
+    "workdir",
+} | LEAVES
 
 
 def imports(path):

@@ -75,16 +75,18 @@ def test_a_run_says_and_leaves_what_it_should(trained):
 def test_the_picture_of_categories_shows_the_generator(trained):
     """The grid's pixels are those of `generate`, row by row in the order of classes."""
     from infogan_jax import figures, generate
+    from infogan_jax.data import Data
     from infogan_jax.latents import parse_spec
     from infogan_jax.report import category_order
 
     workdir, _ = trained
-    state, config = runs.load_state(workdir)
+    (state,) = runs.load_states(workdir)
+    config, _, classes = runs.load_config(workdir)
     latents = figures.grid_latents(
         figures.figure_key(config.seed), parse_spec(config.codes)
     )
-    classes = runs.load_config(workdir)[2]
-    order, names = category_order(config, runs.load_evaluation(workdir), classes)
+    data = Data(np.zeros(0), np.zeros(0), None, classes)
+    order, names = category_order(config, runs.load_evaluation(workdir), data)
     images = np.asarray(generate(state, latents, config)).reshape(10, -1, 28, 28, 1)
     sheet = figures.sheet(images[order].reshape(-1, 28, 28, 1), figures.COLUMNS, names)
     with Image.open(workdir / "figures" / "categories.png") as saved:
@@ -109,13 +111,70 @@ def test_ten_steps_equal_five_and_five(command, tiny_flags, tmp_path):
     with (halves / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "loss/generator": 1.0}\n{"step": 1')
     assert command(f"--workdir={halves}", *tiny_flags)[0] == 0
-    a, b = runs.load_state(whole)[0], runs.load_state(halves)[0]
+    a, b = runs.load_states(whole)[0], runs.load_states(halves)[0]
     assert int(b.step) == 10
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
             x, y = jax.random.key_data(x), jax.random.key_data(y)
         np.testing.assert_array_equal(x, y)
     assert lines(whole) == lines(halves)
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory, data_dir):
+    """Three seeds at once, in a process of its own; stopped and continued half way."""
+    from tests.conftest import TINY
+
+    workdir = tmp_path_factory.mktemp("replicas") / "run"
+    command = [sys.executable, "-m", "infogan_jax.main", f"--workdir={workdir}"]
+    command += [f"--{k}={v}" for k, v in TINY.items()]
+    command += [f"--data_dir={data_dir}", "--seed=4", "--seeds=3", "--frame_every=0"]
+    for steps in (5, 10):
+        done = subprocess.run(
+            [*command, f"--steps={steps}"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    return workdir, done.stdout
+
+
+def test_replicas_are_told_apart_and_one_is_chosen(replicas):
+    workdir, said = replicas
+    assert "going on from step 5" in said
+    assert "accuracy of 3 seeds: median" in said
+    table = json.loads((workdir / "replicas.json").read_text())
+    rows = table["replicas"]
+    assert [row["seed"] for row in rows] == [4, 5, 6]
+    assert f"chosen without labels: seed {table['chosen']}" in said
+    best = max(rows, key=lambda row: row["score"])
+    assert table["chosen"] == best["seed"]
+    assert sorted(row["rank"] for row in rows)[0] == 1
+    for row in rows:
+        folder = workdir / f"seed_{row['seed']}"
+        assert [line["step"] for line in lines(folder)] == [5, 10]
+        assert (folder / "figures" / "categories.png").exists()
+
+
+def test_a_replica_is_the_run_of_its_seed(replicas, command, tiny_flags, tmp_path):
+    workdir, _ = replicas
+    alone = tmp_path / "alone"
+    flags = [*tiny_flags, "--seed=5", "--frame_every=0"]
+    assert command(f"--workdir={alone}", *flags)[0] == 0
+    for mine, theirs in zip(lines(workdir / "seed_5"), lines(alone), strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, value in mine.items():
+            np.testing.assert_allclose(value, theirs[name], rtol=2e-2, atol=2e-2)
+
+
+def test_pictures_of_one_replica(replicas, command, tmp_path):
+    workdir, _ = replicas
+    here = ["--mode=generate", f"--workdir={workdir}", "--count=3"]
+    chosen = json.loads((workdir / "replicas.json").read_text())["chosen"]
+    for name, flags in (("a", []), ("b", [f"--replica={chosen}"])):
+        assert command(*here, *flags, f"--out={tmp_path / name}.npy")[0] == 0
+    a, b = np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy")
+    np.testing.assert_array_equal(a, b)
+    code, _, error = command(*here, "--replica=9", f"--out={tmp_path / 'c.npy'}")
+    assert (code, "expected one of [4, 5, 6]" in error) == (2, True)
 
 
 def test_restart_keeps_the_former_run(command, tiny_flags, tmp_path):
@@ -137,7 +196,7 @@ def test_every_fixed_flag_is_named_when_it_changes(trained):
         with pytest.raises(
             Exception, match=f"--{name}={other}: the run in .* --restart"
         ):
-            runs.check_run(workdir, changed, restart=False)
+            runs.check_run(workdir, changed, False, runs.INFOGAN)
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(data_dir, tmp_path, tiny_flags):
@@ -156,7 +215,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(data_dir, tmp_path, tiny_fl
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step" in error
     assert "all saved" in error
-    state, _ = runs.load_state(workdir)
+    (state,) = runs.load_states(workdir)
     assert int(state.step) == lines(workdir)[-1]["step"] > 0
 
 
@@ -214,7 +273,7 @@ WRONG = [
     (["--dataset=nonesuch"], "expected one of"),
     (["--architecture=huge"], "['mnist', 'mnist_half', 'mnist_tiny']"),
     (["--adversarial=kind"], "['hinge', 'least_squares', 'non_saturating']"),
-    (["--evaluators=guess"], "['clustering']"),
+    (["--evaluators=guess"], "['clustering', 'unlabelled']"),
     (["--warp=speed"], "expected one of"),
     (["--dtype=int8"], "expected one of"),
     (["--mode=dance"], "expected one of"),
@@ -224,6 +283,8 @@ WRONG = [
     (["--codes="], "empty"),
     (["--codes=noise:9", "--real_weight=0"], "needs a code"),
     (["--codes=uniform:2"], "needs a categorical code"),
+    (["--info_weight=0"], "plain GAN that Q watches"),
+    (["--seeds=0"], "expected 1 or more"),
     (["--warp=none"], "needs warped copies"),
     (["--image_size=30"], "multiple of 4"),
     (["--batch_size=18"], "--batch_size=18"),
@@ -247,7 +308,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert error.count("\n") == 1, error
     assert error.startswith("infogan_jax: ")
     assert told in error
-    assert not list(workdir.glob("**/*")) or not (workdir / "config.json").exists()
+    assert not workdir.exists()
 
 
 def test_work_directories_that_cannot_be(command, tiny_flags, tmp_path):

@@ -11,6 +11,7 @@ from infogan_jax.parallel import (
     AXIS,
     make_mesh,
     make_run,
+    place,
     pmap_step,
     replicate,
     shard_map_step,
@@ -134,9 +135,32 @@ def test_vmap_over_seeds(tiny, start, batches, step):
     )
 
 
+@pytest.mark.parametrize(("replicas", "devices"), [(4, 4), (3, 2), (2, 1)])
+def test_replicas_equal_runs_alone(tiny, start, images, reference, replicas, devices):
+    """Spread over the devices, sharing batches, and on one device."""
+    mesh = make_mesh(jax.devices()[:devices])
+    run = make_run(make_train_step(tiny, SHAPE), mesh, STEPS, replicas)
+    states = jax.vmap(lambda seed: init_state(jax.random.key(seed), tiny, SHAPE))(
+        jnp.arange(replicas)
+    )
+    indices = np.arange(16 * STEPS).reshape(STEPS, 16)
+    order = np.stack([np.roll(indices, r, axis=0) for r in range(replicas)])
+    many, metrics = run(
+        place(states, mesh, replicas), replicate(jnp.asarray(images), mesh), order
+    )
+    assert metrics["loss/generator"].shape == (replicas,)
+    first = jax.tree.map(lambda x: x[0], many)
+    np.testing.assert_allclose(
+        gradient_norms(first), gradient_norms(reference[0][-1]), rtol=1e-4
+    )
+    expected = np.mean([m["loss/generator"] for m in reference[1]])
+    np.testing.assert_allclose(metrics["loss/generator"][0], expected, rtol=1e-4)
+    assert len(set(np.asarray(metrics["loss/generator"]).tolist())) == replicas
+
+
 def test_compiled_run_of_any_length_compiles_once(tiny, start, images, reference):
     mesh = make_mesh(jax.devices()[:1])
-    run = make_run(tiny, SHAPE, mesh)
+    run = make_run(make_train_step(tiny, SHAPE), mesh, STEPS)
     resident = replicate(jnp.asarray(images), mesh)
     indices = np.arange(16 * STEPS).reshape(STEPS, 16)
     state, _ = run(replicate(start(), mesh), resident, indices[:1])
@@ -224,6 +248,19 @@ def test_every_term_gives_finite_updates(tiny, batches, change):
     state, metrics = jax.jit(make_train_step(config, SHAPE))(state, batches[0])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics))
     assert np.isfinite(gradient_norms(state)).all()
+
+
+def test_without_lambda_q_watches_and_nobody_hears_of_it(tiny, batches):
+    """D and G move as in a plain GAN, while Q learns to read the codes."""
+    plain = {"info_weight": 0.0, "real_weight": 0.0, "warp": "none"}
+    config = dataclasses.replace(tiny, **plain)
+    heavier = dataclasses.replace(config, codes="cat:10:weight=9,uniform:2,noise:62")
+    before = init_state(jax.random.key(0), config, SHAPE)
+    after, _ = jax.jit(make_train_step(config, SHAPE))(before, batches[0])
+    other, _ = jax.jit(make_train_step(heavier, SHAPE))(before, batches[0])
+    for name in ("discriminator", "generator"):
+        assert _equal(getattr(after, name).params, getattr(other, name).params)
+    assert not _equal(after.recognizer.params, before.recognizer.params)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

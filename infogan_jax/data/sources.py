@@ -28,19 +28,29 @@ _NO_SPLIT = "train[:90%]", "train[90%:]"  # where a dataset has but one
 
 
 class Data(NamedTuple):
-    """A dataset in memory. There are no labels of training images, on purpose."""
+    """A dataset in memory.
+
+    Labels of training images are there for a classification network only; an InfoGAN's
+    run is loaded without them.
+    """
 
     images: np.ndarray  # uint8 [N, H, W, C]
     eval_images: np.ndarray  # uint8 [M, H, W, C], which the objective never sees
     eval_labels: np.ndarray | None  # int [M], for measuring only
     class_names: list[str]
+    labels: np.ndarray | None = None  # int [N], where asked for
 
 
-def load(config: Config) -> Data:
+def load(config: Config, with_labels: bool = False) -> Data:
     """The dataset of a config, prepared first if need be.
 
+    Args:
+        config: names it.
+        with_labels: have those of the training images too.
+
     Raises:
-        UserError: unknown, not to be had, not readable, or of mixed sizes.
+        UserError: unknown, not to be had, not readable, of mixed sizes, or without the
+            labels asked for.
     """
     folder = prepare(config)
     builder = tfds.builder_from_directory(folder)
@@ -68,18 +78,24 @@ def load(config: Config) -> Data:
         )
         records = source.__getitems__(list(range(len(source))))
         images = _decode([r[image_key] for r in records], channels, config)
-        return images, [r[label_key] for r in records] if label_key else None
+        return images, np.array([r[label_key] for r in records]) if label_key else None
 
     try:
-        images, _ = read(train)
-        eval_images, labels = read(test)
+        images, labels = read(train)
+        eval_images, eval_labels = read(test)
     except (OSError, ValueError) as error:
         raise UserError(f"--dataset={config.dataset}: {folder}: {error}") from None
+    if with_labels and labels is None:
+        raise UserError(
+            f"--dataset={config.dataset}: has no labels for a classification network "
+            "to learn from; choose one that has"
+        )
     return Data(
         images,
         eval_images,
-        None if labels is None else np.asarray(labels),
+        eval_labels,
         list(features[label_key].names) if label_key else [],
+        labels if with_labels else None,
     )
 
 

@@ -1,18 +1,14 @@
 """How well the categories that Q found agree with classes it was never told."""
 
-import functools
-
-import jax
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from infogan_jax.config import UserError
-from infogan_jax.latents import Categorical, parse_spec
+from infogan_jax.evaluation.inference import apply
+from infogan_jax.latents import categorical_codes, parse_spec
 from infogan_jax.state import TrainState
 from infogan_jax.steps import infer_codes
-
-_BATCH = 500  # images at a time
 
 
 def contingency(
@@ -93,23 +89,9 @@ def infer_categories(
     state: TrainState, images: np.ndarray, config
 ) -> dict[str, np.ndarray]:
     """Q's category for each image, by code, int `[N]`."""
-    infer = _compiled(config)
-    names = [c.name for c in parse_spec(config.codes) if isinstance(c, Categorical)]
-    parts = []
-    for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
-        padded = np.zeros(
-            (_BATCH, *images.shape[1:]), images.dtype
-        )  # one shape for all
-        padded[: len(batch)] = batch
-        codes = infer(state, padded)
-        parts.append({k: np.asarray(codes[k])[: len(batch)].argmax(-1) for k in names})
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-
-@functools.lru_cache(maxsize=4)
-def _compiled(config):
-    return jax.jit(functools.partial(infer_codes, config=config))
+    codes = apply(infer_codes, state, images, config)
+    names = [code.name for code in categorical_codes(parse_spec(config.codes))]
+    return {name: codes[name].argmax(-1) for name in names}
 
 
 def evaluate(state: TrainState, config, data) -> dict:

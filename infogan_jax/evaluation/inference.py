@@ -1,0 +1,36 @@
+"""A trained state applied to any number of inputs, compiled for one shape."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+_BATCH = 500
+
+
+def apply(function: Callable, state, inputs: np.ndarray, config):
+    """What `function(state, part, config)` gives for all inputs, as numpy arrays.
+
+    Args:
+        function: such as `steps.generate` or `steps.infer_codes`; row i of all that it
+            returns belongs to row i of the part.
+        state: a trained state.
+        inputs: `[N, ...]`, N at least 1.
+        config: the config of the state.
+    """
+    # Replicas differ in their seed only, and share what is compiled.
+    compiled = _compiled(function, dataclasses.replace(config, seed=0, seeds=1))
+    parts = []
+    for start in range(0, len(inputs), _BATCH):
+        part = np.asarray(inputs[start : start + _BATCH])
+        missing = [(0, _BATCH - len(part))] + [(0, 0)] * (part.ndim - 1)
+        out = compiled(state, np.pad(part, missing))
+        parts.append(jax.tree.map(np.asarray, out))
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(inputs)], *parts)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(function, config):
+    return jax.jit(functools.partial(function, config=config))

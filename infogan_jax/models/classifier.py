@@ -1,0 +1,41 @@
+"""The classification network, the judge of what others generate."""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from infogan_jax.models.layers import Downsample
+
+
+class Classifier(nn.Module):
+    """Images `[B, H, W, C]` in [0, 1] -> logits `[B, K]` and features `[B, features]`.
+
+    Height and width are multiples of 4. The features, behind the last nonlinearity and
+    before dropout, are what distances between sets of images are measured in.
+    """
+
+    n_classes: int
+    channels: tuple[int, ...] = (64, 128)
+    features: int = 256
+    dropout: float = 0.4
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images, train: bool):
+        norm = functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+        x = images
+        for width in self.channels:
+            x = nn.relu(norm()(Downsample(width, False, self.dtype)(x)))
+        x = x.reshape(x.shape[0], -1)
+        dense = functools.partial(nn.Dense, dtype=self.dtype)
+        features = nn.relu(norm()(dense(self.features, use_bias=False)(x)))
+        x = nn.Dropout(self.dropout, deterministic=not train)(features)
+        return dense(self.n_classes)(x).astype(jnp.float32), features

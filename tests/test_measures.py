@@ -1,0 +1,159 @@
+"""Measures of pictures, against hand-computed numbers and slow, plain versions."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import sqrtm
+
+from infogan_jax import Config, UserError
+from infogan_jax.augment import affine
+from infogan_jax.data import Data
+from infogan_jax.evaluation import factors, fidelity, generation
+from infogan_jax.evaluation.judge import load_extractor
+
+
+@pytest.fixture(scope="module")
+def sets():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(120, 5)), rng.normal(0.5, 2.0, size=(90, 5))
+
+
+def test_fid_of_two_known_gaussians():
+    rng = np.random.default_rng(1)
+    a = rng.normal(0, 1, (200_000, 2))
+    b = rng.normal([3, 0], [2, 1], (200_000, 2))
+    # |mu|^2 = 9, and (sigma_a - sigma_b)^2 = 1 along the first axis
+    assert fidelity.frechet_distance(a, b) == pytest.approx(10, rel=0.01)
+    assert fidelity.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_fid_equals_the_formula_with_a_matrix_root(sets):
+    a, b = sets
+    ca, cb = np.cov(a.T), np.cov(b.T)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    expected += np.trace(ca + cb - 2 * sqrtm(ca @ cb).real)
+    assert fidelity.frechet_distance(a, b) == pytest.approx(expected)
+
+
+def test_kid_equals_the_double_sum(sets):
+    a, b = (x[:12] for x in sets)
+
+    def k(x, y):
+        return (x @ y / 5 + 1) ** 3
+
+    pairs = [(i, j) for i in range(12) for j in range(12)]
+    own = [sum(k(x[i], x[j]) for i, j in pairs if i != j) / 132 for x in (a, b)]
+    cross = sum(k(a[i], b[j]) for i, j in pairs) / 144
+    assert fidelity.kernel_distance(a, b) == pytest.approx(sum(own) - 2 * cross)
+
+
+def test_neighbourhoods_equal_plain_loops(sets):
+    real, fake = sets
+    k = 3
+
+    def radius(x, i):
+        return sorted(np.linalg.norm(x - x[i], axis=1))[k]
+
+    inside = [
+        [np.linalg.norm(f - r) <= radius(real, i) for i, r in enumerate(real)]
+        for f in fake
+    ]
+    found = fidelity.neighbourhoods(real, fake, k)
+    assert found["precision"] == pytest.approx(np.mean([any(x) for x in inside]))
+    assert found["density"] == pytest.approx(np.sum(inside) / k / len(fake))
+    assert found["coverage"] == pytest.approx(np.any(inside, axis=0).mean())
+    radii = [radius(fake, j) for j in range(len(fake))]
+    among = [(np.linalg.norm(fake - r, axis=1) <= radii).any() for r in real]
+    assert found["recall"] == pytest.approx(np.mean(among))
+
+
+def test_the_same_set_has_everything(sets):
+    found = fidelity.neighbourhoods(sets[0], sets[0])
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (np.zeros((90, 4)), "of one extractor"),
+        (np.full((90, 5), np.nan), "not finite"),
+        (np.zeros((1, 5)), "expected 2 or more"),
+        (np.zeros((5, 5)), "expected more than 5"),
+    ],
+)
+def test_features_that_cannot_be_compared(sets, other, told):
+    with pytest.raises(UserError, match=told):
+        fidelity.measures(sets[0], other)
+
+
+def test_asked_is_got_by_hand():
+    asked = np.repeat([0, 1], 4)
+    got = np.array([2, 2, 2, 0, 1, 1, 1, 1])
+    found = generation.measures(asked, got, [2, 1])
+    assert found["per_category"] == [0.75, 1.0]
+    assert found["asked_is_got"] == pytest.approx(7 / 8)
+    assert found["table"] == [[1, 0, 3], [0, 4, 0]]
+    assert found["modes"] == 3
+    # Half of the pictures have an entropy of H(3/4), the others none.
+    assert found["entropy"] == pytest.approx(0.5 * 0.5623, abs=1e-4)
+
+
+def bar(height=20, width=4):
+    image = np.zeros((28, 28, 1), np.float32)
+    top, left = (28 - height) // 2, (28 - width) // 2
+    image[top : top + height, left : left + width] = 1
+    return image
+
+
+def test_properties_of_a_bar():
+    found = {k: v[0] for k, v in factors.properties(bar()[None]).items()}
+    assert found["slant"] == pytest.approx(0, abs=1e-6)
+    assert found["stroke width"] == pytest.approx(4, rel=0.1)
+    assert found["area"] == 80
+    assert found["brightness"] == pytest.approx(80 / 784)
+    assert found["width"] == pytest.approx(4 * np.sqrt((4**2 - 1) / 12))
+    assert found["height"] == pytest.approx(4 * np.sqrt((20**2 - 1) / 12))
+    assert found["horizontal position"] == found["vertical position"] == 0
+
+
+def test_slant_and_position_have_the_right_sign():
+    # The pixel at (row, column) comes from column + 0.3 row: the top moves right.
+    lean = affine(
+        jnp.asarray(bar()[None]),
+        jnp.array([[[1.0, 0.0], [0.3, 1.0]]]),
+        jnp.array([[0.0, -3.0]]),
+    )
+    found = factors.properties(np.asarray(lean))
+    assert found["slant"][0] == pytest.approx(0.3, abs=0.02)
+    assert found["horizontal position"][0] == pytest.approx(3, abs=0.1)
+
+
+def test_an_empty_image_has_properties_too():
+    found = factors.properties(np.zeros((2, 8, 8, 3)))
+    assert all(np.isfinite(values).all() for values in found.values())
+    assert {"hue", "saturation"} <= set(found)
+
+
+def test_explained_variance_and_names():
+    codes = np.linspace(-1, 1, 5)
+    offsets = np.array([[0.0], [10.0]])  # of the rows, which do not count
+    r2, slope = factors.explained(codes, 3 * codes + offsets)
+    assert (r2, slope) == (pytest.approx(1), pytest.approx(3))
+    assert factors.explained(codes, codes**2 + offsets)[0] == pytest.approx(0)
+    names = factors.name_codes(
+        {
+            "uniform1": {"slant": 0.9, "width": 0.7},
+            "uniform2": {"slant": 0.8, "width": 0.1},
+            "uniform3": {"slant": 0.1, "width": 0.2},
+        }
+    )
+    assert names == {"uniform1": "width", "uniform2": "slant", "uniform3": "unnamed"}
+
+
+def test_random_features_are_the_same_every_time(images):
+    data = Data(images, images, None, [])
+    first, second = load_extractor(Config(), data), load_extractor(Config(), data)
+    assert first.digest == second.digest
+    features = first.features(images)
+    assert features.shape == (64, 256)
+    np.testing.assert_array_equal(features, second.features(images))
