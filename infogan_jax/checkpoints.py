@@ -32,8 +32,7 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Starts to save; a copy is taken first, so the state may be donated."""
         if step != self.latest():
-            copy = jax.tree.map(jnp.copy, _plain(state))
-            self._manager.save(step, args=ocp.args.StandardSave(copy))
+            self._manager.save(step, args=ocp.args.StandardSave(_copy(_plain(state))))
 
     def restore(self, like: Any, step: int | None = None) -> Any:
         """The state of a step, the newest by default, placed as `like` is.
@@ -63,6 +62,11 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+@jax.jit
+def _copy(tree):
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _plain(state: Any) -> Any:

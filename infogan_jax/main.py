@@ -94,8 +94,11 @@ def _run(mode: str, workdir: Path) -> None:
         from infogan_jax.data import prepare
 
         return print(f"{config.dataset} is prepared in {prepare(config)}")
+    from infogan_jax.parallel import give_replicas_cores
     from infogan_jax.training import Diverged, Stopped, train, train_classifier
 
+    if config.seeds > 1:
+        give_replicas_cores(config.seeds)
     try:
         (train if mode == "train" else train_classifier)(config, workdir, FLAGS.restart)
     except Stopped as stopped:
@@ -120,6 +123,8 @@ def _persistent_compilation_cache() -> None:
         jax.config.update(
             "jax_compilation_cache_dir", os.path.expanduser(f"{cache}/infogan_jax")
         )
+        # Many small programs take as long as one large one.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _fail(message: str, code: int) -> None:

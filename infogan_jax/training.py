@@ -93,6 +93,8 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
     data = load(config)
     image_shape = data.images.shape[1:]
     check_images(config, data)
+    init = functools.partial(init_state, config=config, image_shape=image_shape)
+    parallel.check_memory(init, data.images, config.seeds, parallel.make_mesh())
     runs.open_run(workdir, restart)
     runs.save_config(workdir, config, image_shape, data.class_names, runs.INFOGAN)
     figures.save(
@@ -117,7 +119,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
 
     ceilings = {code.name: code.ceiling() for code in spec}
     task = Task(
-        init=functools.partial(init_state, config=config, image_shape=image_shape),
+        init=init,
         train_step=make_train_step(config, image_shape),
         arrays=data.images,
         ceilings={f"information/{name}": value for name, value in ceilings.items()}

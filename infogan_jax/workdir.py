@@ -129,7 +129,11 @@ def replica_folders(workdir: Path, config: Config) -> list[Path]:
 def initial(init: Callable, config: Config):
     """The state at step 0, of several replicas stacked."""
     keys = [jax.random.key(alone.seed) for alone in config.replicas()]
-    return init(keys[0]) if config.seeds == 1 else jax.vmap(init)(jnp.stack(keys))
+    if config.seeds == 1:
+        return jax.jit(init)(
+            keys[0]
+        )  # one program to compile, and to find in the cache
+    return jax.jit(jax.vmap(init))(jnp.stack(keys))
 
 
 def split(state, config: Config) -> list:

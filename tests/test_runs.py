@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,63 @@ def test_pictures_of_one_replica(replicas, command, tmp_path):
     assert (code, "expected one of [4, 5, 6]" in error) == (2, True)
 
 
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory, data_dir):
+    """A classification network after ten steps, in a process of its own."""
+    workdir = tmp_path_factory.mktemp("judge") / "run"
+    command = [sys.executable, "-m", "infogan_jax.main", "--mode=classify"]
+    command += [f"--workdir={workdir}", f"--data_dir={data_dir}", "--notensorboard"]
+    command += ["--steps=40", "--log_every=20", "--d_learning_rate=2e-3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return workdir, done.stdout
+
+
+def test_a_classifier_learns_with_labels(judge):
+    workdir, said = judge
+    assert "held-out images right" in said
+    results = json.loads((workdir / "evaluation.json").read_text())
+    assert results["accuracy"] > 0.3
+    assert np.trace(results["table"]) == pytest.approx(1000 * results["accuracy"])
+    assert (workdir / "figures" / "confusion.png").exists()
+
+
+def test_the_classifier_judges_an_infogan(judge, trained, command, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[0], workdir)
+    here = ["--mode=evaluate", f"--workdir={workdir}"]
+    everything = "--evaluators=clustering,generation,fidelity,factors"
+    assert command(*here, everything, f"--classifier={judge[0]}")[0] == 0
+    found = json.loads((workdir / "evaluation.json").read_text())
+    assert np.sum(found["generation"]["cat"]["table"]) == 10_000
+    assert 0 <= found["generation"]["cat"]["asked_is_got"] <= 1
+    assert found["fidelity"]["extractor"].startswith("classifier ")
+    assert found["fidelity"]["generated"]["fid"] > found["fidelity"]["floor"]["fid"]
+    assert set(found["factors"]) == {"uniform1", "uniform2"}
+
+
+def test_runs_of_the_wrong_kind(judge, trained, command, tiny_flags):
+    infogan, classifier = trained[0], judge[0]
+    for flags, told in (
+        (["--mode=evaluate", f"--workdir={classifier}"], "expected one of an InfoGAN"),
+        (["--mode=classify", f"--workdir={infogan}", *tiny_flags], "of a classifier"),
+        (
+            [
+                *("--mode=evaluate", f"--workdir={infogan}"),
+                *("--evaluators=generation", f"--classifier={infogan}"),
+            ],
+            "expected one of a classifier",
+        ),
+        (
+            ["--mode=evaluate", f"--workdir={infogan}", "--evaluators=generation"],
+            "train one by --mode=classify",
+        ),
+    ):
+        code, _, error = command(*flags)
+        assert (code, error.count("\n")) == (2, 1), error
+        assert told in error
+
+
 def test_restart_keeps_the_former_run(command, tiny_flags, tmp_path):
     workdir = tmp_path / "run"
     small = [*tiny_flags, "--steps=5", f"--workdir={workdir}"]
@@ -285,6 +343,7 @@ WRONG = [
     (["--codes=uniform:2"], "needs a categorical code"),
     (["--info_weight=0"], "plain GAN that Q watches"),
     (["--seeds=0"], "expected 1 or more"),
+    (["--seeds=1000000", "--architecture=mnist"], "GiB are there"),
     (["--warp=none"], "needs warped copies"),
     (["--image_size=30"], "multiple of 4"),
     (["--batch_size=18"], "--batch_size=18"),
