@@ -30,7 +30,10 @@ def give_replicas_cores(replicas: int) -> None:
     devices = max(n for n in range(1, cores + 1) if replicas % n == 0)
     flags = os.environ.get("XLA_FLAGS", "")
     if devices > 1 and "xla_force_host_platform_device_count" not in flags:
-        jax.config.update("jax_num_cpu_devices", devices)
+        try:
+            jax.config.update("jax_num_cpu_devices", devices)
+        except RuntimeError:
+            return  # jax is in use already, so its devices stay as they are
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
 
 

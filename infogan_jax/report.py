@@ -10,7 +10,7 @@ from infogan_jax import figures
 from infogan_jax.classifier import ClassifierState
 from infogan_jax.config import Config, one_of
 from infogan_jax.data import Data
-from infogan_jax.evaluation import EVALUATORS, classification
+from infogan_jax.evaluation import EVALUATORS, load_evaluator
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.state import TrainState
@@ -33,7 +33,8 @@ def evaluator_names(config: Config) -> list[str]:
 def evaluate(state: TrainState, config: Config, data: Data) -> dict:
     """All measures that the config asks for, on images the objective never saw."""
     return {
-        name: EVALUATORS[name](state, config, data) for name in evaluator_names(config)
+        name: load_evaluator(name)(state, config, data)
+        for name in evaluator_names(config)
     }
 
 
@@ -86,6 +87,8 @@ def report_classifier(
     state: ClassifierState, config: Config, data: Data, workdir: Path
 ) -> list[str]:
     """Evaluates a classification network, draws its errors, and says what it found."""
+    from infogan_jax.evaluation import classification  # large packages
+
     results = {"step": int(state.step), "images": len(data.eval_images)}
     results |= classification.measure(state, config, data)
     write_atomically(workdir / "evaluation.json", json.dumps(results, indent=2) + "\n")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infogan_jax import figures, parallel, replicas
+from infogan_jax import figures, parallel
 from infogan_jax import workdir as runs
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.classifier import (
@@ -23,7 +23,6 @@ from infogan_jax.classifier import (
 from infogan_jax.config import Config, UserError
 from infogan_jax.data import Data, batch_indices, load
 from infogan_jax.evaluation import unlabelled
-from infogan_jax.evaluation.classification import measure as classification
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import parse_spec
 from infogan_jax.models import build_networks
@@ -129,6 +128,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
         on_checkpoint=on_checkpoint,
     )
     states = fit(task, config, workdir)
+    from infogan_jax import replicas  # large packages, needed after the last step
 
     return states[replicas.report_all(states, config, data, workdir)]
 
@@ -152,6 +152,8 @@ def train_classifier(
     runs.open_run(workdir, restart)
     runs.save_config(workdir, config, image_shape, data.class_names, runs.CLASSIFIER)
 
+    from infogan_jax.evaluation import classification
+
     classes = len(data.class_names)
     task = Task(
         init=functools.partial(
@@ -161,7 +163,7 @@ def train_classifier(
         arrays=(data.images, np.asarray(data.labels, np.int32)),
         ceilings={},
         evaluate=lambda state: {
-            "eval/accuracy": classification(state, config, data)["accuracy"]
+            "eval/accuracy": classification.measure(state, config, data)["accuracy"]
         },
     )
     (state,) = fit(task, config, workdir)

@@ -1,21 +1,16 @@
-"""Measures on held-out images: one file each, one row each in EVALUATORS.
+"""Measures of a trained state: one file each, one row each in EVALUATORS.
 
-An evaluator is a function `(state, config, data) -> dict`, whose values JSON can
-hold. Each file has the measure itself too, as a function of arrays.
+An evaluator is a function `evaluate(state, config, data) -> dict`, whose values JSON
+can hold. Each file has the measure itself too, as a function of arrays.
 """
 
-from infogan_jax.evaluation import (
-    clustering,
-    factors,
-    fidelity,
-    generation,
-    unlabelled,
-)
+import importlib
+from collections.abc import Callable
 
-EVALUATORS = {
-    "clustering": clustering.evaluate,
-    "factors": factors.evaluate,
-    "fidelity": fidelity.evaluate,
-    "generation": generation.evaluate,
-    "unlabelled": unlabelled.evaluate,
-}
+# Files of this folder. They are loaded when used, for they use large packages.
+EVALUATORS = ("clustering", "factors", "fidelity", "generation", "unlabelled")
+
+
+def load_evaluator(name: str) -> Callable:
+    """The evaluator of a row."""
+    return importlib.import_module(f"{__name__}.{name}").evaluate
