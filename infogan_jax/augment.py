@@ -11,8 +11,9 @@ from infogan_jax.latents import Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Affine:
-    """The largest random change of each kind; each is drawn evenly from +- its value.
+class Warp:
+    """How far random changes of each kind go: evenly up to +- the value, but for the
+    bend, which is normal with the value as its standard deviation.
 
     What a warp may change is what a category must *not* mean, so a warp states prior
     knowledge about the images: a digit slanted by 20 degrees is the same digit.
@@ -22,17 +23,19 @@ class Affine:
     scale: float  # log of the factor, for each axis by itself
     shear: float  # pixels along x per pixel along y
     shift: float  # share of the image's side
+    bend: float  # share of the image's side, at 4 x 4 nodes, smooth between them
 
 
-WARPS: dict[str, Affine | None] = {
+WARPS: dict[str, Warp | None] = {
     # More than this, and a sheared 7 becomes a 2.
-    "digits": Affine(rotation=20, scale=0.2, shear=0.3, shift=0.09),
+    "digits": Warp(rotation=20, scale=0.2, shear=0.3, shift=0.09, bend=0.025),
     "none": None,
 }
+_NODES = 4  # of a bend, along each axis
 
 
-def random_affine(key: Array, images: Array, limits: Affine, index: Array) -> Array:
-    """Each image under an affine map of its own, by bilinear interpolation.
+def random_warp(key: Array, images: Array, limits: Warp, index: Array) -> Array:
+    """Each image under a warp of its own, by bilinear interpolation.
 
     What comes in from outside the frame is 0.
 
@@ -45,17 +48,22 @@ def random_affine(key: Array, images: Array, limits: Affine, index: Array) -> Ar
     Returns:
         `[B, H, W, C]`.
     """
-    matrix, shift = jax.vmap(lambda i: _draw(jax.random.fold_in(key, i), limits))(index)
-    return affine(images, matrix, shift * images.shape[1])
+    matrix, shift, nodes = jax.vmap(
+        lambda i: _draw(jax.random.fold_in(key, i), limits)
+    )(index)
+    side = images.shape[1]
+    return resample(images, matrix, shift * side, nodes * side)
 
 
-def affine(images: Array, matrix: Array, shift: Array) -> Array:
-    """Resamples: the pixel at p comes from matrix @ p + shift, p from the centre.
+def resample(images: Array, matrix: Array, shift: Array, nodes: Array) -> Array:
+    """The pixel at p comes from matrix @ p + shift + bend(p), p from the centre.
 
     Args:
         images: `[B, H, W, C]`.
         matrix: `[B, 2, 2]` acting on (row, column).
         shift: `[B, 2]` in pixels.
+        nodes: `[B, N, N, 2]` in pixels: the values of `bend` on an even grid over the
+            image, between which it is cubic.
     """
     _, height, width, _ = images.shape
     centre = jnp.array([height - 1, width - 1]) / 2
@@ -64,24 +72,28 @@ def affine(images: Array, matrix: Array, shift: Array) -> Array:
     )
     source = jnp.einsum("bij,hwj->bihw", matrix, grid - centre)
     source += (shift + centre)[:, :, None, None]
+    bend = jax.image.resize(nodes, (len(nodes), height, width, 2), "cubic")
+    source += jnp.moveaxis(bend, -1, 1)
 
-    def resample(image, place):
+    def one_channel(image, place):
         return map_coordinates(image, [place[0], place[1]], 1, mode="constant")
 
-    over_channels = jax.vmap(resample, in_axes=(-1, None), out_axes=-1)
+    over_channels = jax.vmap(one_channel, in_axes=(-1, None), out_axes=-1)
     return jax.vmap(over_channels)(images, source)
 
 
-def _draw(key: Array, limits: Affine) -> tuple[Array, Array]:
-    """The map from an output pixel to its source: matrix `[2, 2]`, shift `[2]`."""
-    turn, stretch, lean, move = jax.random.split(key, 4)
+def _draw(key: Array, limits: Warp) -> tuple[Array, Array, Array]:
+    """The map from an output pixel to its source: matrix, shift, nodes of the bend."""
+    turn, stretch, lean, move, bend = jax.random.split(key, 5)
     angle = _symmetric(turn, (), math.radians(limits.rotation))
     scale = jnp.exp(_symmetric(stretch, (2,), limits.scale))
     shear = _symmetric(lean, (), limits.shear)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rotation = jnp.array([[cos, -sin], [sin, cos]])
     shearing = jnp.array([[1.0, 0.0], [shear, 1.0]])
-    return rotation @ shearing * scale, _symmetric(move, (2,), limits.shift)
+    shift = _symmetric(move, (2,), limits.shift)
+    nodes = limits.bend * jax.random.normal(bend, (_NODES, _NODES, 2))
+    return rotation @ shearing * scale, shift, nodes
 
 
 def _symmetric(key: Array, shape: tuple[int, ...], limit: float) -> Array:

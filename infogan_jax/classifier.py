@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from infogan_jax.augment import WARPS, random_affine
+from infogan_jax.augment import WARPS, random_warp
 from infogan_jax.latents import Array
 from infogan_jax.models import DTYPES
 from infogan_jax.models.classifier import Classifier
@@ -68,7 +68,7 @@ def make_classifier_step(config, n_classes: int):
         images, labels = as_float(batch[0]), batch[1]
         warp, drop = jax.random.split(jax.random.fold_in(state.key, state.step))
         if limits is not None:
-            images = random_affine(warp, images, limits, jnp.arange(len(images)))
+            images = random_warp(warp, images, limits, jnp.arange(len(images)))
 
         def objective(params):
             (logits, _), changed = network.apply(

@@ -57,6 +57,11 @@ class Config:
         0.0, "Further factor, within mu, of the entropy of the categories in use."
     )
     penalty_weight: float = _field(0.0, "gamma, the factor of (R1 + R2) / 2.")
+    regroup_at: int = _field(
+        0,
+        "Step at which styles that are in a wrong category are moved, and Q is told so "
+        "for an epoch; 0: never.",
+    )
     warp: str = _field("none", "What a category must not mean: a row of WARPS.")
     warp_every: int = _field(2, "Every n-th image of a batch is also seen warped.")
 
@@ -91,6 +96,9 @@ class Config:
     )
     classifier: str = _field(
         "", "Work directory of the classification network that judges pictures.", True
+    )
+    baseline: str = _field(
+        "", "Work directory of a plain GAN, for the report's comparisons.", True
     )
     tensorboard: bool = _field(
         True, "Write TensorBoard events beside metrics.jsonl.", True
@@ -138,6 +146,11 @@ class Config:
                     f"--real_weight={self.real_weight}: needs warped copies; choose "
                     f"--warp, one of {sorted(set(WARPS) - {'none'})}"
                 )
+        elif self.regroup_at > 0:
+            raise UserError(
+                f"--regroup_at={self.regroup_at}: Q is told of real images; set "
+                "--real_weight above 0, or --regroup_at=0"
+            )
         if self.warp != "none" and self.batch_size % self.warp_every:
             raise UserError(
                 f"--batch_size={self.batch_size}: expected a multiple of "
@@ -181,6 +194,7 @@ _AT_LEAST = {
     "real_weight": 0,
     "balance_weight": 0,
     "penalty_weight": 0,
+    "regroup_at": 0,
     "warp_every": 1,
     "batch_size": 2,
     "g_learning_rate": 0,

@@ -14,7 +14,7 @@ from absl import app, flags
 
 from infogan_jax.config import Config, UserError, one_of
 
-MODES = ("train", "classify", "evaluate", "generate", "prepare")
+MODES = ("train", "classify", "evaluate", "report", "generate", "prepare")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("mode", "train", f"What to do: one of {', '.join(MODES)}.")
@@ -50,8 +50,9 @@ def config_from_flags() -> Config:
 
 
 def main(argv: list[str]) -> None:
-    # Which backends are not there is no news to a user.
-    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+    # Which backends are not there is no news to a user, nor a new cache of fonts.
+    for name in ("jax._src.xla_bridge", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         if len(argv) > 1:
             raise UserError(f"{argv[1]}: expected flags only, such as --workdir=FOLDER")
@@ -73,19 +74,22 @@ def _run(mode: str, workdir: Path) -> None:
 
         out = Path(FLAGS.out) if FLAGS.out else _unused(workdir / "generated")
         return sample(workdir, FLAGS.set, FLAGS.count, FLAGS.seed, out, FLAGS.replica)
-    if mode == "evaluate":
+    if mode in ("evaluate", "report"):
         from infogan_jax import workdir as runs
-        from infogan_jax.data import load
-        from infogan_jax.replicas import report_all
+        from infogan_jax.page import write_page
 
         config = runs.load_config(workdir)[0]
         here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
-        asked = ("evaluators", "classifier")
+        asked = ("evaluators", "classifier", "baseline")
         here |= {name: FLAGS[name].value for name in asked if FLAGS[name].present}
         config = dataclasses.replace(config, **here)
         config.validate()
-        report_all(runs.load_states(workdir), config, load(config), workdir)
-        return None
+        if mode == "evaluate":
+            from infogan_jax.data import load
+            from infogan_jax.replicas import report_all
+
+            report_all(runs.load_states(workdir), config, load(config), workdir)
+        return print(f"the report is {write_page(workdir, config.baseline)}")
     config = config_from_flags()
     if FLAGS.dry_run:
         return print(f"{mode} in {workdir}\n{config.to_json()}")

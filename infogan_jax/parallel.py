@@ -110,11 +110,12 @@ def make_run(
         replicas: how many states are trained at once.
 
     Returns:
-        `run(state, arrays, batches) -> (state, metrics)`. The state, which is donated,
-        is placed by `place`. The arrays are the whole dataset on the devices, each
-        `[N, ...]`; the batches are indices `[K, B]`, K at most `length`. The metrics
-        are means over the K steps; `norm/state`, finite only if all parameters are, is
-        taken at their end. With replicas, state, batches and metrics have them first.
+        `run(state, arrays, batches, targets=None) -> (state, metrics)`. The state,
+        which is donated, is placed by `place`. The arrays are the whole dataset on the
+        devices, each `[N, ...]`; the batches are indices `[K, B]`, K at most `length`;
+        targets, `[N]`, are a third argument of the step. The metrics are means over the
+        K steps; `norm/state`, finite only if all parameters are, is taken at their end.
+        With replicas, all but the arrays have them first.
     """
     # Traced once for the shapes and for the loop
     train_step = jax.jit(train_step, inline=True)
@@ -122,9 +123,12 @@ def make_run(
     by_batch = NamedSharding(mesh, PartitionSpec(AXIS))
     on_cpu = mesh.devices.flat[0].platform == "cpu"
 
-    def alone(state, arrays, batches, count):
+    def alone(state, arrays, own, count):
+        batches, targets = own
+
         def batch(i):
-            taken = jax.tree.map(lambda x: x[batches[i]], arrays)
+            data = (arrays,) if targets is None else (arrays, targets)
+            taken = jax.tree.map(lambda x: x[batches[i]], data)
             return (
                 taken if spread else jax.lax.with_sharding_constraint(taken, by_batch)
             )
@@ -132,10 +136,10 @@ def make_run(
         def body(i, carry):
             state, total = carry
             # Data are a function of the state's step, drawn by the host.
-            state, metrics = train_step(state, batch(i))
+            state, metrics = train_step(state, *batch(i))
             return state, jax.tree.map(jnp.add, total, metrics)
 
-        shapes = jax.eval_shape(train_step, state, batch(0))[1]
+        shapes = jax.eval_shape(train_step, state, *batch(0))[1]
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         # The count is an argument, so a last short stretch compiles nothing anew.
         state, total = jax.lax.fori_loop(0, count, body, (state, zeros))
@@ -143,11 +147,11 @@ def make_run(
         squares = [jnp.sum(x**2) for x in jax.tree.leaves(state.variables())]
         return state, metrics | {"norm/state": jnp.sqrt(sum(squares))}
 
-    def together(state, arrays, batches, count):
-        here = len(batches)
+    def together(state, arrays, own, count):
+        here = len(own[0])
         return jax.lax.map(
-            lambda own: alone(own[0], arrays, own[1], count),
-            (state, batches),
+            lambda one: alone(one[0], arrays, one[1], count),
+            (state, own),
             batch_size=None if on_cpu else here,
         )
 
@@ -164,11 +168,12 @@ def make_run(
     out = NamedSharding(mesh, split if spread else whole)
     compiled = jax.jit(run, donate_argnums=0, out_shardings=(out, out))
 
-    def padded(state, arrays, batches):
+    def padded(state, arrays, batches, targets=None):
         batches = np.asarray(batches, np.int32)
         count = batches.shape[-2]
         missing = [(0, 0)] * (batches.ndim - 2) + [(0, length - count), (0, 0)]
-        return compiled(state, arrays, np.pad(batches, missing), np.int32(count))
+        own = np.pad(batches, missing), targets
+        return compiled(state, arrays, own, np.int32(count))
 
     return padded
 

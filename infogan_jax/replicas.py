@@ -63,7 +63,6 @@ def report_all(
         write_atomically(workdir / "replicas.json", json.dumps(table, indent=2) + "\n")
         print("\n".join(_lines(table)))
     print("\n".join(describe(results[chosen], data)))
-    print(f"pictures are in {folders[chosen] / 'figures'}")
     return chosen
 
 
@@ -131,13 +130,21 @@ _COLUMNS = {  # of the printed table
 }
 
 
-def _lines(table: dict) -> list[str]:
+def table_rows(table: dict) -> list[list[str]]:
+    """What `compare` found as cells of text, a header first."""
     rows = table["replicas"]
     columns = [name for name in _COLUMNS if name in rows[0]]
-    lines = ["  ".join(columns)]
-    for row in rows:
-        cells = [_COLUMNS[name].format(row[name]).rjust(len(name)) for name in columns]
-        lines.append("  ".join(cells))
+    cells = [[_COLUMNS[name].format(row[name]) for name in columns] for row in rows]
+    return [columns, *cells]
+
+
+def _lines(table: dict) -> list[str]:
+    rows = table["replicas"]
+    header, *cells = table_rows(table)
+    lines = ["  ".join(header)]
+    for row in cells:
+        aligned = (c.rjust(len(name)) for c, name in zip(row, header, strict=True))
+        lines.append("  ".join(aligned))
     if "accuracy" in rows[0]:
         values = [row["accuracy"] for row in rows]
         lines.append(

@@ -123,6 +123,16 @@ def category_order(
     ]
 
 
+def title_of(results: dict, code: str) -> str:
+    """A code with what it was found to do, if its property was measured."""
+    found = results.get("factors", {}).get(code)
+    if not isinstance(found, dict):
+        return code
+    name = found["name"]
+    r2 = f" (R2 {found['r2'][name]:.2f})" if name in found["r2"] else ""
+    return f"{code}: {name}{r2}"
+
+
 def _by_class(code_to_class: list[int | None]) -> list[int]:
     """The categories in the order of their classes, those without one last."""
     return sorted(
@@ -156,7 +166,8 @@ def _draw(state, config, data, folder: Path, results) -> None:
             values = np.asarray(code.traverse(columns, figures.LOW, figures.HIGH))[:, 0]
             labels = [f"{value:.1f}" for value in values]
             images = figures.in_order(images, order)
-            picture = figures.sheet(images, columns, names, labels)
+            title = title_of(results, code.name)
+            picture = figures.sheet(images, columns, names, labels, title)
         figures.save(picture, folder / f"traverse_{code.name}.png")
     for code, values in results.get("clustering", {}).items():
         if isinstance(values, dict):

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from infogan_jax.augment import WARPS, random_affine
+from infogan_jax.augment import WARPS, random_warp
 from infogan_jax.latents import (
     Array,
     Spec,
     categorical_codes,
+    main_category,
     param_dim,
     parse_spec,
     sample_latents,
@@ -24,12 +25,12 @@ from infogan_jax.losses import (
     information,
     paired_information,
 )
-from infogan_jax.models import build_networks
+from infogan_jax.models import Networks, build_networks
 from infogan_jax.state import Net, TrainState, optimizers
 
 Images = Array  # [B, H, W, C], uint8 or floating point in [0, 1]
 Metrics = dict[str, Array]
-TrainStep = Callable[[TrainState, Images], tuple[TrainState, Metrics]]
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -50,6 +51,9 @@ def make_train_step(
               - mu [I(c; x) + beta H(c)] + gamma/2 (R1 + R2)
         L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
 
+    Given target categories y of the real images, Q is told them: log q(y|x) of the main
+    category stands in place of I(c; x) + beta H(c), for both plain and warped images.
+
     Both players see one forward pass of G, and G is updated against the new D and Q.
     D's trunk belongs to D and to Q. With lambda = 0 this is a plain GAN that Q watches:
     Q still learns to read the codes, but neither D nor G hears of it.
@@ -62,8 +66,9 @@ def make_train_step(
         adversarial: losses of your own, in place of `config.adversarial`.
 
     Returns:
-        `train_step(state, images) -> (state, metrics)`: the metrics are scalars,
-        means over the whole batch, losses and bounds in nats.
+        `train_step(state, images, targets=None) -> (state, metrics)`: targets are int
+        `[B]`; the metrics are scalars, means over the whole batch, losses and bounds
+        in nats.
 
     References:
         Chen et al. 2016, InfoGAN, arXiv:1606.03657, eq. 6, with lambda I for both.
@@ -72,7 +77,7 @@ def make_train_step(
     losses = ADVERSARIAL[config.adversarial] if adversarial is None else adversarial
     networks = build_networks(config, image_shape, param_dim(spec), axis_name)
     limits = WARPS[config.warp]
-    categories = categorical_codes(spec)
+    categories, main = categorical_codes(spec), main_category(spec)
 
     def discriminate(params, stats, images):
         """Logits [B], Q's parameters [B, P], and the new batch statistics."""
@@ -94,7 +99,7 @@ def make_train_step(
         if limits is None:
             return images
         chosen = slice(None, None, config.warp_every)
-        warped = random_affine(key, images[chosen], limits, index[chosen])
+        warped = random_warp(key, images[chosen], limits, index[chosen])
         return jnp.concatenate([images, warped])
 
     def bound(q_params, latents):
@@ -120,10 +125,20 @@ def make_train_step(
             for code in categories
         }
 
+    def told(q_params, targets):
+        """log q(y|x) of the main category, plain and warped."""
+        seen = jnp.concatenate([targets, targets[:: config.warp_every]])
+        log_q = main.log_prob(
+            split_params(spec, q_params)[main.name], jax.nn.one_hot(seen, main.size)
+        )
+        return log_q.mean()
+
     def weighted(bounds):
         return sum(code.weight * bounds[code.name] for code in spec if code.n_params)
 
-    def train_step(state: TrainState, images: Images) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, images: Images, targets: Array | None = None
+    ) -> tuple[TrainState, Metrics]:
         n = images.shape[0]
         index = jnp.arange(n)
         nets = {"discriminator": state.discriminator, "recognizer": state.recognizer}
@@ -159,9 +174,10 @@ def make_train_step(
             if config.real_weight:
                 for name, (info, used) in real_information(q_real, n).items():
                     metrics |= {f"information_real/{name}": info, f"used/{name}": used}
-                    objective -= config.real_weight * (
-                        info + config.balance_weight * used
-                    )
+                    term = info + config.balance_weight * used
+                    if targets is not None and name == main.name:
+                        term = metrics[f"told/{name}"] = told(q_real, targets)
+                    objective -= config.real_weight * term
             if config.penalty_weight:
                 r1_r2 = sum(
                     gradient_penalty(
@@ -218,9 +234,8 @@ def generate(state: TrainState, latents: Array, config) -> Images:
     Returns:
         `[B, H, W, C]` in [0, 1].
     """
-    n_params = param_dim(parse_spec(config.codes))
-    networks = build_networks(config, state.image_shape, n_params)
-    images: Any = networks.generator.apply(state.ema, latents, train=False)
+    generator = _networks(state, config).generator
+    images: Any = generator.apply(state.ema, latents, train=False)
     return images
 
 
@@ -251,15 +266,34 @@ def recognize(state: TrainState, images: Images, config) -> Array:
     Returns:
         `[B, param_dim]`; `latents.split_params` gives each code its part.
     """
-    n_params = param_dim(parse_spec(config.codes))
-    networks = build_networks(config, state.image_shape, n_params)
-    _, features = networks.discriminator.apply(
-        state.discriminator.variables, as_float(images), train=False
-    )
+    networks = _networks(state, config)
+    features = extract_features(state, images, config)
     q_params: Any = networks.recognizer.apply(
         state.recognizer.variables, features, train=False
     )
     return q_params
+
+
+def extract_features(state: TrainState, images: Images, config) -> Array:
+    """What D's trunk tells Q about images, real or not.
+
+    Args:
+        state: a trained state.
+        images: `[B, H, W, C]`, uint8 or in [0, 1].
+        config: the config of the state.
+
+    Returns:
+        `[B, F]`.
+    """
+    _, features = _networks(state, config).discriminator.apply(
+        state.discriminator.variables, as_float(images), train=False
+    )
+    return features
+
+
+def _networks(state: TrainState, config) -> Networks:
+    n_params = param_dim(parse_spec(config.codes))
+    return build_networks(config, state.image_shape, n_params)
 
 
 def as_float(images: Images) -> Images:

@@ -60,10 +60,12 @@ class Task(NamedTuple):
     """
 
     init: Callable[[jax.Array], Any]  # key of the run -> state
-    train_step: Callable  # (state, batch) -> (state, metrics)
+    train_step: Callable  # (state, batch) -> (state, metrics), or with targets
     arrays: Any  # the training set, arrays `[N, ...]`; a batch has B rows of each
     ceilings: dict[str, float]  # metric -> its ceiling, for the progress line
     evaluate: Callable[[Any], dict[str, float]]  # state -> measures, on held-out images
+    told: range = range(0)  # steps that have targets
+    targets: Callable[[int, list[Any]], np.ndarray] | None = None  # -> `[R, N]`
     on_frame: Callable[[int, list[Any]], None] = lambda step, states: None
     on_checkpoint: Callable[[int, list[Any]], None] = lambda step, states: None
 
@@ -116,6 +118,12 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
             for text in unlabelled.measure(state, alone, data.images)["warnings"]:
                 print(f"warning: seed {alone.seed}, step {step:,}: {text}")
 
+    def targets(step, states):
+        from infogan_jax import regroup  # large packages, seldom needed
+
+        return regroup.told_categories(step, states, config, data.images, workdir)
+
+    epoch = len(data.images) // config.batch_size if config.regroup_at else 0
     ceilings = {code.name: code.ceiling() for code in spec}
     task = Task(
         init=init,
@@ -124,13 +132,19 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
         ceilings={f"information/{name}": value for name, value in ceilings.items()}
         | {f"information_real/{name}": value for name, value in ceilings.items()},
         evaluate=lambda state: evaluation_metrics(evaluate(state, config, data)),
+        told=range(config.regroup_at, config.regroup_at + epoch),
+        targets=targets,
         on_frame=on_frame,
         on_checkpoint=on_checkpoint,
     )
     states = fit(task, config, workdir)
-    from infogan_jax import replicas  # large packages, needed after the last step
+    # Large packages, needed after the last step
+    from infogan_jax.page import write_page
+    from infogan_jax.replicas import report_all
 
-    return states[replicas.report_all(states, config, data, workdir)]
+    chosen = report_all(states, config, data, workdir)
+    print(f"the report is {write_page(workdir, config.baseline)}")
+    return states[chosen]
 
 
 def train_classifier(
@@ -201,6 +215,7 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     files = [MetricsFile(folder, config.tensorboard, step) for folder in folders]
     progress = Progress(config, task.ceilings, step)
     stop = _SignalFlag()
+    targets = None
     events = [config.log_every, config.checkpoint_every]
     events += [n for n in (config.frame_every, config.eval_every) if n]
     if step == 0 and config.frame_every:
@@ -208,7 +223,9 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     try:
         while step < config.steps and not stop.signum:
             # Up to the next step at which anything is due
-            end = min(config.steps, *(n * (step // n + 1) for n in events))
+            due = [n * (step // n + 1) for n in events]
+            due += [turn for turn in (task.told.start, task.told.stop) if turn > step]
+            end = min(config.steps, *due)
             batches = np.array(
                 [
                     [
@@ -218,7 +235,13 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                     for s in seeds
                 ]
             )
-            state, metrics = run(state, arrays, batches if many else batches[0])
+            if step not in task.told:
+                targets = None
+            elif targets is None and task.targets:
+                found = task.targets(step, runs.split(state, config))
+                targets = parallel.place(found if many else found[0], mesh, len(seeds))
+            own = (batches, targets) if many else (batches[0], targets)
+            state, metrics = run(state, arrays, *own)
             values = {name: np.ravel(value) for name, value in metrics.items()}
             rows = [
                 {name: float(value[r]) for name, value in values.items()}

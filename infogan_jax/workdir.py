@@ -4,7 +4,9 @@ config.json       the config, the image shape, versions, devices
 metrics.jsonl     one line per logged step      tensorboard/  the same, as events
 checkpoints/      Orbax, one folder per step    frames/       of the animation
 evaluation.json   the measures                  figures/      pictures
+report.html       all of it to look at
 replicas.json     of several seeds, the choice  seed_N/       what belongs to one
+regrouped.npy     categories that Q is told
 """
 
 import dataclasses
@@ -140,6 +142,9 @@ def split(state, config: Config) -> list:
     """The state of each replica."""
     if config.seeds == 1:
         return [state]
+    # Onto one device first: to index what is spread is one collective per array, and
+    # CPU devices may wait for each other forever in them.
+    state = jax.device_put(state, jax.local_devices()[0])
     return [jax.tree.map(lambda x, i=i: x[i], state) for i in range(config.seeds)]
 
 
@@ -179,7 +184,7 @@ def find_replica(workdir: Path, config: Config, seed: int | None) -> int:
     """
     seeds = [alone.seed for alone in config.replicas()]
     if seed is None and len(seeds) > 1:
-        seed = _load_json(workdir / "replicas.json").get("chosen")
+        seed = load_choice(workdir).get("chosen")
         if seed not in seeds:
             raise UserError(
                 f"--workdir={workdir}: no replica is chosen yet; let the run come to "
@@ -188,6 +193,16 @@ def find_replica(workdir: Path, config: Config, seed: int | None) -> int:
     if seed is not None and seed not in seeds:
         raise UserError(f"--replica={seed}: expected one of {seeds}")
     return 0 if seed is None else seeds.index(seed)
+
+
+def load_choice(workdir: Path) -> dict:
+    """What replicas.json holds; empty where there is none."""
+    return _load_json(workdir / "replicas.json")
+
+
+def load_about(workdir: Path) -> dict:
+    """Versions, devices and revision that a run was last started with."""
+    return _load_json(workdir / "config.json")
 
 
 def load_evaluation(folder: Path) -> dict:

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
-from infogan_jax.augment import WARPS, affine, random_affine
+from infogan_jax.augment import WARPS, random_warp, resample
 from infogan_jax.models import ARCHITECTURES, build_networks
 from infogan_jax.models.layers import downsample, upsample
 
@@ -104,37 +104,52 @@ def test_shapes(config, architecture, shape):
     assert (images.shape, logits.shape, params.shape) == ((2, *shape), (2,), (2, 5))
 
 
+STILL = jnp.zeros((1, 4, 4, 2))  # a bend that moves nothing
+
+
 def test_identity_warp_and_whole_shift():
     images = jax.random.uniform(jax.random.key(0), (2, 6, 6, 3))
-    identity = jnp.tile(jnp.eye(2), (2, 1, 1))
-    np.testing.assert_allclose(
-        affine(images, identity, jnp.zeros((2, 2))), images, 1e-5
-    )
-    moved = affine(images, identity, jnp.tile(jnp.array([1.0, 0.0]), (2, 1)))
+    identity, still = jnp.tile(jnp.eye(2), (2, 1, 1)), jnp.tile(STILL, (2, 1, 1, 1))
+    same = resample(images, identity, jnp.zeros((2, 2)), still)
+    np.testing.assert_allclose(same, images, 1e-5)
+    down = jnp.tile(jnp.array([1.0, 0.0]), (2, 1))
+    moved = resample(images, identity, down, still)
     np.testing.assert_allclose(moved[:, :-1], images[:, 1:], rtol=1e-5)
     np.testing.assert_array_equal(moved[:, -1], 0)
+    # The same shift as a bend that is equal everywhere
+    bent = resample(images, identity, jnp.zeros((2, 2)), still + down[0])
+    np.testing.assert_allclose(bent, moved, atol=1e-5)
+
+
+def test_a_bend_moves_its_corner():
+    images = jax.random.uniform(jax.random.key(0), (1, 28, 28, 1))
+    nodes = STILL.at[0, 0, 0].set(2.0)
+    bent = resample(images, jnp.eye(2)[None], jnp.zeros((1, 2)), nodes)
+    np.testing.assert_allclose(bent[:, 18:], images[:, 18:], atol=1e-5)
+    assert not np.allclose(bent[:, :7, :7], images[:, :7, :7], atol=0.1)
 
 
 def test_quarter_turn():
     image = jnp.arange(9.0).reshape(1, 3, 3, 1)
     turn = jnp.array([[[0.0, 1.0], [-1.0, 0.0]]])
-    turned = affine(image, turn, jnp.zeros((1, 2)))[0, ..., 0]
+    turned = resample(image, turn, jnp.zeros((1, 2)), STILL)[0, ..., 0]
     np.testing.assert_allclose(turned, np.rot90(image[0, ..., 0]), atol=1e-5)
 
 
 def test_warps_are_a_function_of_the_index():
     images = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))
     key, limits = jax.random.key(1), WARPS["digits"]
-    whole = random_affine(key, images, limits, jnp.arange(4))
-    part = random_affine(key, images[2:], limits, jnp.arange(2, 4))
+    whole = random_warp(key, images, limits, jnp.arange(4))
+    part = random_warp(key, images[2:], limits, jnp.arange(2, 4))
     np.testing.assert_allclose(whole[2:], part, rtol=1e-6)
     assert not np.allclose(whole, images)
 
 
-def test_affine_agrees_with_map_coordinates():
+def test_resampling_agrees_with_map_coordinates():
     image = jax.random.uniform(jax.random.key(0), (1, 7, 7, 1))
     matrix, shift = jnp.array([[[0.9, 0.2], [-0.1, 1.1]]]), jnp.array([[0.3, -0.6]])
     y, x = np.mgrid[:7, :7] - 3.0
     place = [0.9 * y + 0.2 * x + 0.3 + 3, -0.1 * y + 1.1 * x - 0.6 + 3]
     expected = map_coordinates(image[0, ..., 0], place, order=1, mode="constant")
-    np.testing.assert_allclose(affine(image, matrix, shift)[0, ..., 0], expected, 1e-4)
+    found = resample(image, matrix, shift, STILL)
+    np.testing.assert_allclose(found[0, ..., 0], expected, 1e-4)

@@ -105,13 +105,17 @@ def test_a_finished_run_is_left_as_it_is(trained, command, tiny_flags):
 
 
 def test_ten_steps_equal_five_and_five(command, tiny_flags, tmp_path):
+    """Also while Q is told regrouped categories, from step 3 on."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    assert command(f"--workdir={whole}", *tiny_flags)[0] == 0
-    assert command(f"--workdir={halves}", *tiny_flags, "--steps=5")[0] == 0
+    flags = [*tiny_flags, "--regroup_at=3"]
+    code, out, _ = command(f"--workdir={whole}", *flags)
+    assert (code, "seed 0, step 3: regrouped" in out) == (0, True)
+    assert "told/cat" in lines(whole)[-1]
+    assert command(f"--workdir={halves}", *flags, "--steps=5")[0] == 0
     # What a killed process wrote beyond its last checkpoint is dropped.
     with (halves / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "loss/generator": 1.0}\n{"step": 1')
-    assert command(f"--workdir={halves}", *tiny_flags)[0] == 0
+    assert command(f"--workdir={halves}", *flags)[0] == 0
     a, b = runs.load_states(whole)[0], runs.load_states(halves)[0]
     assert int(b.step) == 10
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infogan_jax.augment import WARPS, random_affine
+from infogan_jax.augment import WARPS, random_warp
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import (
     main_category,
@@ -15,7 +15,7 @@ from infogan_jax.latents import (
 from infogan_jax.losses import information, paired_information
 from infogan_jax.steps import as_float, generate, recognize
 
-_warp = jax.jit(random_affine, static_argnums=2)
+_warp = jax.jit(random_warp, static_argnums=2)
 _SAMPLE = 2000  # images
 _RARE, _CROWDED = 0.2, 1.6  # times the even share of a category
 _CONFUSED = 0.25  # share of two categories' images that a warp moves to the other one
