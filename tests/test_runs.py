@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -217,8 +218,12 @@ def test_the_classifier_judges_an_infogan(judge, trained, command, tmp_path):
     assert set(found["factors"]) == {"uniform1", "uniform2"}
 
 
-def test_runs_of_the_wrong_kind(judge, trained, command, tiny_flags):
-    infogan, classifier = trained[0], judge[0]
+def test_runs_of_the_wrong_kind(judge, trained, command, tiny_flags, tmp_path):
+    infogan, classifier, stranger = trained[0], judge[0], tmp_path / "stranger"
+    shutil.copytree(classifier, stranger)
+    saved = json.loads((stranger / "config.json").read_text())
+    saved["class_names"][3] = "trouser"
+    (stranger / "config.json").write_text(json.dumps(saved))
     for flags, told in (
         (["--mode=evaluate", f"--workdir={classifier}"], "expected one of an InfoGAN"),
         (["--mode=classify", f"--workdir={infogan}", *tiny_flags], "of a classifier"),
@@ -232,6 +237,13 @@ def test_runs_of_the_wrong_kind(judge, trained, command, tiny_flags):
         (
             ["--mode=evaluate", f"--workdir={infogan}", "--evaluators=generation"],
             "train one by --mode=classify",
+        ),
+        (
+            [
+                *("--mode=evaluate", f"--workdir={infogan}"),
+                *("--evaluators=fidelity", f"--classifier={stranger}"),
+            ],
+            "'trouser'",
         ),
     ):
         code, _, error = command(*flags)
@@ -299,6 +311,44 @@ def test_evaluate_anew(trained, command):
     assert (workdir / "evaluation.json").read_text() == before
 
 
+def test_the_report_is_one_file(trained, replicas, command):
+    workdir, done = trained
+    assert f"the report is {workdir / 'report.html'}" in done.stdout
+    page = (workdir / "report.html").read_text()
+    assert "--dataset" not in page  # as everything else that is by default
+    assert "--architecture=mnist_tiny" in page
+    code, _, _ = command(
+        *("--mode=report", f"--workdir={workdir}", f"--baseline={replicas[0]}")
+    )
+    assert code == 0
+    compared = (workdir / "report.html").read_text()
+    assert compared.count("<img") == page.count("<img") + 1
+    many = (replicas[0] / "report.html").read_text()
+    chosen = json.loads((replicas[0] / "replicas.json").read_text())["chosen"]
+    assert f"Seed {chosen} is chosen without labels" in many
+    assert many.count('<tr class="chosen">') == 1
+    for text in (page, compared, many):
+        sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+        assert sources
+        assert all(source.startswith("data:image/") for source in sources)
+
+
+def test_a_report_that_cannot_be(trained, command, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    workdir = tmp_path / "run"
+    here = ["--mode=report", f"--workdir={workdir}"]
+    (workdir / "evaluation.json").unlink()
+    code, _, error = command(*here)
+    assert (code, error.count("\n"), "not evaluated yet" in error) == (2, 1, True)
+    (workdir / "evaluation.json").write_text("{")
+    code, _, error = command(*here)
+    assert (code, error.count("\n"), "--mode=evaluate anew" in error) == (2, 1, True)
+    code, _, error = command(
+        *("--mode=report", f"--workdir={trained[0]}", f"--baseline={tmp_path}")
+    )
+    assert (code, error.count("\n"), "no config.json" in error) == (2, 1, True)
+
+
 def test_generate(trained, command, tmp_path):
     workdir, _ = trained
     here = ["--mode=generate", f"--workdir={workdir}"]
@@ -349,6 +399,7 @@ WRONG = [
     (["--seeds=0"], "expected 1 or more"),
     (["--seeds=1000000", "--architecture=mnist"], "GiB are there"),
     (["--warp=none"], "needs warped copies"),
+    (["--regroup_at=5", "--real_weight=0"], "Q is told of real images"),
     (["--image_size=30"], "multiple of 4"),
     (["--batch_size=18"], "--batch_size=18"),
     (["--batch_size=5000"], "training images"),
