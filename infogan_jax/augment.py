@@ -26,9 +26,12 @@ class Warp:
     bend: float  # share of the image's side, at 4 x 4 nodes, smooth between them
 
 
+# More than this, and a sheared 7 becomes a 2.
+_AFFINE = Warp(rotation=20, scale=0.2, shear=0.3, shift=0.09, bend=0.0)
+
 WARPS: dict[str, Warp | None] = {
-    # More than this, and a sheared 7 becomes a 2.
-    "digits": Warp(rotation=20, scale=0.2, shear=0.3, shift=0.09, bend=0.025),
+    "affine": _AFFINE,
+    "digits": dataclasses.replace(_AFFINE, bend=0.025),
     "none": None,
 }
 _NODES = 4  # of a bend, along each axis
