@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,38 +38,51 @@ WARPS: dict[str, Warp | None] = {
 _NODES = 4  # of a bend, along each axis
 
 
-def random_warp(key: Array, images: Array, limits: Warp, index: Array) -> Array:
-    """Each image under a warp of its own, by bilinear interpolation.
+class Maps(NamedTuple):
+    """For each image, where each pixel comes from; see `resample`."""
 
-    What comes in from outside the frame is 0.
+    matrix: Array  # [B, 2, 2], acting on (row, column)
+    shift: Array  # [B, 2], share of the image's side
+    nodes: Array  # [B, N, N, 2], the bend on an even grid, share of the image's side
+
+
+def random_warp(key: Array, images: Array, limits: Warp, index: Array) -> Array:
+    """Each image under a warp of its own, `[B, H, W, C]`; arguments as below."""
+    return resample(images, random_maps(key, limits, index))
+
+
+def random_maps(key: Array, limits: Warp, index: Array) -> Maps:
+    """A map for each image of a batch.
 
     Args:
         key: a PRNG key; image i draws its map from `fold_in(key, index[i])`.
-        images: `[B, H, W, C]`, floating point.
         limits: how far the maps go.
         index: each image's place in the whole batch, `[B]`.
-
-    Returns:
-        `[B, H, W, C]`.
     """
-    matrix, shift, nodes = jax.vmap(
-        lambda i: _draw(jax.random.fold_in(key, i), limits)
-    )(index)
-    side = images.shape[1]
-    return resample(images, matrix, shift * side, nodes * side)
+    return jax.vmap(lambda i: _draw(jax.random.fold_in(key, i), limits))(index)
 
 
-def resample(images: Array, matrix: Array, shift: Array, nodes: Array) -> Array:
+def changes(maps: Maps) -> Array:
+    """What the maps do to slant (the tangent) and to width (its log), `[B, 2]`.
+
+    Up to the sign: a code may run either way.
+    """
+    _, (lean, across) = jnp.moveaxis(maps.matrix, 0, -1)
+    return jnp.stack([lean / across, jnp.log(across)], -1)
+
+
+def resample(images: Array, maps: Maps) -> Array:
     """The pixel at p comes from matrix @ p + shift + bend(p), p from the centre.
 
+    By bilinear interpolation; what comes in from outside the frame is 0. The bend is
+    cubic between its nodes.
+
     Args:
-        images: `[B, H, W, C]`.
-        matrix: `[B, 2, 2]` acting on (row, column).
-        shift: `[B, 2]` in pixels.
-        nodes: `[B, N, N, 2]` in pixels: the values of `bend` on an even grid over the
-            image, between which it is cubic.
+        images: `[B, H, W, C]`, floating point.
+        maps: of each image.
     """
     _, height, width, _ = images.shape
+    matrix, shift, nodes = maps.matrix, maps.shift * height, maps.nodes * height
     centre = jnp.array([height - 1, width - 1]) / 2
     grid = jnp.stack(
         jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1
@@ -85,8 +99,7 @@ def resample(images: Array, matrix: Array, shift: Array, nodes: Array) -> Array:
     return jax.vmap(over_channels)(images, source)
 
 
-def _draw(key: Array, limits: Warp) -> tuple[Array, Array, Array]:
-    """The map from an output pixel to its source: matrix, shift, nodes of the bend."""
+def _draw(key: Array, limits: Warp) -> Maps:
     turn, stretch, lean, move, bend = jax.random.split(key, 5)
     angle = _symmetric(turn, (), math.radians(limits.rotation))
     scale = jnp.exp(_symmetric(stretch, (2,), limits.scale))
@@ -96,7 +109,7 @@ def _draw(key: Array, limits: Warp) -> tuple[Array, Array, Array]:
     shearing = jnp.array([[1.0, 0.0], [shear, 1.0]])
     shift = _symmetric(move, (2,), limits.shift)
     nodes = limits.bend * jax.random.normal(bend, (_NODES, _NODES, 2))
-    return rotation @ shearing * scale, shift, nodes
+    return Maps(rotation @ shearing * scale, shift, nodes)
 
 
 def _symmetric(key: Array, shape: tuple[int, ...], limit: float) -> Array:

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from infogan_jax.augment import WARPS
-from infogan_jax.latents import Categorical, parse_spec
+from infogan_jax.latents import Categorical, continuous_codes, parse_spec
 from infogan_jax.losses import ADVERSARIAL
 from infogan_jax.models import ARCHITECTURES, DTYPES
 
@@ -55,6 +55,11 @@ class Config:
     real_weight: float = _field(0.0, "mu, the factor of I(c; x) on real images.")
     balance_weight: float = _field(
         0.0, "Further factor, within mu, of the entropy of the categories in use."
+    )
+    equivariance_weight: float = _field(
+        0.0,
+        "nu, the factor of I(c' - c; w): the first continuous code follows the slant "
+        "that warps bring about, the second one the width.",
     )
     penalty_weight: float = _field(0.0, "gamma, the factor of (R1 + R2) / 2.")
     regroup_at: int = _field(
@@ -151,6 +156,13 @@ class Config:
                 f"--regroup_at={self.regroup_at}: Q is told of real images; set "
                 "--real_weight above 0, or --regroup_at=0"
             )
+        if self.equivariance_weight > 0 and (
+            self.warp == "none" or not continuous_codes(spec)
+        ):
+            raise UserError(
+                f"--equivariance_weight={self.equivariance_weight}: needs --warp and a "
+                "continuous code, such as uniform:2, in --codes; or set it to 0"
+            )
         if self.warp != "none" and self.batch_size % self.warp_every:
             raise UserError(
                 f"--batch_size={self.batch_size}: expected a multiple of "
@@ -193,6 +205,7 @@ _AT_LEAST = {
     "info_weight": 0,
     "real_weight": 0,
     "balance_weight": 0,
+    "equivariance_weight": 0,
     "penalty_weight": 0,
     "regroup_at": 0,
     "warp_every": 1,

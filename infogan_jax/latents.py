@@ -355,6 +355,11 @@ def categorical_codes(spec: Spec) -> tuple[Categorical, ...]:
     return tuple(code for code in spec if isinstance(code, Categorical))
 
 
+def continuous_codes(spec: Spec) -> tuple[_Continuous, ...]:
+    """The codes that Q reads as Gaussians."""
+    return tuple(code for code in spec if isinstance(code, _Continuous))
+
+
 def main_category(spec: Spec) -> Categorical | None:
     """The categorical code that rows of figures stand for: the first one."""
     return next(iter(categorical_codes(spec)), None)

@@ -3,7 +3,7 @@
 The whole objective, which `steps.py` puts together:
 
     L_D = adversarial_D(D(x), D(G)) - lambda I(c; G)
-          - mu [I(c; x) + beta H(c)] + gamma/2 (R1 + R2)
+          - mu [I(c; x) + beta H(c)] - nu I(c' - c; w) + gamma/2 (R1 + R2)
     L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
 """
 
@@ -47,6 +47,9 @@ ADVERSARIAL = {
     "least_squares": LEAST_SQUARES,
     "non_saturating": NON_SATURATING,
 }
+
+
+_TINY = 1e-6  # keeps a logarithm and a quotient finite
 
 
 def gradient_penalty(critic: Callable[[Array], Array], images: Array) -> Array:
@@ -123,6 +126,32 @@ def paired_information(
     joint = (joint + joint.T) / 2
     used = _entropy(joint.sum(0))
     return 2 * used - _entropy(joint), used
+
+
+def linear_information(
+    code: Array, change: Array, axis_name: str | None = None
+) -> Array:
+    """I(c' - c; w): how far a warp's change of an image is read off a code.
+
+    -1/2 log(1 - r^2), r the correlation: the mutual information, if both were Gaussian.
+    It knows neither scale nor sign, so the code is free in both.
+
+    Args:
+        code: what the code gains from an image to its warped copy, `[B]`.
+        change: what the warp changed, `[B]`.
+        axis_name: the mapped axis that holds the rest of the batch, if any.
+
+    Returns:
+        A scalar in nats, 0 or more.
+    """
+
+    def mean(x):
+        x = x.mean()
+        return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+    a, b = code - mean(code), change - mean(change)
+    squared = mean(a * b) ** 2 / (mean(a**2) * mean(b**2) + _TINY)
+    return -0.5 * jnp.log1p(-jnp.minimum(squared, 1 - _TINY))
 
 
 def _entropy(probabilities: Array) -> Array:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from infogan_jax.augment import WARPS, random_warp
+from infogan_jax.augment import WARPS, changes, random_maps, resample
 from infogan_jax.latents import (
     Array,
     Spec,
     categorical_codes,
+    continuous_codes,
     main_category,
     param_dim,
     parse_spec,
@@ -23,6 +24,7 @@ from infogan_jax.losses import (
     Adversarial,
     gradient_penalty,
     information,
+    linear_information,
     paired_information,
 )
 from infogan_jax.models import Networks, build_networks
@@ -48,7 +50,7 @@ def make_train_step(
     `pmap` and `shard_map`; each way draws the same numbers.
 
         L_D = adversarial_D(D(x), D(G)) - lambda I(c; G)
-              - mu [I(c; x) + beta H(c)] + gamma/2 (R1 + R2)
+              - mu [I(c; x) + beta H(c)] - nu I(c' - c; w) + gamma/2 (R1 + R2)
         L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
 
     Given target categories y of the real images, Q is told them: log q(y|x) of the main
@@ -95,12 +97,12 @@ def make_train_step(
         return logits, q_params, {"discriminator": d_stats, "recognizer": q_stats}
 
     def with_warped(key, images, index):
-        """The images, and behind them every n-th one warped."""
+        """The images, and behind them every n-th one warped; and the maps."""
         if limits is None:
-            return images
-        chosen = slice(None, None, config.warp_every)
-        warped = random_warp(key, images[chosen], limits, index[chosen])
-        return jnp.concatenate([images, warped])
+            return images, None
+        maps = random_maps(key, limits, index[:: config.warp_every])
+        warped = resample(images[:: config.warp_every], maps)
+        return jnp.concatenate([images, warped]), maps
 
     def bound(q_params, latents):
         """I(c; G) of each code; of a category, the mean of plain and warped."""
@@ -123,6 +125,21 @@ def make_train_step(
                 plain[code.name], warped[code.name], axis_name
             )
             for code in categories
+        }
+
+    def equivariance(q_params, n, maps):
+        """I(c' - c; w) of the continuous codes that have a change to follow."""
+        plain = split_params(spec, q_params[:n][:: config.warp_every])
+        warped = split_params(spec, q_params[n:])
+        return {
+            code.name: linear_information(
+                (code.infer(warped[code.name]) - code.infer(plain[code.name]))[:, 0],
+                change,
+                axis_name,
+            )
+            for code, change in zip(
+                continuous_codes(spec), changes(maps).T, strict=False
+            )
         }
 
     def told(q_params, targets):
@@ -149,7 +166,7 @@ def make_train_step(
         draw = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
 
         # Pictures
-        real = with_warped(draw[0], as_float(images), index)
+        real, maps = with_warped(draw[0], as_float(images), index)
         latents = sample_latents(draw[1], n, spec, index[0])
         fake, pull_back, g_stats = jax.vjp(
             lambda p: _apply(
@@ -164,7 +181,7 @@ def make_train_step(
             stats = {name: net.batch_stats for name, net in nets.items()}
             real_logits, q_real, stats = discriminate(params, stats, real)
             fake_logits, q_fake, stats = discriminate(
-                params, stats, with_warped(draw[2], fake, index)
+                params, stats, with_warped(draw[2], fake, index)[0]
             )
             loss = losses.discriminator(real_logits[:n], fake_logits[:n]).mean()
             bounds = bound(q_fake, latents)
@@ -178,6 +195,10 @@ def make_train_step(
                     if targets is not None and name == main.name:
                         term = metrics[f"told/{name}"] = told(q_real, targets)
                     objective -= config.real_weight * term
+            if config.equivariance_weight:
+                for name, info in equivariance(q_real, n, maps).items():
+                    metrics[f"equivariance/{name}"] = info
+                    objective -= config.equivariance_weight * info
             if config.penalty_weight:
                 r1_r2 = sum(
                     gradient_penalty(
@@ -202,7 +223,7 @@ def make_train_step(
         def g_objective(fake):
             real_logits, _, _ = discriminate(new_params, stats, real)
             fake_logits, q_fake, _ = discriminate(
-                new_params, stats, with_warped(draw[3], fake, index)
+                new_params, stats, with_warped(draw[3], fake, index)[0]
             )
             loss = losses.generator(real_logits[:n], fake_logits[:n]).mean()
             return loss - config.info_weight * weighted(bound(q_fake, latents)), loss

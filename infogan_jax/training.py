@@ -251,8 +251,9 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
             step = end
 
             # Log
-            if step % config.log_every == 0 or step == config.steps:
-                if config.eval_every and step % config.eval_every == 0:
+            judged = config.eval_every and step % config.eval_every == 0
+            if judged or step % config.log_every == 0 or step == config.steps:
+                if judged:
                     for row, alone in zip(rows, runs.split(state, config), strict=True):
                         row |= task.evaluate(alone)
                 for file, row in zip(files, rows, strict=True):

@@ -16,6 +16,7 @@ TINY = {
     "warp": "digits",
     "real_weight": 1.0,
     "balance_weight": 4.0,
+    "equivariance_weight": 0.2,
     "batch_size": 16,
     "steps": 10,
     "log_every": 5,

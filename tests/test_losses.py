@@ -11,6 +11,7 @@ from infogan_jax.losses import (
     ADVERSARIAL,
     gradient_penalty,
     information,
+    linear_information,
     paired_information,
 )
 
@@ -106,3 +107,20 @@ def test_join_undoes_split():
     spec = parse_spec("cat:3,gaussian:2,noise:4")
     latents = sample_latents(jax.random.key(0), 5, spec)
     assert (join_latents(spec, split_latents(spec, latents)) == latents).all()
+
+
+def test_linear_information_by_hand():
+    change = jnp.array([-1.0, 0.0, 1.0, 0.0])
+    # Correlation 1/sqrt(2): half of the variance is of something else.
+    code = jnp.array([-1.0, 1.0, 1.0, -1.0])
+    expected = 0.5 * math.log(2)
+    np.testing.assert_allclose(linear_information(code, change), expected, 1e-4)
+    # Neither scale, nor sign, nor an offset matters.
+    found = linear_information(5 - 3 * code, change)
+    np.testing.assert_allclose(found, expected, 1e-4)
+    # Nothing to read, nothing read, and a perfect reading are all finite.
+    assert linear_information(jnp.zeros(4), change) == 0
+    assert linear_information(jnp.array([1.0, -1.0, 1.0, -1.0]), change) == 0
+    perfect = jax.value_and_grad(linear_information)(change, change)
+    assert all(jnp.isfinite(x).all() for x in perfect)
+    assert perfect[0] > 5

@@ -8,7 +8,8 @@ import pytest
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
-from infogan_jax.augment import WARPS, random_warp, resample
+from infogan_jax.augment import WARPS, Maps, changes, random_warp, resample
+from infogan_jax.evaluation.factors import properties
 from infogan_jax.models import ARCHITECTURES, build_networks
 from infogan_jax.models.layers import downsample, upsample
 
@@ -104,35 +105,36 @@ def test_shapes(config, architecture, shape):
     assert (images.shape, logits.shape, params.shape) == ((2, *shape), (2,), (2, 5))
 
 
-STILL = jnp.zeros((1, 4, 4, 2))  # a bend that moves nothing
+def still(n=1):
+    """Maps that change nothing."""
+    matrix = jnp.tile(jnp.eye(2), (n, 1, 1))
+    return Maps(matrix, jnp.zeros((n, 2)), jnp.zeros((n, 4, 4, 2)))
 
 
 def test_identity_warp_and_whole_shift():
     images = jax.random.uniform(jax.random.key(0), (2, 6, 6, 3))
-    identity, still = jnp.tile(jnp.eye(2), (2, 1, 1)), jnp.tile(STILL, (2, 1, 1, 1))
-    same = resample(images, identity, jnp.zeros((2, 2)), still)
-    np.testing.assert_allclose(same, images, 1e-5)
-    down = jnp.tile(jnp.array([1.0, 0.0]), (2, 1))
-    moved = resample(images, identity, down, still)
+    np.testing.assert_allclose(resample(images, still(2)), images, 1e-5)
+    down = jnp.tile(jnp.array([1 / 6, 0.0]), (2, 1))
+    moved = resample(images, still(2)._replace(shift=down))
     np.testing.assert_allclose(moved[:, :-1], images[:, 1:], rtol=1e-5)
     np.testing.assert_array_equal(moved[:, -1], 0)
     # The same shift as a bend that is equal everywhere
-    bent = resample(images, identity, jnp.zeros((2, 2)), still + down[0])
+    bent = resample(images, still(2)._replace(nodes=still(2).nodes + down[0]))
     np.testing.assert_allclose(bent, moved, atol=1e-5)
 
 
 def test_a_bend_moves_its_corner():
     images = jax.random.uniform(jax.random.key(0), (1, 28, 28, 1))
-    nodes = STILL.at[0, 0, 0].set(2.0)
-    bent = resample(images, jnp.eye(2)[None], jnp.zeros((1, 2)), nodes)
+    maps = still()._replace(nodes=still().nodes.at[0, 0, 0].set(0.07))
+    bent = resample(images, maps)
     np.testing.assert_allclose(bent[:, 18:], images[:, 18:], atol=1e-5)
     assert not np.allclose(bent[:, :7, :7], images[:, :7, :7], atol=0.1)
 
 
 def test_quarter_turn():
     image = jnp.arange(9.0).reshape(1, 3, 3, 1)
-    turn = jnp.array([[[0.0, 1.0], [-1.0, 0.0]]])
-    turned = resample(image, turn, jnp.zeros((1, 2)), STILL)[0, ..., 0]
+    turn = still()._replace(matrix=jnp.array([[[0.0, 1.0], [-1.0, 0.0]]]))
+    turned = resample(image, turn)[0, ..., 0]
     np.testing.assert_allclose(turned, np.rot90(image[0, ..., 0]), atol=1e-5)
 
 
@@ -147,9 +149,28 @@ def test_warps_are_a_function_of_the_index():
 
 def test_resampling_agrees_with_map_coordinates():
     image = jax.random.uniform(jax.random.key(0), (1, 7, 7, 1))
-    matrix, shift = jnp.array([[[0.9, 0.2], [-0.1, 1.1]]]), jnp.array([[0.3, -0.6]])
+    maps = still()._replace(
+        matrix=jnp.array([[[0.9, 0.2], [-0.1, 1.1]]]),
+        shift=jnp.array([[0.3, -0.6]]) / 7,
+    )
     y, x = np.mgrid[:7, :7] - 3.0
     place = [0.9 * y + 0.2 * x + 0.3 + 3, -0.1 * y + 1.1 * x - 0.6 + 3]
     expected = map_coordinates(image[0, ..., 0], place, order=1, mode="constant")
-    found = resample(image, matrix, shift, STILL)
-    np.testing.assert_allclose(found[0, ..., 0], expected, 1e-4)
+    np.testing.assert_allclose(resample(image, maps)[0, ..., 0], expected, 1e-4)
+
+
+def test_changes_are_those_that_can_be_measured():
+    """A bar leans and widens by what `changes` says, up to the sign."""
+    bar = jnp.zeros((1, 28, 28, 1)).at[:, 6:22, 8:20].set(1.0)
+    maps = still()._replace(matrix=jnp.array([[[1.0, 0.0], [0.25, 0.8]]]))
+    slant, width = changes(maps)[0].tolist()
+    before = properties(np.asarray(bar))
+    lean_only = still()._replace(matrix=jnp.array([[[1.0, 0.0], [slant, 1.0]]]))
+    wide_only = still()._replace(matrix=jnp.diag(jnp.exp(jnp.array([0, width])))[None])
+    leant = properties(np.asarray(resample(bar, lean_only)))
+    wide = properties(np.asarray(resample(bar, wide_only)))
+    turned = properties(np.asarray(resample(bar, maps)))
+    assert leant["slant"][0] == pytest.approx(abs(slant), abs=0.02)
+    assert turned["slant"][0] == pytest.approx(abs(slant), abs=0.02)
+    ratio = float(wide["width"][0] / before["width"][0])
+    assert np.log(ratio) == pytest.approx(-width, abs=0.03)

@@ -400,6 +400,7 @@ WRONG = [
     (["--seeds=1000000", "--architecture=mnist"], "GiB are there"),
     (["--warp=none"], "needs warped copies"),
     (["--regroup_at=5", "--real_weight=0"], "Q is told of real images"),
+    (["--equivariance_weight=1", "--codes=cat:10,noise:9"], "a continuous code"),
     (["--image_size=30"], "multiple of 4"),
     (["--batch_size=18"], "--batch_size=18"),
     (["--batch_size=5000"], "training images"),

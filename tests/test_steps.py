@@ -19,6 +19,7 @@ from infogan_jax.parallel import (
 
 SHAPE = (28, 28, 1)
 STEPS = 3
+PLAIN = {"real_weight": 0.0, "equivariance_weight": 0.0, "warp": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,8 @@ def same(state, metrics, reference):
 def test_metrics_are_told(reference):
     metrics = reference[1][-1]
     assert sorted(metrics) == [
+        "equivariance/uniform1",
+        "equivariance/uniform2",
         "information/cat",
         "information/uniform1",
         "information/uniform2",
@@ -255,9 +258,9 @@ def test_bfloat16_computes_and_parameters_stay_float32(tiny, start, batches, ref
     "change",
     [
         {"penalty_weight": 1.0},
-        {"adversarial": "hinge", "warp": "none", "real_weight": 0.0},
+        {"adversarial": "hinge", **PLAIN},
         {"codes": "gaussian:2:spread=learned,bernoulli:2,noise:4", "real_weight": 0.0},
-        {"codes": "noise:8", "info_weight": 0.0, "real_weight": 0.0, "warp": "none"},
+        {"codes": "noise:8", "info_weight": 0.0, **PLAIN},
     ],
 )
 def test_every_term_gives_finite_updates(tiny, batches, change):
@@ -271,8 +274,7 @@ def test_every_term_gives_finite_updates(tiny, batches, change):
 
 def test_without_lambda_q_watches_and_nobody_hears_of_it(tiny, batches):
     """D and G move as in a plain GAN, while Q learns to read the codes."""
-    plain = {"info_weight": 0.0, "real_weight": 0.0, "warp": "none"}
-    config = dataclasses.replace(tiny, **plain)
+    config = dataclasses.replace(tiny, info_weight=0.0, **PLAIN)
     heavier = dataclasses.replace(config, codes="cat:10:weight=9,uniform:2,noise:62")
     before = init_state(jax.random.key(0), config, SHAPE)
     after, _ = jax.jit(make_train_step(config, SHAPE))(before, batches[0])

@@ -34,8 +34,21 @@ class Classifier(nn.Module):
         x = images
         for width in self.channels:
             x = nn.relu(norm()(Downsample(width, False, self.dtype)(x)))
-        x = x.reshape(x.shape[0], -1)
         dense = functools.partial(nn.Dense, dtype=self.dtype)
+        x = nn.relu(norm()(dense(self.channels[-1], use_bias=False)(_around(x))))
+        x = x.reshape(x.shape[0], -1)
         features = nn.relu(norm()(dense(self.features, use_bias=False)(x)))
         x = nn.Dropout(self.dropout, deterministic=not train)(features)
         return dense(self.n_classes)(x).astype(jnp.float32), features
+
+
+def _around(x):
+    """Each pixel with its eight neighbours, `[B, H, W, 9 C]`.
+
+    A dense layer on it is a 3 x 3 convolution, as a matrix product in both directions;
+    see `layers.py` for why.
+    """
+    _, height, width, _ = x.shape
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return jnp.concatenate(shifted, -1)
