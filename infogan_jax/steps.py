@@ -306,10 +306,10 @@ def extract_features(state: TrainState, images: Images, config) -> Array:
     Returns:
         `[B, F]`.
     """
-    _, features = _networks(state, config).discriminator.apply(
+    seen: Any = _networks(state, config).discriminator.apply(
         state.discriminator.variables, as_float(images), train=False
     )
-    return features
+    return seen[1]
 
 
 def _networks(state: TrainState, config) -> Networks:
