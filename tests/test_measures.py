@@ -6,7 +6,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from infogan_jax import Config, UserError
-from infogan_jax.augment import affine
+from infogan_jax.augment import Maps, resample
 from infogan_jax.data import Data
 from infogan_jax.evaluation import factors, fidelity, generation
 from infogan_jax.evaluation.judge import load_extractor
@@ -118,11 +118,12 @@ def test_properties_of_a_bar():
 
 def test_slant_and_position_have_the_right_sign():
     # The pixel at (row, column) comes from column + 0.3 row: the top moves right.
-    lean = affine(
-        jnp.asarray(bar()[None]),
-        jnp.array([[[1.0, 0.0], [0.3, 1.0]]]),
-        jnp.array([[0.0, -3.0]]),
+    maps = Maps(
+        matrix=jnp.array([[[1.0, 0.0], [0.3, 1.0]]]),
+        shift=jnp.array([[0.0, -3 / 28]]),
+        nodes=jnp.zeros((1, 4, 4, 2)),
     )
+    lean = resample(jnp.asarray(bar()[None]), maps)
     found = factors.properties(np.asarray(lean))
     assert found["slant"][0] == pytest.approx(0.3, abs=0.02)
     assert found["horizontal position"][0] == pytest.approx(3, abs=0.1)
