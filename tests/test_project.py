@@ -19,6 +19,8 @@ ALLOWED = {"flax", "jax", "optax"} | set(sys.stdlib_module_names) - {"os", "time
 LEAVES = {"checkpoints", "data", "evaluation", "figures", "writers"}
 KNOWS_LEAVES = {
     "main",
+    "page",
+    "regroup",
     "replicas",
     "report",
     "sampling",

@@ -189,7 +189,7 @@ def judge(tmp_path_factory, data_dir):
     workdir = tmp_path_factory.mktemp("judge") / "run"
     command = [sys.executable, "-m", "infogan_jax.main", "--mode=classify"]
     command += [f"--workdir={workdir}", f"--data_dir={data_dir}", "--notensorboard"]
-    command += ["--steps=40", "--log_every=20", "--d_learning_rate=2e-3"]
+    command += ["--steps=60", "--log_every=20", "--d_learning_rate=2e-3"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return workdir, done.stdout
