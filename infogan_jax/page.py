@@ -103,7 +103,11 @@ def _seeds(run: _Run) -> str:
     table = runs.load_choice(run.workdir)
     header, *rows = table_rows(table)
     marked = [row["seed"] == table["chosen"] for row in table["replicas"]]
-    because = f"Seed {table['chosen']} is chosen without labels: {table['because']}."
+    because = (
+        f"Seed {table['chosen']} is chosen without labels: {table['because']}, which "
+        "is the score. Information and balance of the categories on real images are in "
+        "nats; consistency is the share that warps leave in their category."
+    )
     return f"<p>{text}</p>{_table(header, rows, marked)}<p>{html.escape(because)}</p>"
 
 
