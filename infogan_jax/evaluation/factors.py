@@ -50,7 +50,8 @@ def properties(images: np.ndarray) -> dict[str, np.ndarray]:
         "stroke width": _stroke_width(grey),
         "area": (grey > 0.5).sum((1, 2)).astype(float),
         "brightness": grey.mean((1, 2)),
-        "contrast": grey.std((1, 2)),
+        # From dark to bright, however many pixels are either
+        "contrast": np.subtract(*np.percentile(grey, (99, 1), axis=(1, 2))),
         "sharpness": np.array([np.abs(laplace(image)).mean() for image in grey])
         / np.maximum(grey.mean((1, 2)), 1e-6),
         "horizontal position": centre_x,
