@@ -47,7 +47,17 @@ class Maps(NamedTuple):
 
 
 def random_warp(key: Array, images: Array, limits: Warp, index: Array) -> Array:
-    """Each image under a warp of its own, `[B, H, W, C]`; arguments as below."""
+    """Each image under a warp of its own.
+
+    Args:
+        key: a PRNG key.
+        images: `[B, H, W, C]`, floating point.
+        limits: how far the warps go.
+        index: each image's place in the whole batch, `[B]`.
+
+    Returns:
+        `[B, H, W, C]`.
+    """
     return resample(images, random_maps(key, limits, index))
 
 

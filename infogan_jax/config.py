@@ -65,7 +65,7 @@ class Config:
     regroup_at: int = _field(
         0,
         "Step at which styles that are in a wrong category are moved, and Q is told so "
-        "for an epoch; 0: never.",
+        "for an epoch; 0, or beyond --steps: never.",
     )
     warp: str = _field("none", "What a category must not mean: a row of WARPS.")
     warp_every: int = _field(2, "Every n-th image of a batch is also seen warped.")

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from infogan_jax.latents import Array, Spec, split_latents, split_params
 
+_TINY = 1e-6  # keeps a logarithm and a quotient finite
+
 
 class Adversarial(NamedTuple):
     """The two players' losses, each `(logits_real, logits_fake) -> [B]`."""
@@ -47,9 +49,6 @@ ADVERSARIAL = {
     "least_squares": LEAST_SQUARES,
     "non_saturating": NON_SATURATING,
 }
-
-
-_TINY = 1e-6  # keeps a logarithm and a quotient finite
 
 
 def gradient_penalty(critic: Callable[[Array], Array], images: Array) -> Array:
@@ -134,7 +133,8 @@ def linear_information(
     """I(c' - c; w): how far a warp's change of an image is read off a code.
 
     -1/2 log(1 - r^2), r the correlation: the mutual information, if both were Gaussian.
-    It knows neither scale nor sign, so the code is free in both.
+    It knows neither scale nor sign, so the code is free in both, but for codes that
+    hardly move, which count for less.
 
     Args:
         code: what the code gains from an image to its warped copy, `[B]`.

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from infogan_jax import workdir as runs
 from infogan_jax.config import Config, UserError
 from infogan_jax.latents import main_category, parse_spec
-from infogan_jax.replicas import table_rows
+from infogan_jax.replicas import summary, table_rows
 from infogan_jax.report import title_of
 from infogan_jax.writers import write_atomically
 
@@ -25,7 +25,6 @@ class _Run(NamedTuple):
 
     workdir: Path
     config: Config
-    classes: list[str]
     folders: list[Path]
     chosen: int
     results: dict
@@ -70,7 +69,7 @@ def write_page(workdir: Path, baseline: str = "") -> Path:
 
 
 def _read(workdir: Path) -> _Run:
-    config, _, classes = runs.load_config(workdir)
+    config, _, _ = runs.load_config(workdir)
     folders = runs.replica_folders(workdir, config)
     chosen = runs.find_replica(workdir, config, None)
     results = runs.load_evaluation(folders[chosen])
@@ -79,7 +78,7 @@ def _read(workdir: Path) -> _Run:
             f"{workdir}: is not evaluated yet; let the run come to its end, or run "
             "--mode=evaluate"
         )
-    return _Run(workdir, config, classes, folders, chosen, results)
+    return _Run(workdir, config, folders, chosen, results)
 
 
 def _seeds(run: _Run) -> str:
@@ -95,8 +94,8 @@ def _seeds(run: _Run) -> str:
     if values:
         text += (
             f"Right by one-to-one matching, of {run.results['images']:,} held-out "
-            f"images: <strong>{_range(values)}</strong>. Labels served for this number "
-            "and the names of classes only."
+            f"images: <strong>{summary(values)}</strong>. Labels served for this "
+            "number and the names of classes only."
         )
     if len(alone) == 1:
         return f"<p>{text}</p>"
@@ -109,15 +108,6 @@ def _seeds(run: _Run) -> str:
         "nats; consistency is the share that warps leave in their category."
     )
     return f"<p>{text}</p>{_table(header, rows, marked)}<p>{html.escape(because)}</p>"
-
-
-def _range(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.2%}"
-    return (
-        f"median {np.median(values):.2%}, mean {np.mean(values):.2%}, worst "
-        f"{min(values):.2%}, best {max(values):.2%}"
-    )
 
 
 def _categories(run: _Run) -> str:

@@ -53,9 +53,10 @@ def told_categories(step: int, states, config, images, workdir: Path) -> np.ndar
     if step > config.regroup_at:
         try:
             kept = np.load(path)
-            assert kept.shape == (len(states), len(images))
+            if kept.shape != (len(states), len(images)):
+                raise ValueError("of another run")
             return kept
-        except (OSError, ValueError, EOFError, AssertionError):
+        except (OSError, ValueError, EOFError):
             raise UserError(
                 f"{path}: missing or damaged, and needed at step {step}; restore it "
                 "from a copy, or begin anew with --restart"
@@ -69,9 +70,10 @@ def told_categories(step: int, states, config, images, workdir: Path) -> np.ndar
         found.append(regrouped)
         print(f"seed {alone.seed}, step {step:,}: {describe(moves)}")
     content = io.BytesIO()
-    np.save(content, np.array(found, np.int32))
+    told = np.array(found, np.int32)
+    np.save(content, told)
     write_atomically(path, content.getvalue())
-    return np.array(found, np.int32)
+    return told
 
 
 def neighbour_pairs(images: np.ndarray) -> np.ndarray:
@@ -84,12 +86,11 @@ def neighbour_pairs(images: np.ndarray) -> np.ndarray:
         Places of an image and one of its 10 nearest neighbours, `[pairs, 2]`.
     """
     chosen = np.arange(0, len(images), -(-len(images) // _SAMPLE))
-    n, height, width, channels = images[chosen].shape
-    blocks = images[chosen, : height // 2 * 2, : width // 2 * 2].reshape(
-        n, height // 2, 2, width // 2, 2, channels
-    )
-    points = blocks.mean((2, 4), dtype=np.float32).reshape(n, -1)
-    count = min(_NEIGHBOURS + 1, n)  # the first one is the image itself
+    _, height, width, channels = images.shape
+    even = images[chosen, : height // 2 * 2, : width // 2 * 2]
+    blocks = even.reshape(-1, height // 2, 2, width // 2, 2, channels)
+    points = blocks.mean((2, 4), dtype=np.float32).reshape(len(chosen), -1)
+    count = min(_NEIGHBOURS + 1, len(chosen))  # the first one is the image itself
     finder = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(points)
     near = finder.kneighbors(points, return_distance=False)[:, 1:]
     return np.stack([chosen.repeat(near.shape[1]), chosen[near.ravel()]], 1)
@@ -122,8 +123,9 @@ def regroup(
     home = np.arange(len(links)) // STYLES  # category of each small cluster
     moves: list[Move] = []
     for _ in range(len(links)):  # each move adds links within categories, so it ends
+        member = np.eye(size)[home]
         gain, origin, target, group = max(
-            (_best_move(links, count, home, size, c) for c in range(size)),
+            (_best_move(links, count, member, c) for c in range(size)),
             key=lambda move: move[0],
         )
         if gain <= 0:
@@ -148,14 +150,14 @@ def describe(moves: list[Move]) -> str:
     )
 
 
-def _best_move(links, count, home, size: int, category: int):
+def _best_move(links, count, member, category: int):
     """The gain in links, the categories from and to, and the style, bool `[S]`."""
-    members = np.flatnonzero((home == category) & (count > 0))
+    members = np.flatnonzero((member[:, category] > 0) & (count > 0))
     if len(members) < 2:
         return 0, category, category, members
     groups = _groups(links, count, members)
     out = groups @ links
-    to = out @ np.eye(size)[home]
+    to = out @ member
     rest = to[:, category] - (out * groups).sum(1)
     to[:, category] = -1
     gain = to.max(1) - rest

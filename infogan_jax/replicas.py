@@ -1,6 +1,7 @@
 """Several seeds side by side: measured, and one of them chosen without a label."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,16 @@ def table_rows(table: dict) -> list[list[str]]:
     return [columns, *cells]
 
 
+def summary(shares: Sequence[float]) -> str:
+    """Shares of several replicas, such as accuracies, in a line."""
+    if len(shares) == 1:
+        return f"{shares[0]:.2%}"
+    return (
+        f"median {np.median(shares):.2%}, mean {np.mean(shares):.2%}, worst "
+        f"{min(shares):.2%}, best {max(shares):.2%}"
+    )
+
+
 def _lines(table: dict) -> list[str]:
     rows = table["replicas"]
     header, *cells = table_rows(table)
@@ -147,9 +158,6 @@ def _lines(table: dict) -> list[str]:
         lines.append("  ".join(aligned))
     if "accuracy" in rows[0]:
         values = [row["accuracy"] for row in rows]
-        lines.append(
-            f"accuracy of {len(rows)} seeds: median {np.median(values):.4f}, mean "
-            f"{np.mean(values):.4f}, worst {min(values):.4f}, best {max(values):.4f}"
-        )
+        lines.append(f"accuracy of {len(rows)} seeds: {summary(values)}")
     lines.append(f"chosen without labels: seed {table['chosen']}; {table['because']}")
     return lines
