@@ -36,6 +36,12 @@ class Config:
     mirror: str = _field(
         "", "URL to fetch a dataset's files from; empty: the official mirrors.", True
     )
+    input: str = _field(
+        "auto",
+        "Training images: resident on the devices, stream from disk, or auto: resident "
+        "if they take at most a quarter of a device's memory.",
+        True,
+    )
 
     # Latent codes and networks
     codes: str = _field(
@@ -108,6 +114,12 @@ class Config:
     tensorboard: bool = _field(
         True, "Write TensorBoard events beside metrics.jsonl.", True
     )
+    profile: bool = _field(
+        False,
+        "Write a trace of the second stretch of steps to WORKDIR/profile, and show "
+        "which share of the step's floor is reached.",
+        True,
+    )
 
     def validate(self) -> None:
         """Raises UserError for the first field whose value cannot work."""
@@ -119,6 +131,7 @@ class Config:
         one_of("dtype", self.dtype, DTYPES)
         one_of("adversarial", self.adversarial, ADVERSARIAL)
         one_of("warp", self.warp, WARPS)
+        one_of("input", self.input, ("auto", "resident", "stream"))
         for name in _AT_LEAST:
             value, least = getattr(self, name), _AT_LEAST[name]
             if not (math.isfinite(value) and value >= least):

@@ -5,6 +5,7 @@ by the mode that needs it, so that --help answers at once.
 """
 
 import dataclasses
+import faulthandler
 import logging
 import os
 import sys
@@ -31,6 +32,14 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
     "out", "", "generate: FILE.png, FILE.npy or a folder; empty: in the workdir."
 )
+flags.DEFINE_string(
+    "coordinator",
+    "",
+    "Several processes train together: HOST:PORT of process 0, or auto: as SLURM, Open "
+    "MPI, Kubernetes or Cloud TPU tell; empty: this process alone.",
+)
+flags.DEFINE_integer("num_processes", 1, "How many, unless --coordinator=auto.")
+flags.DEFINE_integer("process_id", 0, "Which one, from 0, unless --coordinator=auto.")
 _DEFINE = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
@@ -51,7 +60,7 @@ def config_from_flags() -> Config:
 
 def main(argv: list[str]) -> None:
     # Which backends are not there is no news to a user, nor a new cache of fonts.
-    for name in ("jax._src.xla_bridge", "matplotlib"):
+    for name in ("jax._src.xla_bridge", "jax._src.distributed", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         if len(argv) > 1:
@@ -59,6 +68,8 @@ def main(argv: list[str]) -> None:
         one_of("mode", FLAGS.mode, MODES)
         if FLAGS.mode != "prepare" and not FLAGS.workdir:
             raise UserError("--workdir: expected the folder of the run")
+        if FLAGS.coordinator:
+            _join()
         _run(FLAGS.mode, Path(FLAGS.workdir).expanduser())
     except UserError as error:
         _fail(str(error), 2)
@@ -98,10 +109,12 @@ def _run(mode: str, workdir: Path) -> None:
         from infogan_jax.data import prepare
 
         return print(f"{config.dataset} is prepared in {prepare(config)}")
+    import jax
+
     from infogan_jax.parallel import give_replicas_cores
     from infogan_jax.training import Diverged, Stopped, train, train_classifier
 
-    if config.seeds > 1:
+    if config.seeds > 1 and not FLAGS.coordinator:
         give_replicas_cores(config.seeds)
     try:
         (train if mode == "train" else train_classifier)(config, workdir, FLAGS.restart)
@@ -109,6 +122,29 @@ def _run(mode: str, workdir: Path) -> None:
         _fail(str(stopped), stopped.exit_code)
     except Diverged as diverged:
         _fail(str(diverged), 1)
+    except jax.errors.JaxRuntimeError as error:
+        if not FLAGS.coordinator:
+            raise
+        reason = str(error).splitlines()[0]
+        _fail(
+            f"another process ended or cannot be reached ({reason}); start all of them "
+            "again, and they go on from the last checkpoint",
+            1,
+        )
+
+
+def _join() -> None:
+    from infogan_jax import processes
+
+    if FLAGS.mode not in ("train", "classify"):
+        raise UserError(
+            f"--coordinator={FLAGS.coordinator}: --mode={FLAGS.mode} is for one "
+            "process; leave it out"
+        )
+    processes.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    faulthandler.disable()  # the end of another process is no fault of this one
+    if not processes.is_first():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the first one speaks for all
 
 
 def _unused(stem: Path) -> Path:
@@ -133,6 +169,8 @@ def _persistent_compilation_cache() -> None:
 
 def _fail(message: str, code: int) -> None:
     print(f"infogan_jax: {message}", file=sys.stderr, flush=True)
+    if FLAGS.coordinator:
+        os._exit(code)  # at once, so that no other process waits for this one
     sys.exit(code)
 
 

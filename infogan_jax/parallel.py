@@ -4,6 +4,7 @@ One step function, many drivers. All of them draw the same numbers, because ever
 draw is a function of (key, step, index in the whole batch).
 """
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -61,10 +62,64 @@ def replicate(tree, mesh: Mesh):
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def place(state, mesh: Mesh, replicas: int = 1):
-    """The state where `make_run` wants it: replicas spread out if they share evenly."""
+def placement(mesh: Mesh, replicas: int = 1) -> NamedSharding:
+    """Where `make_run` wants states: replicas are spread out if they share evenly."""
     spec = PartitionSpec(AXIS) if _spread(replicas, mesh) else PartitionSpec()
-    return jax.device_put(state, NamedSharding(mesh, spec))
+    return NamedSharding(mesh, spec)
+
+
+def gather(tree):
+    """A copy of the whole tree on one device of this process."""
+    if jax.process_count() > 1:
+        return jax.tree.map(lambda x: x.addressable_data(0), _replicator()(tree))
+    # Without a computation: to index what is spread is one collective per array, and
+    # CPU devices may wait for each other forever in them.
+    return jax.device_put(tree, jax.local_devices()[0])
+
+
+@functools.cache
+def _replicator() -> Callable:
+    whole = NamedSharding(make_mesh(), PartitionSpec())
+    return jax.jit(lambda tree: tree, out_shardings=whole)
+
+
+def load_batches(arrays, batches: np.ndarray, mesh: Mesh, length: int, replicas: int):
+    """The rows of stored arrays that batches name, each read by whoever needs it.
+
+    Args:
+        arrays: `[N, ...]` each, which give arrays when indexed by an array.
+        batches: indices `[K, B]`, with replicas `[R, K, B]`.
+        mesh: the devices.
+        length: the K of the result, at least that of the batches; the rest is zeros.
+        replicas: how many.
+
+    Returns:
+        `[length, B, ...]` each, with replicas first, spread as `make_run` wants them.
+    """
+    *replica, count, size = batches.shape
+    spread = _spread(replicas, mesh)
+    by = (AXIS,) if spread else (*[None] * (batches.ndim - 1), AXIS)
+    sharding = NamedSharding(mesh, PartitionSpec(*by))
+
+    def load(array):
+        def part(index):
+            rows = array[batches[index[: batches.ndim]]]
+            missing = [(0, 0)] * rows.ndim
+            missing[len(replica)] = (0, length - count)
+            return np.pad(rows, missing)
+
+        shape = (*replica, length, size, *array.shape[1:])
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return jax.tree.map(load, arrays)
+
+
+def memory() -> int | None:
+    """Bytes of a device, if it tells them; CPU devices share their machine's."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def check_memory(init: Callable, arrays, replicas: int, mesh: Mesh) -> None:
@@ -76,12 +131,11 @@ def check_memory(init: Callable, arrays, replicas: int, mesh: Mesh) -> None:
     state = jax.eval_shape(init, jax.random.key(0))
     sizes = [math.prod(x.shape) * 4 for x in jax.tree.leaves(state)]
     share = replicas // mesh.size if _spread(replicas, mesh) else replicas
-    needed = 3 * share * sum(sizes) + sum(x.nbytes for x in jax.tree.leaves(arrays))
-    device = mesh.devices.flat[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    if device.platform == "cpu":
-        needed *= mesh.size  # its devices share the machine's memory
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    data = [x.nbytes for x in jax.tree.leaves(arrays) if isinstance(x, np.ndarray)]
+    needed = 3 * share * sum(sizes) + sum(data)
+    if jax.local_devices()[0].platform == "cpu":
+        needed *= jax.local_device_count()  # they share the machine's memory
+    limit = memory()
     if limit and needed > limit:
         raise UserError(
             f"--seeds={replicas}: need about {needed / 2**30:.1f} GiB, "
@@ -94,7 +148,11 @@ def _spread(replicas: int, mesh: Mesh) -> bool:
 
 
 def make_run(
-    train_step: Callable, mesh: Mesh, length: int, replicas: int = 1
+    train_step: Callable,
+    mesh: Mesh,
+    length: int,
+    replicas: int = 1,
+    streamed: bool = False,
 ) -> Callable[..., tuple]:
     """Many steps as one compiled call, over all devices of the mesh.
 
@@ -108,10 +166,11 @@ def make_run(
         mesh: the devices.
         length: the most steps of one call.
         replicas: how many states are trained at once.
+        streamed: the arrays of each call are its batches, as `load_batches` gives them.
 
     Returns:
         `run(state, arrays, batches, targets=None) -> (state, metrics)`. The state,
-        which is donated, is placed by `place`. The arrays are the whole dataset on the
+        which is donated, has `placement`. The arrays are the whole dataset on the
         devices, each `[N, ...]`; the batches are indices `[K, B]`, K at most `length`;
         targets, `[N]`, are a third argument of the step. The metrics are means over the
         K steps; `norm/state`, finite only if all parameters are, is taken at their end.
@@ -124,11 +183,13 @@ def make_run(
     on_cpu = mesh.devices.flat[0].platform == "cpu"
 
     def alone(state, arrays, own, count):
-        batches, targets = own
+        batches, targets, stack = own
 
         def batch(i):
             data = (arrays,) if targets is None else (arrays, targets)
             taken = jax.tree.map(lambda x: x[batches[i]], data)
+            if streamed:
+                taken = jax.tree.map(lambda x: x[i], stack), *taken[1:]
             return (
                 taken if spread else jax.lax.with_sharding_constraint(taken, by_batch)
             )
@@ -172,8 +233,9 @@ def make_run(
         batches = np.asarray(batches, np.int32)
         count = batches.shape[-2]
         missing = [(0, 0)] * (batches.ndim - 2) + [(0, length - count), (0, 0)]
-        own = np.pad(batches, missing), targets
-        return compiled(state, arrays, own, np.int32(count))
+        resident, stack = (None, arrays) if streamed else (arrays, None)
+        own = np.pad(batches, missing), targets, stack
+        return compiled(state, resident, own, np.int32(count))
 
     return padded
 

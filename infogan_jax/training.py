@@ -1,5 +1,7 @@
 """Training, from a config to a trained state: one flat loop."""
 
+import contextlib
+import dataclasses
 import functools
 import math
 import signal
@@ -12,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infogan_jax import figures, parallel
+from infogan_jax import figures, parallel, processes
 from infogan_jax import workdir as runs
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.classifier import (
@@ -21,9 +23,18 @@ from infogan_jax.classifier import (
     make_classifier_step,
 )
 from infogan_jax.config import Config, UserError
-from infogan_jax.data import Data, batch_indices, load
+from infogan_jax.data import (
+    Data,
+    StoredImages,
+    Stream,
+    batch_indices,
+    fingerprint,
+    load,
+    prepare,
+)
 from infogan_jax.evaluation import unlabelled
 from infogan_jax.evaluation.inference import apply
+from infogan_jax.floor import step_floor
 from infogan_jax.latents import parse_spec
 from infogan_jax.models import build_networks
 from infogan_jax.report import (
@@ -56,12 +67,13 @@ class Task(NamedTuple):
     """What `fit` has to know: the mathematics of a run, and what to do on the way.
 
     A state has `step`, `variables()`, and `key`, as `TrainState` does. The functions
-    behind `on_` get the state of each replica.
+    behind `on_` get the state of each replica; of several processes the first calls
+    them, and `evaluate` and `targets`.
     """
 
     init: Callable[[jax.Array], Any]  # key of the run -> state
     train_step: Callable  # (state, batch) -> (state, metrics), or with targets
-    arrays: Any  # the training set, arrays `[N, ...]`; a batch has B rows of each
+    arrays: Any  # the training set, `[N, ...]` each; a batch has B rows of each
     ceilings: dict[str, float]  # metric -> its ceiling, for the progress line
     evaluate: Callable[[Any], dict[str, float]]  # state -> measures, on held-out images
     told: range = range(0)  # steps that have targets
@@ -80,6 +92,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
 
     Returns:
         The trained state, evaluated and drawn; of several replicas, the chosen one's.
+        In each of several processes, whose work directory is one.
 
     Raises:
         UserError: something in the config, the data or the directory cannot work.
@@ -89,19 +102,14 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
     workdir = Path(workdir)
     config.validate()
     evaluator_names(config)
-    runs.check_run(workdir, config, restart, runs.INFOGAN)
-    parallel.check_batch(config, parallel.make_mesh())
-    data = load(config)
+    data = _load(config, workdir, restart, runs.INFOGAN)
     image_shape = data.images.shape[1:]
-    check_images(config, data)
     init = functools.partial(init_state, config=config, image_shape=image_shape)
-    parallel.check_memory(init, data.images, config.seeds, parallel.make_mesh())
-    runs.open_run(workdir, restart)
-    runs.save_config(workdir, config, image_shape, data.class_names, runs.INFOGAN)
-    figures.save(
-        figures.sheet(data.images[: figures.ROWS * figures.COLUMNS], figures.COLUMNS),
-        workdir / "figures" / "real.png",
-    )
+    _open(config, workdir, restart, runs.INFOGAN, data, init)
+    if processes.is_first():
+        some = data.images[: figures.ROWS * figures.COLUMNS]
+        sheet = figures.sheet(some, figures.COLUMNS)
+        figures.save(sheet, workdir / "figures" / "real.png")
 
     spec = parse_spec(config.codes)
     folders = runs.replica_folders(workdir, config)
@@ -138,13 +146,17 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
         on_checkpoint=on_checkpoint,
     )
     states = fit(task, config, workdir)
-    # Large packages, needed after the last step
-    from infogan_jax.page import write_page
-    from infogan_jax.replicas import report_all
 
-    chosen = report_all(states, config, data, workdir)
-    print(f"the report is {write_page(workdir, config.baseline)}")
-    return states[chosen]
+    def finish():
+        # Large packages, needed after the last step
+        from infogan_jax.page import write_page
+        from infogan_jax.replicas import report_all
+
+        chosen = report_all(states, config, data, workdir)
+        print(f"the report is {write_page(workdir, config.baseline)}")
+        return chosen
+
+    return states[int(processes.from_first(processes.at_first(finish) or 0))]
 
 
 def train_classifier(
@@ -158,21 +170,20 @@ def train_classifier(
     config.validate()
     if config.seeds > 1:
         raise UserError(f"--seeds={config.seeds}: a classifier has one; set --seeds=1")
-    runs.check_run(workdir, config, restart, runs.CLASSIFIER)
-    parallel.check_batch(config, parallel.make_mesh())
-    data = load(config, with_labels=True)
-    image_shape = data.images.shape[1:]
-    check_images(config, data)
-    runs.open_run(workdir, restart)
-    runs.save_config(workdir, config, image_shape, data.class_names, runs.CLASSIFIER)
+    data = _load(config, workdir, restart, runs.CLASSIFIER)
+    classes = len(data.class_names)
+    init = functools.partial(
+        init_classifier,
+        config=config,
+        image_shape=data.images.shape[1:],
+        n_classes=classes,
+    )
+    _open(config, workdir, restart, runs.CLASSIFIER, data, init)
 
     from infogan_jax.evaluation import classification
 
-    classes = len(data.class_names)
     task = Task(
-        init=functools.partial(
-            init_classifier, config=config, image_shape=image_shape, n_classes=classes
-        ),
+        init=init,
         train_step=make_classifier_step(config, classes),
         arrays=(data.images, np.asarray(data.labels, np.int32)),
         ceilings={},
@@ -181,8 +192,40 @@ def train_classifier(
         },
     )
     (state,) = fit(task, config, workdir)
-    print("\n".join(report_classifier(state, config, data, workdir)))
+    processes.at_first(
+        lambda: print("\n".join(report_classifier(state, config, data, workdir)))
+    )
     return state
+
+
+def _load(config: Config, workdir: Path, restart: bool, kind: str) -> Data:
+    """The data, after all checks that need none."""
+    processes.at_first(lambda: runs.check_run(workdir, config, restart, kind))
+    parallel.check_batch(config, parallel.make_mesh())
+    processes.at_first(lambda: prepare(config))
+    memory = parallel.memory()
+    most_bytes = memory / 4 if memory else math.inf
+    with_labels = kind == runs.CLASSIFIER
+    return processes.everywhere(lambda: load(config, with_labels, most_bytes))
+
+
+def _open(
+    config: Config, workdir: Path, restart: bool, kind: str, data: Data, init: Callable
+) -> None:
+    """The work directory of the run, after all checks."""
+    check_images(config, data)
+    parallel.check_memory(init, data.images, config.seeds, parallel.make_mesh())
+    about = {"jax": runs.version("jax"), "the data": fingerprint(data)}
+    for name, value in dataclasses.asdict(config).items():
+        if name not in ("data_dir", "mirror"):  # each machine may have its own
+            about[f"--{name}"] = value
+    processes.check_alike(about)
+
+    def write():
+        runs.open_run(workdir, restart)
+        runs.save_config(workdir, config, data.images.shape[1:], data.class_names, kind)
+
+    processes.at_first(write)
 
 
 def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
@@ -192,16 +235,15 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         The state of each replica.
 
     Raises:
-        UserError: the replicas do not fit in memory.
         Stopped, Diverged: see `train`.
     """
     mesh, seeds = parallel.make_mesh(), [alone.seed for alone in config.replicas()]
-    arrays = parallel.replicate(jax.tree.map(jnp.asarray, task.arrays), mesh)
-    n, many = len(jax.tree.leaves(arrays)[0]), len(seeds) > 1
+    placement = parallel.placement(mesh, len(seeds))
+    first = processes.is_first()
 
     # State
     checkpoints = Checkpoints(workdir, config.keep)
-    state = parallel.place(runs.initial(task.init, config), mesh, len(seeds))
+    state = runs.initial(task.init, config, placement)
     if checkpoints.latest() is not None:
         state = checkpoints.restore(state)
         print(f"going on from step {_step(state):,}")
@@ -209,42 +251,50 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         print("no checkpoint yet, beginning at step 0")
     step = _step(state)
 
+    def on_first(callback):
+        states = runs.split(state, config)
+        if first:
+            callback(step, states)
+
     # Training
-    run = parallel.make_run(task.train_step, mesh, config.log_every, len(seeds))
-    folders = runs.replica_folders(workdir, config)
-    files = [MetricsFile(folder, config.tensorboard, step) for folder in folders]
+    feed = _Feed(task, config, mesh)
+    next_stop = functools.partial(_next_stop, config, task.told)
+    run = parallel.make_run(
+        task.train_step, mesh, config.log_every, len(seeds), feed.streamed
+    )
+    files = []
+    if first:
+        folders = runs.replica_folders(workdir, config)
+        files = [MetricsFile(folder, config.tensorboard, step) for folder in folders]
     progress = Progress(config, task.ceilings, step)
-    stop = _SignalFlag()
-    targets = None
-    events = [config.log_every, config.checkpoint_every]
-    events += [n for n in (config.frame_every, config.eval_every) if n]
+    stream, stop = Stream(feed.take), _SignalFlag()
+    targets, signum = None, 0
+    traced = next_stop(step) if config.profile and first else None
+    if traced is not None:
+        progress.floor = feed.floor()
     if step == 0 and config.frame_every:
-        task.on_frame(0, runs.split(state, config))
+        on_first(task.on_frame)
     try:
-        while step < config.steps and not stop.signum:
-            # Up to the next step at which anything is due
-            due = [n * (step // n + 1) for n in events]
-            due += [turn for turn in (task.told.start, task.told.stop) if turn > step]
-            end = min(config.steps, *due)
-            batches = np.array(
-                [
-                    [
-                        batch_indices(s, i, config.batch_size, n)
-                        for i in range(step, end)
-                    ]
-                    for s in seeds
-                ]
-            )
+        while step < config.steps:
+            if signum := processes.any_process(stop.signum):
+                break
+            end = next_stop(step)
+            arrays, batches = stream.get(step, end)
+            if end < config.steps:
+                stream.ask(end, next_stop(end))
             if step not in task.told:
                 targets = None
             elif targets is None and task.targets:
-                found = task.targets(step, runs.split(state, config))
-                targets = parallel.place(found if many else found[0], mesh, len(seeds))
-            own = (batches, targets) if many else (batches[0], targets)
-            state, metrics = run(state, arrays, *own)
-            values = {name: np.ravel(value) for name, value in metrics.items()}
+                states = runs.split(state, config)
+                found = task.targets(step, states) if first else feed.no_targets()
+                found = processes.from_first(found)
+                found = found if len(seeds) > 1 else found[0]
+                targets = jax.device_put(found, placement)
+            with _trace(workdir) if step == traced else contextlib.nullcontext():
+                state, metrics = run(state, arrays, batches, targets)
+                metrics = jax.tree.map(np.ravel, parallel.gather(metrics))
             rows = [
-                {name: float(value[r]) for name, value in values.items()}
+                {name: float(value[r]) for name, value in metrics.items()}
                 for r in range(len(seeds))
             ]
             _check_finite(rows, seeds, step, end, checkpoints)
@@ -252,31 +302,97 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
 
             # Log
             judged = config.eval_every and step % config.eval_every == 0
+            if judged:
+                states = runs.split(state, config)
+                for row, alone in zip(rows, states if first else [], strict=False):
+                    row |= task.evaluate(alone)
             if judged or step % config.log_every == 0 or step == config.steps:
-                if judged:
-                    for row, alone in zip(rows, runs.split(state, config), strict=True):
-                        row |= task.evaluate(alone)
-                for file, row in zip(files, rows, strict=True):
+                for file, row in zip(files, rows, strict=False):
                     file.write(step, row)
-                progress.show(step, rows)
+                progress.show(step, rows, stream.rates() if feed.streamed else None)
 
             # Frame, checkpoint
             if config.frame_every and step % config.frame_every == 0:
-                task.on_frame(step, runs.split(state, config))
+                on_first(task.on_frame)
             if step % config.checkpoint_every == 0:
                 checkpoints.save(step, state)
-                task.on_checkpoint(step, runs.split(state, config))
+                on_first(task.on_checkpoint)
         checkpoints.save(step, state)
         checkpoints.wait()
     finally:
         progress.close()
         for file in files:
             file.close()
+        stream.close()
         checkpoints.close()
         stop.close()
-    if stop.signum:
-        raise Stopped(stop.signum, step, workdir)
+    if signum:
+        raise Stopped(signum, step, workdir)
     return runs.split(state, config)
+
+
+def _next_stop(config: Config, told: range, step: int) -> int:
+    """The next step at which anything is due."""
+    events = [config.log_every, config.checkpoint_every]
+    events += [n for n in (config.frame_every, config.eval_every) if n]
+    due = [n * (step // n + 1) for n in events]
+    due += [turn for turn in (told.start, told.stop) if turn > step]
+    return min(config.steps, *due)
+
+
+class _Feed:
+    """What the compiled run takes: all data, or a stretch of batches at a time."""
+
+    def __init__(self, task: Task, config: Config, mesh):
+        self._task, self._config, self._mesh = task, config, mesh
+        leaves = jax.tree.leaves(task.arrays)
+        self._size = len(leaves[0])
+        self.streamed = any(isinstance(x, StoredImages) for x in leaves)
+        self._resident = None
+        if not self.streamed:
+            arrays = jax.tree.map(jnp.asarray, task.arrays)
+            self._resident = parallel.replicate(arrays, mesh)
+
+    def take(self, begin: int, end: int) -> tuple[Any, np.ndarray]:
+        """Arrays and batches for the steps from begin to before end."""
+        config = self._config
+        batches = np.array(
+            [
+                [
+                    batch_indices(alone.seed, step, config.batch_size, self._size)
+                    for step in range(begin, end)
+                ]
+                for alone in config.replicas()
+            ]
+        )
+        batches = batches if config.seeds > 1 else batches[0]
+        if not self.streamed:
+            return self._resident, batches
+        stretch = parallel.load_batches(
+            self._task.arrays, batches, self._mesh, config.log_every, config.seeds
+        )
+        return stretch, batches
+
+    def no_targets(self) -> np.ndarray:
+        """What stands for targets until the first process tells them."""
+        return np.zeros((self._config.seeds, self._size), np.int32)
+
+    def floor(self) -> float:
+        """Seconds that a step of all replicas takes at least; see `floor.py`."""
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(
+                (self._config.batch_size, *x.shape[1:]), x.dtype
+            ),
+            self._task.arrays,
+        )
+        alone = jax.eval_shape(self._task.init, jax.random.key(0))
+        seconds = step_floor(self._task.train_step, alone, batch, self._config.dtype)
+        return seconds * self._config.seeds / self._mesh.size
+
+
+def _trace(workdir: Path):
+    """A trace for TensorBoard and Perfetto."""
+    return jax.profiler.trace(str(workdir / "profile"), create_perfetto_trace=True)
 
 
 def check_images(config: Config, data: Data) -> None:
@@ -293,7 +409,7 @@ def check_images(config: Config, data: Data) -> None:
 
 
 def _step(state) -> int:
-    return int(np.ravel(state.step)[0])
+    return int(np.ravel(parallel.gather(state.step))[0])
 
 
 def _check_finite(rows, seeds, begin: int, end: int, checkpoints: Checkpoints) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from infogan_jax import parallel
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.classifier import ClassifierState, init_classifier
 from infogan_jax.config import Config, UserError, fixed_fields
@@ -86,7 +87,7 @@ def save_config(
         "config": dataclasses.asdict(config),
         "image_shape": list(image_shape),
         "class_names": list(class_names),
-        "versions": {p: importlib.metadata.version(p) for p in _PACKAGES}
+        "versions": {package: version(package) for package in _PACKAGES}
         | {"python": platform.python_version()},
         "devices": [f"{d.platform} {d.device_kind}" for d in jax.devices()],
         "git": _git_revision(),
@@ -128,23 +129,19 @@ def replica_folders(workdir: Path, config: Config) -> list[Path]:
     return [workdir / f"seed_{alone.seed}" for alone in config.replicas()]
 
 
-def initial(init: Callable, config: Config):
+def initial(init: Callable, config: Config, sharding=None):
     """The state at step 0, of several replicas stacked."""
-    keys = [jax.random.key(alone.seed) for alone in config.replicas()]
-    if config.seeds == 1:
-        return jax.jit(init)(
-            keys[0]
-        )  # one program to compile, and to find in the cache
-    return jax.jit(jax.vmap(init))(jnp.stack(keys))
+    keys = jnp.stack([jax.random.key(alone.seed) for alone in config.replicas()])
+    make = init if config.seeds == 1 else jax.vmap(init)
+    # One program to compile, and to find in the cache
+    return jax.jit(make, out_shardings=sharding)(keys[0] if config.seeds == 1 else keys)
 
 
 def split(state, config: Config) -> list:
-    """The state of each replica."""
+    """The state of each replica, on one device; to be called in every process."""
+    state = parallel.gather(state)
     if config.seeds == 1:
         return [state]
-    # Onto one device first: to index what is spread is one collective per array, and
-    # CPU devices may wait for each other forever in them.
-    state = jax.device_put(state, jax.local_devices()[0])
     return [jax.tree.map(lambda x, i=i: x[i], state) for i in range(config.seeds)]
 
 
@@ -217,6 +214,11 @@ def _load_json(path: Path) -> dict:
         raise UserError(
             f"{path}: damaged ({error}); run --mode=evaluate anew"
         ) from None
+
+
+def version(package: str) -> str:
+    """Of an installed package."""
+    return importlib.metadata.version(package)
 
 
 def _git_revision() -> str | None:

@@ -72,16 +72,23 @@ class Progress:
         self._total = config.steps
         self._images_per_step = config.batch_size * config.seeds
         self._ceilings = ceilings
+        self.floor = 0.0  # seconds per step, where it is known
         self._start = self._last_step = start
         self._last_line = self._last_time = time.perf_counter()
         self._width = 0
 
-    def show(self, step: int, rows: list[dict[str, float]]) -> None:
+    def show(
+        self,
+        step: int,
+        rows: list[dict[str, float]],
+        input_rates: tuple[float, float] | None = None,
+    ) -> None:
         """Says it, at most every ten seconds where nobody watches.
 
         Args:
             step: updates done.
             rows: the metrics of each replica.
+            input_rates: steps per second of reading, and the share of time waited.
         """
         now = time.perf_counter()
         first = self._last_step == self._start
@@ -96,9 +103,15 @@ class Progress:
         time_left = f"{left // 60}:{left % 60:02} left"
         if first:
             time_left = "compilation included"
+        notes = ""
+        if self.floor:
+            notes += f"{rate * self.floor:.0%} of the floor  "
+        if input_rates:
+            made, waited = input_rates[0] * self._images_per_step, input_rates[1]
+            notes += f"input {made:,.0f} images/s, {waited:.1%} of the time waited  "
         line = (
             f"step {step:,}/{self._total:,}  {rate * self._images_per_step:,.0f} "
-            f"images/s  {time_left}{self._describe(rows)}"
+            f"images/s  {notes}{time_left}{self._describe(rows)}"
         )
         end = "" if terminal and not last else "\n"
         # Over the line before, blanks over what is left of it.

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -8,7 +9,16 @@ import numpy as np
 import pytest
 
 from infogan_jax import Config, UserError
-from infogan_jax.data import batch_indices, builders, download, epoch_order, load
+from infogan_jax.data import (
+    StoredImages,
+    Stream,
+    batch_indices,
+    builders,
+    download,
+    epoch_order,
+    fingerprint,
+    load,
+)
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
 from tests.conftest import REAL_DATA, write_idx
 
@@ -45,6 +55,38 @@ def test_embedded_digits(data_dir):
 def test_image_size_is_brought_about(data_dir):
     data = load(Config(data_dir=str(data_dir), image_size=16))
     assert data.images.shape == (4000, 16, 16, 1)
+
+
+def test_images_on_disk_look_like_an_array(data_dir):
+    config = Config(data_dir=str(data_dir))
+    images = load(config).images
+    stored = load(dataclasses.replace(config, input="stream")).images
+    assert isinstance(stored, StoredImages)
+    assert (stored.shape, stored.nbytes) == (images.shape, images.nbytes)
+    places = np.array([[3999, 0, 7], [7, 7, 100]])
+    np.testing.assert_array_equal(stored[places], images[places])
+    np.testing.assert_array_equal(stored[100:300:3], images[100:300:3])
+    assert fingerprint(load(config)) == fingerprint(
+        load(config)._replace(images=stored)
+    )
+
+
+def test_images_stay_on_disk_only_if_they_are_too_many(data_dir):
+    config = Config(data_dir=str(data_dir))
+    size = load(config).images.nbytes
+    assert isinstance(load(config, most_bytes=size).images, np.ndarray)
+    assert isinstance(load(config, most_bytes=size - 1).images, StoredImages)
+
+
+def test_a_stream_makes_the_next_stretch_ahead():
+    made = []
+    stream = Stream(lambda begin, end: made.append((begin, end)) or begin)
+    assert stream.get(0, 5) == 0
+    stream.ask(5, 7)
+    stream.ask(5, 7)
+    assert stream.get(5, 7) == 5
+    assert made == [(0, 5), (5, 7)]
+    stream.close()
 
 
 @needs_real_data

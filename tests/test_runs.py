@@ -126,6 +126,16 @@ def test_ten_steps_equal_five_and_five(command, tiny_flags, tmp_path):
     assert lines(whole) == lines(halves)
 
 
+def test_a_streamed_run_equals_a_resident_one(trained, command, tiny_flags, tmp_path):
+    flags = [f"--workdir={tmp_path}", *tiny_flags, "--input=stream", "--profile"]
+    code, out, _ = command(*flags)
+    assert code == 0
+    assert lines(tmp_path) == lines(trained[0])
+    assert re.search(r"input [\d,]+ images/s, [\d.]+% of the time waited", out)
+    assert re.search(r"[\d.]+% of the floor", out)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory, data_dir):
     """Three seeds at once, in a process of its own; stopped and continued half way."""
@@ -388,6 +398,7 @@ WRONG = [
     (["--evaluators=guess"], "['clustering', 'factors', 'fidelity',"),
     (["--warp=speed"], "expected one of"),
     (["--dtype=int8"], "expected one of"),
+    (["--input=tape"], "expected one of"),
     (["--mode=dance"], "expected one of"),
     (["--codes=dog:3"], "unknown kind 'dog'"),
     (["--codes=cat:1"], "out of range"),

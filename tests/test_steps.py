@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,10 @@ from infogan_jax import Config, generate, infer_codes, init_state, make_train_st
 from infogan_jax.latents import parse_spec, sample_latents
 from infogan_jax.parallel import (
     AXIS,
+    load_batches,
     make_mesh,
     make_run,
-    place,
+    placement,
     pmap_step,
     replicate,
     shard_map_step,
@@ -148,9 +150,8 @@ def test_replicas_equal_runs_alone(tiny, start, images, reference, replicas, dev
     )
     indices = np.arange(16 * STEPS).reshape(STEPS, 16)
     order = np.stack([np.roll(indices, r, axis=0) for r in range(replicas)])
-    many, metrics = run(
-        place(states, mesh, replicas), replicate(jnp.asarray(images), mesh), order
-    )
+    states = jax.device_put(states, placement(mesh, replicas))
+    many, metrics = run(states, replicate(jnp.asarray(images), mesh), order)
     assert metrics["loss/generator"].shape == (replicas,)
     first = jax.tree.map(lambda x: x[0], many)
     np.testing.assert_allclose(
@@ -173,11 +174,35 @@ def test_each_replica_is_told_targets_of_its_own(tiny, images):
     both = np.stack([batches, batches])
     targets = np.int32([[3] * len(images), [7] * len(images)])
     data = replicate(jnp.asarray(images), mesh)
-    states, first = run(place(states, mesh, 2), data, both, targets)
+    states = jax.device_put(states, placement(mesh, 2))
+    states, first = run(states, data, both, targets)
     states, later = run(states, data, both, targets)
     assert (later["told/cat"] > np.maximum(first["told/cat"], np.log(0.3))).all()
     _, wrong = run(states, data, both[:, :1], targets[::-1])
     assert (wrong["told/cat"] < np.log(0.1)).all()
+
+
+@pytest.mark.parametrize(("replicas", "devices"), [(1, 4), (2, 2), (3, 2)])
+def test_streamed_batches_equal_resident_data(tiny, images, replicas, devices):
+    """A short stretch too, which is padded."""
+    mesh = make_mesh(jax.devices()[:devices])
+    keys = jax.random.split(jax.random.key(0), replicas)
+    init = functools.partial(init_state, config=tiny, image_shape=SHAPE)
+    order = np.arange(16 * 3 * replicas).reshape(replicas, 3, 16) % len(images)
+    if replicas == 1:
+        keys, order = keys[0], order[0]
+    make = init if replicas == 1 else jax.vmap(init)
+    found = []
+    for streamed in (False, True):
+        step = make_train_step(tiny, SHAPE)
+        run = make_run(step, mesh, STEPS, replicas, streamed)
+        states = jax.device_put(make(keys), placement(mesh, replicas))
+        arrays = replicate(jnp.asarray(images), mesh)
+        if streamed:
+            arrays = load_batches(images, order, mesh, STEPS, replicas)
+        found.append(run(states, arrays, order)[1])
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name])
 
 
 def test_compiled_run_of_any_length_compiles_once(tiny, start, images, reference):
@@ -285,17 +310,18 @@ def test_without_lambda_q_watches_and_nobody_hears_of_it(tiny, batches):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_the_step_lowers_for_accelerators(tiny, start, batches, platform):
-    one = jax.jit(make_train_step(tiny, SHAPE))
+def test_the_whole_program_lowers_for_accelerators(tiny, start, images, platform):
+    """Init, the loop, all updates: the norm of the last state needs them."""
+    run = make_run(make_train_step(tiny, SHAPE), make_mesh(jax.devices()[:1]), STEPS)
+    indices = np.arange(16 * STEPS).reshape(STEPS, 16)
 
-    def plain(data, batch):
-        state = start().replace(step=data)
-        return one(state, batch)[1]
+    @jax.jit
+    def program(resident):
+        return run(start(), resident, indices)[1]
 
-    exported = jax.export.export(jax.jit(plain), platforms=[platform])(
-        jnp.int32(0), batches[0]
-    )
+    exported = jax.export.export(program, platforms=[platform])(images)
     assert exported.platforms == (platform,)
+    assert "norm/state" in exported.out_tree.unflatten(exported.out_avals)
 
 
 def test_generate_and_infer(tiny, reference, batches):

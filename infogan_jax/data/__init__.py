@@ -1,6 +1,17 @@
-"""Images: where they come from (`sources`), and in which order (`stream`)."""
+"""Images: where they come from (`sources`, `stored`), and in which order (`stream`)."""
 
-from infogan_jax.data.sources import DATASETS, Data, load, prepare
-from infogan_jax.data.stream import batch_indices, epoch_order
+from infogan_jax.data.sources import DATASETS, Data, fingerprint, load, prepare
+from infogan_jax.data.stored import StoredImages
+from infogan_jax.data.stream import Stream, batch_indices, epoch_order
 
-__all__ = ["DATASETS", "Data", "batch_indices", "epoch_order", "load", "prepare"]
+__all__ = [
+    "DATASETS",
+    "Data",
+    "StoredImages",
+    "Stream",
+    "batch_indices",
+    "epoch_order",
+    "fingerprint",
+    "load",
+    "prepare",
+]

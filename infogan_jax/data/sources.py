@@ -1,8 +1,10 @@
 """The datasets by name, as arrays: tfds in ArrayRecord, read without TensorFlow."""
 
 import contextlib
+import hashlib
 import io
 import logging
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +17,7 @@ from PIL import Image, ImageOps
 from infogan_jax.config import Config, UserError
 from infogan_jax.data import builders
 from infogan_jax.data.download import DownloadError
+from infogan_jax.data.stored import StoredImages
 
 # name -> the builder that prepares it where it is not prepared yet
 DATASETS = {
@@ -24,29 +27,34 @@ DATASETS = {
 }
 
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
+_SAMPLE = 64  # images of each split in a fingerprint
 _NO_SPLIT = "train[:90%]", "train[90%:]"  # where a dataset has but one
 
 
 class Data(NamedTuple):
-    """A dataset in memory.
+    """A dataset in memory, but for training images that are too many.
 
     Labels of training images are there for a classification network only; an InfoGAN's
     run is loaded without them.
     """
 
-    images: np.ndarray  # uint8 [N, H, W, C]
+    images: np.ndarray | StoredImages  # uint8 [N, H, W, C]
     eval_images: np.ndarray  # uint8 [M, H, W, C], which the objective never sees
     eval_labels: np.ndarray | None  # int [M], for measuring only
     class_names: list[str]
     labels: np.ndarray | None = None  # int [N], where asked for
 
 
-def load(config: Config, with_labels: bool = False) -> Data:
+def load(
+    config: Config, with_labels: bool = False, most_bytes: float = math.inf
+) -> Data:
     """The dataset of a config, prepared first if need be.
 
     Args:
         config: names it.
         with_labels: have those of the training images too.
+        most_bytes: of training images in memory, if `config.input` is "auto"; more than
+            that stay on disk.
 
     Raises:
         UserError: unknown, not to be had, not readable, of mixed sizes, or without the
@@ -72,17 +80,32 @@ def load(config: Config, with_labels: bool = False) -> Data:
     held_out = next((name for name in _HELD_OUT if name in splits), None)
     train, test = ("train", held_out) if held_out else _NO_SPLIT
 
-    def read(split):
+    def decode(records):
+        return _decode([r[image_key] for r in records], channels, config)
+
+    def read(split, most_bytes):
         source = builder.as_data_source(
             split, decoders={image_key: tfds.decode.SkipDecoding()}
         )
-        records = source.__getitems__(list(range(len(source))))
-        images = _decode([r[image_key] for r in records], channels, config)
-        return images, np.array([r[label_key] for r in records]) if label_key else None
+        shape = decode(source.__getitems__([0])).shape[1:] if len(source) else (0, 0, 0)
+        if len(source) * math.prod(shape) > most_bytes:
+            if None in features[image_key].shape and not config.image_size:
+                raise UserError(
+                    f"--dataset={config.dataset}: images of several sizes, to be read "
+                    "as needed; bring them to one by --image_size"
+                )
+            images, records = StoredImages(source, decode, shape), source
+        else:
+            records = source.__getitems__(list(range(len(source))))
+            images = decode(records)
+        return images, (lambda: np.array([r[label_key] for r in records]))
 
     try:
-        images, labels = read(train)
-        eval_images, eval_labels = read(test)
+        most = {"auto": most_bytes, "resident": math.inf, "stream": 0}[config.input]
+        images, labels_of = read(train, most)
+        labels = labels_of() if with_labels and label_key else None
+        eval_images, eval_labels_of = read(test, math.inf)
+        eval_labels = eval_labels_of() if label_key else None
     except (OSError, ValueError) as error:
         raise UserError(f"--dataset={config.dataset}: {folder}: {error}") from None
     if with_labels and labels is None:
@@ -95,8 +118,17 @@ def load(config: Config, with_labels: bool = False) -> Data:
         eval_images,
         eval_labels,
         list(features[label_key].names) if label_key else [],
-        labels if with_labels else None,
+        labels,
     )
+
+
+def fingerprint(data: Data) -> str:
+    """Twelve hexadecimal digits that tell datasets apart: sizes and a sample."""
+    total = hashlib.sha256()
+    for images in (data.images, data.eval_images):
+        total.update(repr(images.shape).encode())
+        total.update(images[:: -(-len(images) // _SAMPLE)].tobytes())
+    return total.hexdigest()[:12]
 
 
 def prepare(config: Config) -> Path:

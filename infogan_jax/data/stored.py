@@ -1,0 +1,55 @@
+"""Images that stay on disk."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+_PART = 64  # images that a thread reads at once
+
+
+class StoredImages:
+    """Looks like an array of images, uint8 `[N, H, W, C]`; an index reads from disk.
+
+    Decoding leaves Python free for most of its time, so threads share it.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self,
+        records: Sequence,
+        decode: Callable[[list], np.ndarray],
+        image_shape: tuple[int, int, int],
+    ):
+        """
+        Args:
+            records: encoded images; `records.__getitems__(places)` gives several.
+            decode: such records -> uint8 `[n, H, W, C]`.
+            image_shape: (H, W, C).
+        """
+        self._records, self._decode = records, decode
+        self.shape = (len(records), *image_shape)
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape)
+
+    def __getitem__(self, index) -> np.ndarray:
+        """The images at a slice, or at an array of places of any shape."""
+        places = np.arange(len(self))[index]
+        flat = places.ravel().tolist()
+        parts = [flat[i : i + _PART] for i in range(0, len(flat), _PART)]
+        images = np.empty((len(flat), *self.shape[1:]), np.uint8)
+        for i, part in enumerate(self._pool.map(self._read, parts)):
+            images[i * _PART : i * _PART + len(part)] = part
+        return images.reshape(*places.shape, *self.shape[1:])
+
+    def _read(self, places: list[int]) -> np.ndarray:
+        return self._decode(self._records.__getitems__(places))

@@ -1,0 +1,56 @@
+"""How fast a step could be at best, on this machine."""
+
+import functools
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_REPEATS = 5
+
+
+def step_floor(train_step: Callable, state, batch, dtype: str = "float32") -> float:
+    """Seconds of a step on one device that only multiplies and updates, at full speed.
+
+    Its FLOPs over the rate of a product of matrices, and Adam's bytes over the rate of
+    a copy, both measured here.
+
+    Args:
+        train_step: `(state, batch) -> (state, metrics)`.
+        state: or its shapes, with `variables()`.
+        batch: or its shapes.
+        dtype: of the products.
+    """
+    cost = jax.jit(train_step).lower(state, batch).cost_analysis() or {}
+    return cost.get("flops", 0.0) / matmul_rate(dtype) + adam_bytes(state) / copy_rate()
+
+
+def adam_bytes(state) -> int:
+    """Read are parameters, gradients and two moments; written, all but gradients."""
+    parameters = jax.tree.leaves(state.variables())
+    return 7 * sum(x.size * x.dtype.itemsize for x in parameters)
+
+
+def matmul_rate(dtype: str = "float32") -> float:
+    """FLOP/s of a product of two square matrices on one device."""
+    side = 2048 if jax.local_devices()[0].platform == "cpu" else 8192
+    a = jnp.ones((side, side), dtype)
+    return 2 * side**3 / seconds(functools.partial(jax.jit(jnp.matmul), a, a))
+
+
+def copy_rate() -> float:
+    """Bytes read and written per second, of an array larger than any cache."""
+    x = jnp.ones(2**26, jnp.float32)
+    return 2 * x.nbytes / seconds(functools.partial(jax.jit(lambda x: x + 1), x))
+
+
+def seconds(call: Callable) -> float:
+    """The median time of a call, after a first one that compiles."""
+    times = []
+    for _ in range(1 + _REPEATS):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[1:]))

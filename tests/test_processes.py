@@ -1,0 +1,211 @@
+"""Several processes train as one: real ones, on this machine."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import TINY
+
+ROOT = Path(__file__).parents[1]
+CLUSTER = ROOT / "experiments" / "cluster"
+FLAGS = [
+    *(f"--{name}={value}" for name, value in TINY.items()),
+    "--evaluators=clustering",
+    "--frame_every=0",
+]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def start(*arguments, **environment):
+    """A process of the program, with one CPU device unless told otherwise."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "infogan_jax.main", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def together(count, *arguments, own=lambda process: [], **environment):
+    """`count` processes of one run -> (exit code, standard output, error) of each."""
+    port = free_port()
+    started = [
+        start(
+            f"--coordinator=localhost:{port}",
+            f"--num_processes={count}",
+            f"--process_id={process}",
+            *arguments,
+            *own(process),
+            **environment,
+        )
+        for process in range(count)
+    ]
+    told = [process.communicate(timeout=300) for process in started]
+    return [(p.returncode, *t) for p, t in zip(started, told, strict=True)]
+
+
+def lines(folder):
+    text = (folder / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, data_dir):
+    """Metrics of ten steps by one process."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    process = start(*FLAGS, f"--data_dir={data_dir}", f"--workdir={workdir}")
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return lines(workdir)
+
+
+def same(found, expected):
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for a, b in zip(found, expected, strict=True):
+        assert a == pytest.approx(b, abs=1e-5, rel=1e-5)
+
+
+def test_two_processes_equal_one_and_go_on_as_one(alone, data_dir, tmp_path):
+    flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
+    first, second = together(2, *flags, "--steps=5", "--input=stream")
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    assert "step 5/5" in first[1] and not second[1]
+    process = start(*flags, JAX_NUM_CPU_DEVICES="4")  # other devices, resident data
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert "going on from step 5" in out
+    same(lines(tmp_path / "run"), alone)
+
+
+def test_four_processes_with_a_replica_each_equal_one_alone(alone, data_dir, tmp_path):
+    flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
+    found = together(4, *flags, "--seeds=4")
+    assert [code for code, _, _ in found] == [0] * 4, found
+    same(lines(tmp_path / "run" / "seed_0"), alone)
+    assert (tmp_path / "run" / "seed_3" / "metrics.jsonl").exists()
+
+
+def test_processes_with_other_flags_are_refused(data_dir, tmp_path):
+    found = together(
+        2,
+        *FLAGS,
+        f"--data_dir={data_dir}",
+        f"--workdir={tmp_path / 'run'}",
+        own=lambda process: [f"--g_learning_rate={1 + process}e-3"],
+    )
+    for code, _, error in found:
+        assert code == 2
+        assert "--g_learning_rate: 0.002 in process 1, 0.001 in process 0" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_when_one_is_killed_the_other_says_so_and_ends(data_dir, tmp_path):
+    flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
+    flags += ["--steps=1000000", f"--coordinator=localhost:{free_port()}"]
+    first, second = (
+        start(*flags, "--num_processes=2", f"--process_id={i}") for i in range(2)
+    )
+    while "step " not in (line := first.stdout.readline()):
+        assert line, first.stderr.read()
+    second.kill()
+    _, error = first.communicate(timeout=60)
+    # By our own line, or by that of jax.distributed, which aborts: whichever is first
+    assert first.returncode in (1, -signal.SIGABRT)
+    assert "another process ended" in error or "another task died" in error
+    second.communicate()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (
+            ["--coordinator=localhost:1", "--process_id=1"],
+            "less than --num_processes",
+        ),
+        (["--coordinator=here"], "expected HOST:PORT, or auto"),
+        (["--coordinator=auto"], "no group of processes"),
+        (["--coordinator=auto", "--mode=evaluate"], "is for one process"),
+    ],
+)
+def test_wrong_groups(flags, told, tmp_path):
+    process = start(*flags, f"--workdir={tmp_path / 'run'}")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert len(error.splitlines()) == 1 and told in error, error
+
+
+# What SLURM tells each process, and `srun`'s part of it
+SRUN = """#!/bin/bash
+shift
+for id in 0 1; do
+  SLURM_PROCID=$id SLURM_LOCALID=$id "$@" &
+  ids="${ids:-} $!"
+done
+for id in $ids; do wait "$id" || code=$?; done
+exit "${code:-0}"
+"""
+
+
+def test_the_slurm_job_by_the_variables_of_slurm(data_dir, tmp_path):
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text(SRUN)
+    srun.chmod(srun.stat().st_mode | stat.S_IXUSR)
+    flagfile = tmp_path / "tiny.cfg"
+    flagfile.write_text("\n".join([*FLAGS, f"--data_dir={data_dir}"]))
+    environment = {
+        "PATH": f"{srun.parent}:{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "RUNS": str(tmp_path),
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "JAX_NUM_CPU_DEVICES": "1",
+    }
+    done = subprocess.run(
+        ["bash", CLUSTER / "slurm.sh", flagfile, "--steps=5"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 5/5" in done.stdout
+    assert len(lines(tmp_path / "tiny")) == 1
+
+
+def test_the_kubernetes_job_names_its_own_coordinator():
+    job = yaml.safe_load((CLUSTER / "jobset.yaml").read_text())
+    (replicated,) = job["spec"]["replicatedJobs"]
+    spec = replicated["template"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    *_, line = container["command"]
+    flags = dict(
+        word.removeprefix("--").split("=", 1)
+        for word in shlex.split(line)
+        if word.startswith("--")
+    )
+    # JobSet calls pod 0 of its first job SET-JOB-0-0.SUBDOMAIN.
+    set_name, subdomain = job["metadata"]["name"], job["spec"]["network"]["subdomain"]
+    host, port = flags["coordinator"].split(":")
+    assert host == f"{set_name}-{replicated['name']}-0-0.{subdomain}"
+    assert int(port) == container["ports"][0]["containerPort"]
+    assert int(flags["num_processes"]) == spec["completions"] == spec["parallelism"]
+    assert (ROOT / flags["flagfile"]).exists()
