@@ -14,7 +14,8 @@ from infogan_jax.latents import Array
 @dataclasses.dataclass(frozen=True)
 class Warp:
     """How far random changes of each kind go: evenly up to +- the value, but for the
-    bend, which is normal with the value as its standard deviation.
+    bend, which is normal with the value as its standard deviation, and the darkening,
+    which is from 0 to the value.
 
     What a warp may change is what a category must *not* mean, so a warp states prior
     knowledge about the images: a digit slanted by 20 degrees is the same digit.
@@ -24,14 +25,16 @@ class Warp:
     scale: float  # log of the factor, for each axis by itself
     shear: float  # pixels along x per pixel along y
     shift: float  # share of the image's side
-    bend: float  # share of the image's side, at 4 x 4 nodes, smooth between them
+    bend: float = 0.0  # share of the image's side, at 4 x 4 nodes, smooth between them
+    darken: float = 0.0  # -log of the factor of all pixels
 
 
 # More than this, and a sheared 7 becomes a 2.
-_AFFINE = Warp(rotation=20, scale=0.2, shear=0.3, shift=0.09, bend=0.0)
+_AFFINE = Warp(rotation=20, scale=0.2, shear=0.3, shift=0.09)
 
 WARPS: dict[str, Warp | None] = {
     "affine": _AFFINE,
+    "clothes": dataclasses.replace(_AFFINE, darken=0.9),
     "digits": dataclasses.replace(_AFFINE, bend=0.025),
     "none": None,
 }
@@ -44,6 +47,7 @@ class Maps(NamedTuple):
     matrix: Array  # [B, 2, 2], acting on (row, column)
     shift: Array  # [B, 2], share of the image's side
     nodes: Array  # [B, N, N, 2], the bend on an even grid, share of the image's side
+    gain: Array  # [B], factor of all pixels
 
 
 def random_warp(key: Array, images: Array, limits: Warp, index: Array) -> Array:
@@ -82,10 +86,10 @@ def changes(maps: Maps) -> Array:
 
 
 def resample(images: Array, maps: Maps) -> Array:
-    """The pixel at p comes from matrix @ p + shift + bend(p), p from the centre.
+    """The pixel at p is gain times that at matrix @ p + shift + bend(p).
 
-    By bilinear interpolation; what comes in from outside the frame is 0. The bend is
-    cubic between its nodes.
+    p counts from the centre. By bilinear interpolation; what comes in from outside the
+    frame is 0. The bend is cubic between its nodes.
 
     Args:
         images: `[B, H, W, C]`, floating point.
@@ -106,11 +110,12 @@ def resample(images: Array, maps: Maps) -> Array:
         return map_coordinates(image, [place[0], place[1]], 1, mode="constant")
 
     over_channels = jax.vmap(one_channel, in_axes=(-1, None), out_axes=-1)
-    return jax.vmap(over_channels)(images, source)
+    moved = jax.vmap(over_channels)(images, source)
+    return moved * maps.gain[:, None, None, None]
 
 
 def _draw(key: Array, limits: Warp) -> Maps:
-    turn, stretch, lean, move, bend = jax.random.split(key, 5)
+    turn, stretch, lean, move, bend, light = jax.random.split(key, 6)
     angle = _symmetric(turn, (), math.radians(limits.rotation))
     scale = jnp.exp(_symmetric(stretch, (2,), limits.scale))
     shear = _symmetric(lean, (), limits.shear)
@@ -119,7 +124,8 @@ def _draw(key: Array, limits: Warp) -> Maps:
     shearing = jnp.array([[1.0, 0.0], [shear, 1.0]])
     shift = _symmetric(move, (2,), limits.shift)
     nodes = limits.bend * jax.random.normal(bend, (_NODES, _NODES, 2))
-    return Maps(rotation @ shearing * scale, shift, nodes)
+    gain = jnp.exp(-limits.darken * jax.random.uniform(light))
+    return Maps(rotation @ shearing * scale, shift, nodes, gain)
 
 
 def _symmetric(key: Array, shape: tuple[int, ...], limit: float) -> Array:

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
-from infogan_jax.augment import WARPS, Maps, changes, random_warp, resample
+from infogan_jax.augment import WARPS, Maps, Warp, changes, random_warp, resample
 from infogan_jax.evaluation.factors import properties
 from infogan_jax.models import ARCHITECTURES, build_networks
 from infogan_jax.models.layers import downsample, upsample
@@ -108,7 +108,8 @@ def test_shapes(config, architecture, shape):
 def still(n=1):
     """Maps that change nothing."""
     matrix = jnp.tile(jnp.eye(2), (n, 1, 1))
-    return Maps(matrix, jnp.zeros((n, 2)), jnp.zeros((n, 4, 4, 2)))
+    nodes = jnp.zeros((n, 4, 4, 2))
+    return Maps(matrix, jnp.zeros((n, 2)), nodes, jnp.ones(n))
 
 
 def test_identity_warp_and_whole_shift():
@@ -121,6 +122,15 @@ def test_identity_warp_and_whole_shift():
     # The same shift as a bend that is equal everywhere
     bent = resample(images, still(2)._replace(nodes=still(2).nodes + down[0]))
     np.testing.assert_allclose(bent, moved, atol=1e-5)
+
+
+def test_darkening_is_a_factor_of_its_own():
+    images = jnp.ones((64, 4, 4, 1))
+    limits = Warp(rotation=0, scale=0, shear=0, shift=0, darken=0.9)
+    found = random_warp(jax.random.key(0), images, limits, jnp.arange(64))
+    gain = found[:, 0, 0, 0]
+    np.testing.assert_allclose(found, images * gain[:, None, None, None], rtol=1e-5)
+    assert np.exp(-0.9) <= gain.min() < 0.45 and 0.95 < gain.max() <= 1
 
 
 def test_a_bend_moves_its_corner():

@@ -1,0 +1,86 @@
+"""An epoch of 60,000 images through the paper's network, data included.
+
+    python -m experiments.benchmarks.epoch [--batch_size=128] [--images=60000]
+
+Ours with the images on the device and streamed from ArrayRecord; the peers take batches
+from the host's memory.
+"""
+
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from experiments.benchmarks import peers, synthetic, timing
+from infogan_jax import Config, init_state, make_train_step, parallel
+from infogan_jax.data import Stream, batch_indices, load
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("batch_size", 128, "Images per step.")
+flags.DEFINE_integer("images", 60_000, "Of the synthetic dataset.")
+flags.DEFINE_integer("repeats", 3, "Epochs of each side, in turn.")
+
+SHAPE = (28, 28, 1)
+LENGTH = 52  # steps of a compiled call
+
+
+def ours(images, streamed: bool):
+    """A call that takes an epoch."""
+    config, mesh = Config(batch_size=FLAGS.batch_size), parallel.make_mesh()
+    step = make_train_step(config, SHAPE)
+    run = parallel.make_run(step, mesh, LENGTH, streamed=streamed)
+    state = [parallel.replicate(init_state(jax.random.key(0), config, SHAPE), mesh)]
+    n = len(images)
+    steps = n // FLAGS.batch_size
+    resident = None if streamed else parallel.replicate(jnp.asarray(images), mesh)
+
+    def take(begin, end):
+        each = [batch_indices(0, i, FLAGS.batch_size, n) for i in range(begin, end)]
+        batches = np.array(each)
+        if not streamed:
+            return resident, batches
+        return parallel.load_batches(images, batches, mesh, LENGTH, 1), batches
+
+    def go():
+        stream = Stream(take)
+        for begin in range(0, steps, LENGTH):
+            end = min(begin + LENGTH, steps)
+            arrays, batches = stream.get(begin, end)
+            if end < steps:
+                stream.ask(end, min(end + LENGTH, steps))
+            state[0], metrics = run(state[0], arrays, batches)
+            jax.block_until_ready(metrics)
+        made, waited = stream.rates()
+        stream.close()
+        go.rates = f"read {made * FLAGS.batch_size:,.0f} images/s, {waited:.1%} waited"
+
+    return go
+
+
+def main(_):
+    with tempfile.TemporaryDirectory() as folder:
+        synthetic.prepare(Path(folder), FLAGS.images, SHAPE)
+        config = Config(dataset="tfds:synthetic", data_dir=folder, input="stream")
+        stored = load(config).images
+        images = stored[:]
+        name = "ours, resident"
+        sides = {
+            name: ours(images, False),
+            "ours, streamed": ours(stored, True),
+        }
+        for peer, take in {
+            "PyTorch, eager": peers.pytorch(FLAGS.batch_size),
+            "Flax as usual": peers.flax_as_usual(FLAGS.batch_size),
+        }.items():
+            sides[peer] = take and (lambda take=take: take(images))
+        times = timing.in_turn(sides, FLAGS.repeats)
+    print(f"{timing.machine()}: an epoch of {len(images):,} images")
+    timing.show(times, name, 1, "s")
+    print(f"  streamed: {sides['ours, streamed'].rates}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,108 @@
+"""Time and memory as work grows: a table for each way in which it can.
+
+    python -m experiments.benchmarks.scaling [--axes=batch,size,..]
+
+Each row is a process of its own, for its peak of memory. Rows of `images` stream a
+synthetic dataset from ArrayRecord; all others train on noise in memory.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+AXES = {
+    "batch": [32, 64, 128, 256, 512],
+    "size": [28, 32, 64, 96, 128],
+    "codes": [2, 10, 100, 1000],
+    "seeds": [1, 2, 4, 8],
+    "devices": [1, 2, 4],
+    "images": [10**3, 10**4, 10**5, 10**6, 10**7],
+}
+flags.DEFINE_list("axes", list(AXES), "What grows.")
+flags.DEFINE_string("architecture", "mnist_half", "Networks.")
+flags.DEFINE_integer("most_images", 10**6, "The longest row of `images`.")
+flags.DEFINE_integer("stretch", 10, "Steps per measurement.")
+flags.DEFINE_integer("repeats", 5, "Measurements of each row.")
+flags.DEFINE_string("row", "", "One row, AXIS=VALUE; set by the program itself.")
+
+
+def measure(axis: str, value: int) -> dict:
+    """Milliseconds a step and MiB at the peak, and of images what preparing took."""
+    if axis == "devices":
+        os.environ["JAX_NUM_CPU_DEVICES"] = str(value)
+    from experiments.benchmarks import ours
+    from infogan_jax import Config
+
+    changes: dict = {
+        "batch": {"batch_size": value},
+        "codes": {"codes": f"cat:{value},uniform:2,noise:62"},
+        "seeds": {"seeds": value},
+    }.get(axis, {})
+    config = Config(architecture=FLAGS.architecture, **ours.RECOMMENDED, **changes)
+    side = value if axis == "size" else 28
+    found = {}
+    if axis == "images":
+        found, go = streamed(value)
+    else:
+        go = ours.steps(config, FLAGS.stretch, (side, side, 1))
+    go()
+    times = []
+    for _ in range(FLAGS.repeats):
+        begin = time.perf_counter()
+        go()
+        times.append((time.perf_counter() - begin) / FLAGS.stretch)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"ms a step": np.median(times) * 1e3, "peak MiB": peak, **found}
+
+
+def streamed(count: int):
+    """Batches read from disk, without training, so that reading shows."""
+    from experiments.benchmarks import synthetic
+    from infogan_jax import Config
+    from infogan_jax.data import batch_indices, load
+
+    folder = tempfile.TemporaryDirectory()
+    begin = time.perf_counter()
+    synthetic.prepare(Path(folder.name), count, (28, 28, 1))
+    prepared = time.perf_counter() - begin
+    config = Config(dataset="tfds:synthetic", data_dir=folder.name, input="stream")
+    images, step = load(config).images, iter(range(10**9))
+
+    def go(keep=folder):
+        for _ in range(FLAGS.stretch):
+            images[batch_indices(0, next(step), config.batch_size, count)]
+
+    return {"us to prepare an image": prepared / count * 1e6}, go
+
+
+def main(_):
+    if FLAGS.row:
+        axis, value = FLAGS.row.split("=")
+        print(json.dumps(measure(axis, int(value))))
+        return
+    for axis in FLAGS.axes:
+        for value in AXES[axis]:
+            if axis == "images" and value > FLAGS.most_images:
+                continue
+            command = [sys.executable, "-m", "experiments.benchmarks.scaling"]
+            command += [f"--row={axis}={value}", f"--architecture={FLAGS.architecture}"]
+            command += [f"--stretch={FLAGS.stretch}", f"--repeats={FLAGS.repeats}"]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                sys.exit(f"{axis} {value}: stopped; its error is above")
+            found = json.loads(done.stdout.splitlines()[-1])
+            shown = ", ".join(f"{v:,.1f} {name}" for name, v in found.items())
+            print(f"{axis:8} {value:>10,}  {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
