@@ -15,7 +15,6 @@ from jax.experimental import multihost_utils
 from infogan_jax.config import UserError
 
 _HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead
-_MESSAGE = 4096  # bytes that processes tell each other at once
 
 T = TypeVar("T")
 
@@ -104,11 +103,11 @@ def check_alike(settings: dict) -> None:
                 )
 
 
-def any_process(flag: int) -> int:
-    """The largest flag among all processes."""
+def largest(value: int) -> int:
+    """Among all processes."""
     if jax.process_count() == 1:
-        return flag
-    return int(multihost_utils.process_allgather(np.int32(flag)).max())
+        return value
+    return int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
 def from_first(array: np.ndarray | int) -> np.ndarray:
@@ -120,6 +119,8 @@ def from_first(array: np.ndarray | int) -> np.ndarray:
 
 def _exchange(text: str) -> list[str]:
     """The text of each process."""
-    content = text.encode()[:_MESSAGE].ljust(_MESSAGE, b"\0")
-    all_of_them = multihost_utils.process_allgather(np.frombuffer(content, np.uint8))
-    return [row.tobytes().rstrip(b"\0").decode() for row in np.asarray(all_of_them)]
+    content = text.encode()
+    longest = largest(len(content)) + 1
+    padded = np.frombuffer(content.ljust(longest, b"\0"), np.uint8)
+    all_of_them = np.asarray(multihost_utils.process_allgather(padded))
+    return [row.tobytes().rstrip(b"\0").decode() for row in all_of_them]

@@ -276,7 +276,7 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         on_first(task.on_frame)
     try:
         while step < config.steps:
-            if signum := processes.any_process(stop.signum):
+            if signum := processes.largest(stop.signum):
                 break
             end = next_stop(step)
             arrays, batches = stream.get(step, end)
