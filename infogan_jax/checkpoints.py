@@ -1,6 +1,8 @@
 """Saving and restoring a state that has a `key`: the only file that knows Orbax."""
 
+import contextlib
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ import orbax.checkpoint as ocp
 
 from infogan_jax.config import UserError
 
-for _name in ("absl", "orbax"):  # Orbax tells of every file it touches
-    logging.getLogger(_name).setLevel(logging.ERROR)
+# Orbax tells of every file it touches, and of its errors, which it raises as well.
+for _name in ("absl", "asyncio", "orbax"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+_ROOM = 1.5  # times the bytes of a state: what has to be free before it is saved
 
 
 class Checkpoints:
@@ -30,9 +35,22 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any) -> None:
-        """Starts to save; a copy is taken first, so the state may be donated."""
+        """Starts to save; a copy is taken first, so the state may be donated.
+
+        Raises:
+            OSError: there is no room for it, or for one that was begun before.
+        """
         if step != self.latest():
-            self._manager.save(step, args=ocp.args.StandardSave(_copy(_plain(state))))
+            plain = _plain(state)
+            needed = _ROOM * sum(x.nbytes for x in jax.tree.leaves(plain))
+            free = shutil.disk_usage(self._manager.directory).free
+            if free < needed:
+                raise OSError(
+                    f"{self._manager.directory}: {free / 2**20:.1f} MiB are free, and "
+                    f"saving needs {needed / 2**20:.1f}"
+                )
+            with self._errors():
+                self._manager.save(step, args=ocp.args.StandardSave(_copy(plain)))
 
     def restore(self, like: Any, step: int | None = None) -> Any:
         """The state of a step, the newest by default, placed as `like` is.
@@ -58,7 +76,21 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until all that was begun is on disk."""
-        self._manager.wait_until_finished()
+        with self._errors():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _errors(self):
+        """A full disk as an OSError, also where it met a checkpoint begun before."""
+        try:
+            yield
+        except ValueError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise  # such as the end of another process
+            raise OSError(
+                f"{self._manager.directory}: a checkpoint could not be written (no "
+                "space left)"
+            ) from None
 
     def close(self) -> None:
         self._manager.close()

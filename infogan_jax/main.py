@@ -111,6 +111,7 @@ def _run(mode: str, workdir: Path) -> None:
         return print(f"{config.dataset} is prepared in {prepare(config)}")
     import jax
 
+    from infogan_jax import processes
     from infogan_jax.parallel import give_replicas_cores
     from infogan_jax.training import Diverged, Stopped, train, train_classifier
 
@@ -122,8 +123,8 @@ def _run(mode: str, workdir: Path) -> None:
         _fail(str(stopped), stopped.exit_code)
     except Diverged as diverged:
         _fail(str(diverged), 1)
-    except jax.errors.JaxRuntimeError as error:
-        if not FLAGS.coordinator:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if not FLAGS.coordinator or not processes.is_by_another(error):
             raise
         reason = str(error).splitlines()[0]
         _fail(

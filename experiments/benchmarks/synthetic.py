@@ -1,10 +1,13 @@
 """A dataset of noise of any size in ArrayRecord, for measuring input."""
 
+import contextlib
 import io
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from PIL import Image
 
 
@@ -43,12 +46,27 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(folder: Path, images: int, shape: tuple[int, int, int]) -> None:
-    """Writes `folder/synthetic`, which `--dataset=tfds:synthetic` finds."""
+    """Writes `folder/synthetic`, which `--dataset=tfds:synthetic` finds.
+
+    In a process of its own, so that its memory is not counted with that of training.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=_prepare, args=(folder, images, shape))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError("the synthetic dataset could not be written; see above")
+
+
+def _prepare(folder: Path, images: int, shape: tuple[int, int, int]) -> None:
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
     builder = Synthetic(
         images=images, shape=shape, data_dir=folder, file_format="array_record"
     )
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(
-            compute_stats=tfds.download.ComputeStatsMode.SKIP
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                compute_stats=tfds.download.ComputeStatsMode.SKIP
+            )
         )
-    )
