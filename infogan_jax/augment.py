@@ -13,20 +13,27 @@ from infogan_jax.latents import Array
 
 @dataclasses.dataclass(frozen=True)
 class Warp:
-    """How far random changes of each kind go: evenly up to +- the value, but for the
-    bend, which is normal with the value as its standard deviation, and the darkening,
-    which is from 0 to the value.
+    """How far random changes of each kind go: evenly up to +- the value, if not said.
 
     What a warp may change is what a category must *not* mean, so a warp states prior
     knowledge about the images: a digit slanted by 20 degrees is the same digit.
     """
 
-    rotation: float  # degrees
-    scale: float  # log of the factor, for each axis by itself
-    shear: float  # pixels along x per pixel along y
-    shift: float  # share of the image's side
-    bend: float = 0.0  # share of the image's side, at 4 x 4 nodes, smooth between them
-    darken: float = 0.0  # -log of the factor of all pixels
+    rotation: float = 0.0  # degrees
+    flip: float = 0.0  # probability of a mirror image
+    scale: float = 0.0  # log of the factor, for each axis by itself
+    shear: float = 0.0  # pixels along x per pixel along y
+    shift: float = 0.0  # share of the image's side
+    bend: float = 0.0  # standard deviation, share of the side, smooth over 4 x 4 nodes
+    darken: float = 0.0  # -log of the factor of all pixels, from 0 to the value
+    gain: float = 0.0  # log of the factor of each channel by itself
+    blur: float = 0.0  # share of a 3 x 3 binomial blur, from 0 to the value
+    mute: float = 0.0  # the channel, from 1, that every other copy lacks; 0: none
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether slant and width keep their meaning."""
+        return self.rotation <= 45 and self.flip == 0
 
 
 # More than this, and a sheared 7 becomes a 2.
@@ -34,11 +41,48 @@ _AFFINE = Warp(rotation=20, scale=0.2, shear=0.3, shift=0.09)
 
 WARPS: dict[str, Warp | None] = {
     "affine": _AFFINE,
+    "cells": Warp(rotation=180, flip=0.5, scale=0.15, shift=0.06, gain=0.25, blur=0.7),
     "clothes": dataclasses.replace(_AFFINE, darken=0.9),
     "digits": dataclasses.replace(_AFFINE, bend=0.025),
     "none": None,
 }
 _NODES = 4  # of a bend, along each axis
+
+
+def parse_warp(text: str) -> Warp | None:
+    """The warp that a string describes: a row of WARPS, with parts changed.
+
+    `cells`, or `cells:rotation=90:gain=0`, or `none`.
+
+    Raises:
+        ValueError: there is no such row or part, or a value cannot be.
+    """
+    name, *parts = (part.strip() for part in text.split(":"))
+    if name not in WARPS:
+        raise ValueError(f"warp: {name!r}; expected one of {sorted(WARPS)}")
+    warp = WARPS[name]
+    if not parts:
+        return warp
+    if warp is None:
+        raise ValueError(f"warp: {text!r}; 'none' has no parts to change")
+    known = [field.name for field in dataclasses.fields(Warp)]
+    changed = {}
+    for part in parts:
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise ValueError(f"warp: {part!r} in {text!r}; expected one of {known}")
+        try:
+            changed[key] = float(value)
+        except ValueError:
+            changed[key] = math.nan
+        most = 1 if key == "flip" else math.inf
+        whole = key != "mute" or changed[key].is_integer()
+        if not (0 <= changed[key] <= most and changed[key] < math.inf and whole):
+            kind = {"flip": "0 to 1", "mute": "a channel's number"}
+            raise ValueError(
+                f"warp: {part!r} in {text!r}; expected {kind.get(key, '0 or more')}"
+            )
+    return dataclasses.replace(warp, **changed)
 
 
 class Maps(NamedTuple):
@@ -47,7 +91,8 @@ class Maps(NamedTuple):
     matrix: Array  # [B, 2, 2], acting on (row, column)
     shift: Array  # [B, 2], share of the image's side
     nodes: Array  # [B, N, N, 2], the bend on an even grid, share of the image's side
-    gain: Array  # [B], factor of all pixels
+    gain: Array  # [B, C], factor of each channel
+    blur: Array | None  # [B], share of a 3 x 3 binomial blur; None: of no image
 
 
 def random_warp(key: Array, images: Array, limits: Warp, index: Array) -> Array:
@@ -62,18 +107,21 @@ def random_warp(key: Array, images: Array, limits: Warp, index: Array) -> Array:
     Returns:
         `[B, H, W, C]`.
     """
-    return resample(images, random_maps(key, limits, index))
+    return resample(images, random_maps(key, limits, index, images.shape[-1]))
 
 
-def random_maps(key: Array, limits: Warp, index: Array) -> Maps:
+def random_maps(key: Array, limits: Warp, index: Array, channels: int) -> Maps:
     """A map for each image of a batch.
 
     Args:
         key: a PRNG key; image i draws its map from `fold_in(key, index[i])`.
         limits: how far the maps go.
         index: each image's place in the whole batch, `[B]`.
+        channels: of the images.
     """
-    return jax.vmap(lambda i: _draw(jax.random.fold_in(key, i), limits))(index)
+    return jax.vmap(lambda i: _draw(jax.random.fold_in(key, i), limits, channels))(
+        index
+    )
 
 
 def changes(maps: Maps) -> Array:
@@ -86,7 +134,7 @@ def changes(maps: Maps) -> Array:
 
 
 def resample(images: Array, maps: Maps) -> Array:
-    """The pixel at p is gain times that at matrix @ p + shift + bend(p).
+    """The pixel at p is gain times that at matrix @ p + shift + bend(p), then blurred.
 
     p counts from the centre. By bilinear interpolation; what comes in from outside the
     frame is 0. The bend is cubic between its nodes.
@@ -111,11 +159,29 @@ def resample(images: Array, maps: Maps) -> Array:
 
     over_channels = jax.vmap(one_channel, in_axes=(-1, None), out_axes=-1)
     moved = jax.vmap(over_channels)(images, source)
-    return moved * maps.gain[:, None, None, None]
+    moved *= maps.gain[:, None, None, :]
+    if maps.blur is None:
+        return moved
+    return moved + maps.blur[:, None, None, None] * (_blurred(moved) - moved)
 
 
-def _draw(key: Array, limits: Warp) -> Maps:
-    turn, stretch, lean, move, bend, light = jax.random.split(key, 6)
+def _blurred(images: Array) -> Array:
+    """Weights 1 2 1 along each axis."""
+    for axis in (1, 2):
+        pad = [(int(i == axis),) * 2 for i in range(4)]
+        size = images.shape[axis]
+        before, here, after = (
+            jax.lax.slice_in_dim(jnp.pad(images, pad), i, i + size, axis=axis)
+            for i in range(3)
+        )
+        images = (before + 2 * here + after) / 4
+    return images
+
+
+def _draw(key: Array, limits: Warp, channels: int) -> Maps:
+    turn, stretch, lean, move, bend, light, mirror, colour, focus, loss = (
+        jax.random.split(key, 10)
+    )
     angle = _symmetric(turn, (), math.radians(limits.rotation))
     scale = jnp.exp(_symmetric(stretch, (2,), limits.scale))
     shear = _symmetric(lean, (), limits.shear)
@@ -124,8 +190,17 @@ def _draw(key: Array, limits: Warp) -> Maps:
     shearing = jnp.array([[1.0, 0.0], [shear, 1.0]])
     shift = _symmetric(move, (2,), limits.shift)
     nodes = limits.bend * jax.random.normal(bend, (_NODES, _NODES, 2))
-    gain = jnp.exp(-limits.darken * jax.random.uniform(light))
-    return Maps(rotation @ shearing * scale, shift, nodes, gain)
+    side = jnp.where(jax.random.bernoulli(mirror, limits.flip), -1.0, 1.0)
+    flip = jnp.array([1.0, side])
+    gain = jnp.exp(
+        _symmetric(colour, (channels,), limits.gain)
+        - limits.darken * jax.random.uniform(light)
+    )
+    # Not from all copies, or "is a copy" would be a category that is read without fail
+    is_lost = jax.random.bernoulli(loss)
+    gain *= ~(is_lost & (jnp.arange(1, channels + 1) == limits.mute))
+    blur = jax.random.uniform(focus, maxval=limits.blur) if limits.blur else None
+    return Maps(rotation @ shearing * scale * flip, shift, nodes, gain, blur)
 
 
 def _symmetric(key: Array, shape: tuple[int, ...], limit: float) -> Array:

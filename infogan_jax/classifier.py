@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from infogan_jax.augment import WARPS, random_warp
+from infogan_jax.augment import parse_warp, random_warp
 from infogan_jax.latents import Array
 from infogan_jax.models import DTYPES
 from infogan_jax.models.classifier import Classifier
@@ -61,7 +61,7 @@ def make_classifier_step(config, n_classes: int):
         of `steps.make_train_step`: images `[B, H, W, C]`, labels int `[B]`; the metrics
         are the loss in nats and the accuracy on the batch.
     """
-    network, limits = _network(config, n_classes), WARPS[config.warp]
+    network, limits = _network(config, n_classes), parse_warp(config.warp)
     optimizer = adam(config, config.d_learning_rate)
 
     def step(state: ClassifierState, batch: tuple[Images, Array]):

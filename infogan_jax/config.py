@@ -9,9 +9,9 @@ import json
 import math
 from typing import Any
 
-from infogan_jax.augment import WARPS
+from infogan_jax.augment import WARPS, parse_warp
 from infogan_jax.latents import Categorical, continuous_codes, parse_spec
-from infogan_jax.losses import ADVERSARIAL
+from infogan_jax.losses import ADVERSARIAL, PENALTIES
 from infogan_jax.models import ARCHITECTURES, DTYPES
 
 
@@ -28,8 +28,44 @@ class Config:
     """A run. Frozen and hashable; `dataclasses.replace` makes a changed one."""
 
     # Data
-    dataset: str = _field("mnist_5k", "Dataset: a row of DATASETS, or tfds:NAME.")
+    dataset: str = _field(
+        "mnist_5k",
+        "Dataset: a row of DATASETS, folder:PATH with your images, or tfds:NAME.",
+    )
     image_size: int = _field(0, "Side of the images in pixels; 0: as they are.")
+    fit: str = _field(
+        "pad",
+        "How images come to --image_size: pad with 0, crop to the middle, or stretch.",
+    )
+    align: str = _field(
+        "none",
+        "Bring each object to the centre, or its long axis to the horizontal as well: "
+        "none, centre or axis.",
+    )
+    groups: str = _field(
+        "",
+        "CSV file with the SHA-256 (first 16 digits) of each image's pixels, and its "
+        "group, such as a slide; whole groups are held out. For datasets without a "
+        "split of their own; empty: the last tenth of the images.",
+    )
+    pattern: str = _field(
+        "",
+        "folder: which files, such as {id}_ch{channel}.tif; {label} and {group} too, * "
+        "is anything; empty: all images, labelled by their subfolder.",
+    )
+    channels: str = _field(
+        "",
+        "folder: grey, rgb, numbers from 1 such as 1,3, or values of {channel}; empty: "
+        "all as they are.",
+    )
+    percentiles: str = _field(
+        "0.1,99.9",
+        "folder: of images of more than 8 bits, what becomes black and white, in "
+        "percent of a channel's pixels.",
+    )
+    max_bad: float = _field(
+        1.0, "folder: images left out as unusable, in percent, before it is an error."
+    )
     data_dir: str = _field(
         "", "Folder of prepared datasets; empty: TFDS_DATA_DIR, else tfds's own.", True
     )
@@ -49,6 +85,9 @@ class Config:
         "Latent codes: kind:size[:weight=W][:spread=S], separated by commas.",
     )
     architecture: str = _field("mnist", "Networks: a row of ARCHITECTURES.")
+    width: int = _field(
+        0, "Channels at full resolution, of dcgan and resnet; 0: as they are made."
+    )
     dtype: str = _field(
         "float32", "Type of the networks' arithmetic; parameters stay float32."
     )
@@ -67,13 +106,20 @@ class Config:
         "nu, the factor of I(c' - c; w): the first continuous code follows the slant "
         "that warps bring about, the second one the width.",
     )
-    penalty_weight: float = _field(0.0, "gamma, the factor of (R1 + R2) / 2.")
+    penalty: str = _field(
+        "r1_r2", "Gradient penalty of D: a row of PENALTIES, used if it has a weight."
+    )
+    penalty_weight: float = _field(0.0, "gamma, the factor of the penalty.")
     regroup_at: int = _field(
         0,
         "Step at which styles that are in a wrong category are moved, and Q is told so "
         "for an epoch; 0, or beyond --steps: never.",
     )
-    warp: str = _field("none", "What a category must not mean: a row of WARPS.")
+    warp: str = _field(
+        "none",
+        "What a category must not mean: affine, cells, clothes, digits or none; parts "
+        "changed as in cells:rotation=90:gain=0.",
+    )
     warp_every: int = _field(2, "Every n-th image of a batch is also seen warped.")
 
     # Optimisation
@@ -111,6 +157,11 @@ class Config:
     baseline: str = _field(
         "", "Work directory of a plain GAN, for the report's comparisons.", True
     )
+    composite: str = _field(
+        "red,blue,lime,yellow,cyan,magenta",
+        "Colours of the channels in pictures, where those are not grey or RGB.",
+        True,
+    )
     tensorboard: bool = _field(
         True, "Write TensorBoard events beside metrics.jsonl.", True
     )
@@ -124,18 +175,25 @@ class Config:
     def validate(self) -> None:
         """Raises UserError for the first field whose value cannot work."""
         try:
-            spec = parse_spec(self.codes)
+            spec, warp = parse_spec(self.codes), parse_warp(self.warp)
         except ValueError as error:
             raise UserError(str(error)) from None
         one_of("architecture", self.architecture, ARCHITECTURES)
         one_of("dtype", self.dtype, DTYPES)
         one_of("adversarial", self.adversarial, ADVERSARIAL)
-        one_of("warp", self.warp, WARPS)
+        one_of("penalty", self.penalty, PENALTIES)
+        one_of("fit", self.fit, ("pad", "crop", "stretch"))
+        one_of("align", self.align, ("none", "centre", "axis"))
+        self._check_percentiles()
         one_of("input", self.input, ("auto", "resident", "stream"))
         for name in _AT_LEAST:
             value, least = getattr(self, name), _AT_LEAST[name]
             if not (math.isfinite(value) and value >= least):
                 raise UserError(f"--{name}={value}: expected {least} or more")
+        if 0 < self.image_size < 8:
+            raise UserError(
+                f"--image_size={self.image_size}: expected 8 or more pixels"
+            )
         for name in ("adam_b1", "adam_b2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(
@@ -159,7 +217,7 @@ class Config:
                     f"--real_weight={self.real_weight}: needs a categorical code in "
                     f"--codes, which are {self.codes}; add cat:K or set it to 0"
                 )
-            if self.warp == "none":
+            if warp is None:
                 raise UserError(
                     f"--real_weight={self.real_weight}: needs warped copies; choose "
                     f"--warp, one of {sorted(set(WARPS) - {'none'})}"
@@ -169,18 +227,30 @@ class Config:
                 f"--regroup_at={self.regroup_at}: Q is told of real images; set "
                 "--real_weight above 0, or --regroup_at=0"
             )
-        if self.equivariance_weight > 0 and (
-            self.warp == "none" or not continuous_codes(spec)
+        if self.equivariance_weight > 0 and not (
+            warp and warp.is_upright and continuous_codes(spec)
         ):
             raise UserError(
-                f"--equivariance_weight={self.equivariance_weight}: needs --warp and a "
-                "continuous code, such as uniform:2, in --codes; or set it to 0"
+                f"--equivariance_weight={self.equivariance_weight}: needs a --warp "
+                "that keeps images upright and a continuous code, such as uniform:2, "
+                "in --codes; or set it to 0"
             )
-        if self.warp != "none" and self.batch_size % self.warp_every:
+        if warp is not None and self.batch_size % self.warp_every:
             raise UserError(
                 f"--batch_size={self.batch_size}: expected a multiple of "
                 f"--warp_every={self.warp_every}"
             )
+
+    def _check_percentiles(self) -> None:
+        try:
+            low, high = (float(part) for part in self.percentiles.split(","))
+            if not 0 <= low < high <= 100:
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"--percentiles={self.percentiles}: expected two numbers from 0 to "
+                "100, the smaller one first"
+            ) from None
 
     def replicas(self) -> list["Config"]:
         """The config of each replica, as if it ran alone."""
@@ -214,7 +284,9 @@ class Config:
 
 
 _AT_LEAST = {
+    "max_bad": 0,
     "image_size": 0,
+    "width": 0,
     "info_weight": 0,
     "real_weight": 0,
     "balance_weight": 0,

@@ -3,10 +3,11 @@
 The whole objective, which `steps.py` puts together:
 
     L_D = adversarial_D(D(x), D(G)) - lambda I(c; G)
-          - mu [I(c; x) + beta H(c)] - nu I(c' - c; w) + gamma/2 (R1 + R2)
+          - mu [I(c; x) + beta H(c)] - nu I(c' - c; w) + gamma penalty_D
     L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ class Adversarial(NamedTuple):
 
     discriminator: Callable[[Array, Array], Array]
     generator: Callable[[Array, Array], Array]
+    # Whether both get each logit less the mean of the other side's
+    is_relative_to_mean: bool = False
 
 
 # Goodfellow et al. 2014, arXiv:1406.2661, eq. 1, with the generator's loss of section
@@ -44,27 +47,93 @@ LEAST_SQUARES = Adversarial(
     generator=lambda real, fake: 0.5 * (fake - 1) ** 2,
 )
 
+# Arjovsky et al. 2017, arXiv:1701.07875, eq. 3; to be used with the penalty wgan_gp.
+WASSERSTEIN = Adversarial(
+    discriminator=lambda real, fake: fake - real,
+    generator=lambda real, fake: -fake,
+)
+
+# Jolicoeur-Martineau 2018, arXiv:1807.00734: each real image against one generated, eq.
+# 7 and 8 (RSGAN). With R1 and R2 it is R3GAN's (Huang et al. 2024, arXiv:2501.05441).
+RELATIVISTIC = Adversarial(
+    discriminator=lambda real, fake: jax.nn.softplus(fake - real),
+    generator=lambda real, fake: jax.nn.softplus(real - fake),
+)
+
+# The same, each image against the mean of the other side: RaSGAN, and RaLSGAN.
+RELATIVISTIC_AVERAGE = Adversarial(
+    discriminator=lambda real, fake: jax.nn.softplus(-real) + jax.nn.softplus(fake),
+    generator=lambda real, fake: jax.nn.softplus(real) + jax.nn.softplus(-fake),
+    is_relative_to_mean=True,
+)
+RELATIVISTIC_AVERAGE_LEAST_SQUARES = Adversarial(
+    discriminator=lambda real, fake: (real - 1) ** 2 + (fake + 1) ** 2,
+    generator=lambda real, fake: (real + 1) ** 2 + (fake - 1) ** 2,
+    is_relative_to_mean=True,
+)
+
 ADVERSARIAL = {
     "hinge": HINGE,
     "least_squares": LEAST_SQUARES,
     "non_saturating": NON_SATURATING,
+    "relativistic": RELATIVISTIC,
+    "relativistic_average": RELATIVISTIC_AVERAGE,
+    "relativistic_average_least_squares": RELATIVISTIC_AVERAGE_LEAST_SQUARES,
+    "wasserstein": WASSERSTEIN,
 }
+
+
+def relative(
+    losses: Adversarial, real: Array, fake: Array, axis_name: str | None = None
+) -> tuple[Array, Array]:
+    """The logits that the losses take: less the other side's mean, or as they are.
+
+    Args:
+        losses: whose logits.
+        real: of real images, `[B]`.
+        fake: of generated ones, `[B]`.
+        axis_name: the mapped axis that holds the rest of the batch, if any.
+
+    References:
+        Jolicoeur-Martineau 2018, arXiv:1807.00734, eq. 11 and 12.
+    """
+    if not losses.is_relative_to_mean:
+        return real, fake
+    return real - _mean(fake, axis_name), fake - _mean(real, axis_name)
 
 
 def gradient_penalty(critic: Callable[[Array], Array], images: Array) -> Array:
     """Squared norm of the critic's gradient at each image, `[B]`.
 
-    On real images this is R1, on generated ones R2.
-
     Args:
         critic: images `[B, H, W, C]` -> logits `[B]`.
         images: `[B, H, W, C]`.
-
-    References:
-        Mescheder et al. 2018, arXiv:1801.04406, eq. 9 and 10.
     """
     gradient = jax.grad(lambda x: jnp.sum(critic(x)))(images)
     return jnp.sum(gradient**2, axis=(1, 2, 3))
+
+
+def r1_r2(critic, real: Array, fake: Array, mix: Array) -> Array:
+    """(R1 + R2) / 2, R1 at real images and R2 at generated ones, `[B]`.
+
+    Reference: Mescheder et al. 2018, arXiv:1801.04406, eq. 9 and 10.
+    """
+    return (gradient_penalty(critic, real) + gradient_penalty(critic, fake)) / 2
+
+
+def wgan_gp(critic, real: Array, fake: Array, mix: Array) -> Array:
+    """(|gradient| - 1)^2 between each real image and a generated one, `[B]`.
+
+    D should not normalise over the batch, for each image's gradient has to be its own.
+
+    Reference: Gulrajani et al. 2017, arXiv:1704.00028, eq. 3.
+    """
+    between = real + mix[:, None, None, None] * (fake - real)
+    return (jnp.sqrt(gradient_penalty(critic, between) + _TINY) - 1) ** 2
+
+
+# name -> (critic, real and generated images [B, H, W, C], mix [B] in [0, 1]) -> [B]
+PENALTIES = {"r1_r2": r1_r2, "wgan_gp": wgan_gp}
 
 
 def information(spec: Spec, q_params: Array, latents: Array) -> dict[str, Array]:
@@ -144,14 +213,15 @@ def linear_information(
     Returns:
         A scalar in nats, 0 or more.
     """
-
-    def mean(x):
-        x = x.mean()
-        return x if axis_name is None else jax.lax.pmean(x, axis_name)
-
+    mean = functools.partial(_mean, axis_name=axis_name)
     a, b = code - mean(code), change - mean(change)
     squared = mean(a * b) ** 2 / (mean(a**2) * mean(b**2) + _TINY)
     return -0.5 * jnp.log1p(-jnp.minimum(squared, 1 - _TINY))
+
+
+def _mean(x: Array, axis_name: str | None) -> Array:
+    """Over the whole batch."""
+    return x.mean() if axis_name is None else jax.lax.pmean(x.mean(), axis_name)
 
 
 def _entropy(probabilities: Array) -> Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from infogan_jax.augment import WARPS, changes, random_maps, resample
+from infogan_jax.augment import changes, parse_warp, random_maps, resample
 from infogan_jax.latents import (
     Array,
     Spec,
@@ -21,11 +21,12 @@ from infogan_jax.latents import (
 )
 from infogan_jax.losses import (
     ADVERSARIAL,
+    PENALTIES,
     Adversarial,
-    gradient_penalty,
     information,
     linear_information,
     paired_information,
+    relative,
 )
 from infogan_jax.models import Networks, build_networks
 from infogan_jax.state import Net, TrainState, optimizers
@@ -50,7 +51,7 @@ def make_train_step(
     `pmap` and `shard_map`; each way draws the same numbers.
 
         L_D = adversarial_D(D(x), D(G)) - lambda I(c; G)
-              - mu [I(c; x) + beta H(c)] - nu I(c' - c; w) + gamma/2 (R1 + R2)
+              - mu [I(c; x) + beta H(c)] - nu I(c' - c; w) + gamma penalty_D
         L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
 
     Given target categories y of the real images, Q is told them: log q(y|x) of the main
@@ -78,7 +79,7 @@ def make_train_step(
     spec = parse_spec(config.codes) if spec is None else spec
     losses = ADVERSARIAL[config.adversarial] if adversarial is None else adversarial
     networks = build_networks(config, image_shape, param_dim(spec), axis_name)
-    limits = WARPS[config.warp]
+    limits = parse_warp(config.warp)
     categories, main = categorical_codes(spec), main_category(spec)
 
     def discriminate(params, stats, images):
@@ -100,7 +101,7 @@ def make_train_step(
         """The images, and behind them every n-th one warped; and the maps."""
         if limits is None:
             return images, None
-        maps = random_maps(key, limits, index[:: config.warp_every])
+        maps = random_maps(key, limits, index[:: config.warp_every], images.shape[-1])
         warped = resample(images[:: config.warp_every], maps)
         return jnp.concatenate([images, warped]), maps
 
@@ -163,7 +164,7 @@ def make_train_step(
         g_params = _local(state.generator.params, axis_name)
         if axis_name is not None:
             index += n * jax.lax.axis_index(axis_name)
-        draw = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
+        draw = jax.random.split(jax.random.fold_in(state.key, state.step), 5)
 
         # Pictures
         real, maps = with_warped(draw[0], as_float(images), index)
@@ -176,14 +177,21 @@ def make_train_step(
             has_aux=True,
         )
 
+        def compared(real_logits, fake_logits):
+            return relative(losses, real_logits[:n], fake_logits[:n], axis_name)
+
         # D and Q
+        mix = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(draw[4], i)))(
+            index
+        )
+
         def d_objective(params):
             stats = {name: net.batch_stats for name, net in nets.items()}
             real_logits, q_real, stats = discriminate(params, stats, real)
             fake_logits, q_fake, stats = discriminate(
                 params, stats, with_warped(draw[2], fake, index)[0]
             )
-            loss = losses.discriminator(real_logits[:n], fake_logits[:n]).mean()
+            loss = losses.discriminator(*compared(real_logits, fake_logits)).mean()
             bounds = bound(q_fake, latents)
             metrics = {"loss/discriminator": loss}
             metrics |= {f"information/{name}": value for name, value in bounds.items()}
@@ -200,14 +208,11 @@ def make_train_step(
                     metrics[f"equivariance/{name}"] = info
                     objective -= config.equivariance_weight * info
             if config.penalty_weight:
-                r1_r2 = sum(
-                    gradient_penalty(
-                        lambda x: discriminate(params, stats, x)[0], pictures
-                    ).mean()
-                    for pictures in (real[:n], fake)
-                )
-                metrics["loss/penalty"] = r1_r2
-                objective += config.penalty_weight / 2 * r1_r2
+                penalty = PENALTIES[config.penalty](
+                    lambda x: discriminate(params, stats, x)[0], real[:n], fake, mix
+                ).mean()
+                metrics["loss/penalty"] = penalty
+                objective += config.penalty_weight * penalty
             return objective, (stats, metrics)
 
         gradients, (stats, metrics) = jax.grad(d_objective, has_aux=True)(params)
@@ -225,7 +230,7 @@ def make_train_step(
             fake_logits, q_fake, _ = discriminate(
                 new_params, stats, with_warped(draw[3], fake, index)[0]
             )
-            loss = losses.generator(real_logits[:n], fake_logits[:n]).mean()
+            loss = losses.generator(*compared(real_logits, fake_logits)).mean()
             return loss - config.info_weight * weighted(bound(q_fake, latents)), loss
 
         to_fake, metrics["loss/generator"] = jax.grad(g_objective, has_aux=True)(fake)

@@ -122,7 +122,8 @@ def test_slant_and_position_have_the_right_sign():
         matrix=jnp.array([[[1.0, 0.0], [0.3, 1.0]]]),
         shift=jnp.array([[0.0, -3 / 28]]),
         nodes=jnp.zeros((1, 4, 4, 2)),
-        gain=jnp.ones(1),
+        gain=jnp.ones((1, 1)),
+        blur=None,
     )
     lean = resample(jnp.asarray(bar()[None]), maps)
     found = factors.properties(np.asarray(lean))

@@ -8,10 +8,18 @@ import pytest
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
-from infogan_jax.augment import WARPS, Maps, Warp, changes, random_warp, resample
+from infogan_jax.augment import (
+    WARPS,
+    Maps,
+    Warp,
+    changes,
+    parse_warp,
+    random_warp,
+    resample,
+)
 from infogan_jax.evaluation.factors import properties
 from infogan_jax.models import ARCHITECTURES, build_networks
-from infogan_jax.models.layers import downsample, upsample
+from infogan_jax.models.layers import convolve, downsample, upsample
 
 DIMS = ("NHWC", "HWIO", "NHWC")
 
@@ -21,22 +29,27 @@ def lax_downsample(x, kernel):
     return lax.conv_general_dilated(x, kernel, (2, 2), pad, dimension_numbers=DIMS)
 
 
+def lax_convolve(x, kernel):
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMS)
+
+
 def lax_upsample(y, kernel):
     mirrored = kernel[::-1, ::-1].swapaxes(2, 3)
     return lax.conv_transpose(y, mirrored, (2, 2), "SAME", dimension_numbers=DIMS)
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "shape"),
+    ("ours", "theirs", "shape", "side"),
     [
-        (downsample, lax_downsample, (2, 8, 12, 3)),
-        (upsample, lax_upsample, (2, 4, 6, 5)),
+        (convolve, lax_convolve, (2, 8, 12, 3), 3),
+        (downsample, lax_downsample, (2, 8, 12, 3), 4),
+        (upsample, lax_upsample, (2, 4, 6, 5), 4),
     ],
 )
-def test_convolutions_equal_those_of_lax(ours, theirs, shape):
+def test_convolutions_equal_those_of_lax(ours, theirs, shape, side):
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], shape)
-    kernel = jax.random.normal(keys[1], (4, 4, 3, 5))
+    kernel = jax.random.normal(keys[1], (side, side, 3, 5))
     out = theirs(x, kernel)
     np.testing.assert_allclose(ours(x, kernel), out, rtol=1e-5, atol=1e-4)
     weights = jax.random.normal(keys[2], out.shape)
@@ -53,16 +66,20 @@ def test_convolutions_equal_those_of_lax(ours, theirs, shape):
 
 def test_second_derivatives_exist():
     """Gradient penalties differentiate twice."""
-    x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((4, 4, 1, 2))
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 1))
 
     def penalty(f, kernel):
         return jnp.sum(jax.grad(lambda x: jnp.sum(f(x, kernel) ** 2))(x) ** 2)
 
-    np.testing.assert_allclose(
-        jax.grad(functools.partial(penalty, downsample))(kernel),
-        jax.grad(functools.partial(penalty, lax_downsample))(kernel),
-        rtol=1e-5,
-    )
+    sides = [(convolve, lax_convolve, 3), (downsample, lax_downsample, 4)]
+    for ours, theirs, side in sides:
+        kernel = jax.random.normal(jax.random.key(1), (side, side, 1, 2))
+        np.testing.assert_allclose(
+            jax.grad(functools.partial(penalty, ours))(kernel),
+            jax.grad(functools.partial(penalty, theirs))(kernel),
+            rtol=1e-4,
+            atol=1e-2,
+        )
 
 
 def test_the_papers_table_of_layers(config):
@@ -109,7 +126,7 @@ def still(n=1):
     """Maps that change nothing."""
     matrix = jnp.tile(jnp.eye(2), (n, 1, 1))
     nodes = jnp.zeros((n, 4, 4, 2))
-    return Maps(matrix, jnp.zeros((n, 2)), nodes, jnp.ones(n))
+    return Maps(matrix, jnp.zeros((n, 2)), nodes, jnp.ones((n, 1)), None)
 
 
 def test_identity_warp_and_whole_shift():
@@ -126,11 +143,52 @@ def test_identity_warp_and_whole_shift():
 
 def test_darkening_is_a_factor_of_its_own():
     images = jnp.ones((64, 4, 4, 1))
-    limits = Warp(rotation=0, scale=0, shear=0, shift=0, darken=0.9)
+    limits = Warp(darken=0.9)
     found = random_warp(jax.random.key(0), images, limits, jnp.arange(64))
     gain = found[:, 0, 0, 0]
     np.testing.assert_allclose(found, images * gain[:, None, None, None], rtol=1e-5)
     assert np.exp(-0.9) <= gain.min() < 0.45 and 0.95 < gain.max() <= 1
+
+
+def test_channels_gain_by_themselves_and_mirror_together():
+    images = jax.random.uniform(jax.random.key(0), (64, 4, 4, 2))
+    limits = Warp(flip=0.5, gain=0.3)
+    found = random_warp(jax.random.key(0), images, limits, jnp.arange(64))
+    ratio = found.sum((1, 2)) / images.sum((1, 2))  # [64, 2], whichever way it faces
+    assert np.exp(-0.3) <= ratio.min() < 0.8 and 1.25 < ratio.max() <= np.exp(0.3)
+    assert abs(np.corrcoef(ratio.T)[0, 1]) < 0.4
+    plain = found / ratio[:, None, None, :]
+    same = jnp.isclose(plain, images, atol=1e-5).all((1, 2, 3))
+    mirrored = jnp.isclose(plain, images[:, :, ::-1], atol=1e-5).all((1, 2, 3))
+    assert (same != mirrored).all()
+    assert 16 < mirrored.sum() < 48
+
+
+def test_a_muted_channel_is_lost_to_every_other_copy():
+    images = jnp.ones((64, 4, 4, 3))
+    found = random_warp(jax.random.key(0), images, Warp(mute=2), jnp.arange(64))
+    np.testing.assert_allclose(found[..., [0, 2]], 1, rtol=1e-6)
+    np.testing.assert_allclose(found[..., 1], found[:, :1, :1, 1] * images[..., 1])
+    assert 16 < (found[:, 0, 0, 1] == 0).sum() < 48
+
+
+def test_blur_by_hand():
+    image = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(16.0)
+    blurred = resample(image, still()._replace(blur=jnp.ones(1)))[0, 1:4, 1:4, 0]
+    np.testing.assert_allclose(blurred, [[1, 2, 1], [2, 4, 2], [1, 2, 1]], rtol=1e-5)
+    half = resample(image, still()._replace(blur=jnp.full(1, 0.5)))[0, 2, 2, 0]
+    assert half == pytest.approx(10)
+
+
+def test_parse_warp():
+    assert parse_warp("none") is None
+    assert parse_warp("digits") == WARPS["digits"]
+    changed = parse_warp("cells:rotation=90:gain=0")
+    assert changed == dataclasses.replace(WARPS["cells"], rotation=90, gain=0)
+    wrong = "gain=-1", "gain=x", "flip=2", "mute=1.5", "spin=3"
+    for text in ("", "swirl", "none:", *(f"cells:{part}" for part in wrong)):
+        with pytest.raises(ValueError, match="warp: "):
+            parse_warp(text)
 
 
 def test_a_bend_moves_its_corner():

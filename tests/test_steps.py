@@ -119,6 +119,25 @@ def test_shard_map(tiny, start, batches, reference):
     same(state, metrics, reference)
 
 
+def test_what_a_batch_shares_is_the_same_on_all_devices(tiny, batches):
+    """Means of logits, and where between images a penalty looks."""
+    config = dataclasses.replace(
+        tiny,
+        architecture="resnet",  # each image's gradient is its own
+        width=2,
+        adversarial="relativistic_average",
+        penalty="wgan_gp",
+        penalty_weight=1.0,
+        **PLAIN,
+    )
+    begin = functools.partial(init_state, jax.random.key(0), config, SHAPE)
+    alone = jax.jit(make_train_step(config, SHAPE))(begin(), batches[0])
+    mesh = make_mesh()
+    one = shard_map_step(config, SHAPE, mesh)
+    together = one(replicate(begin(), mesh), batches[0])
+    same(*together, ([alone[0]], [alone[1]]))
+
+
 def test_pmap(tiny, start, batches, reference):
     one = pmap_step(tiny, SHAPE)
     state = start()
@@ -284,6 +303,7 @@ def test_bfloat16_computes_and_parameters_stay_float32(tiny, start, batches, ref
     [
         {"penalty_weight": 1.0},
         {"adversarial": "hinge", **PLAIN},
+        {"architecture": "dcgan", "width": 2, "adversarial": "relativistic"},
         {"codes": "gaussian:2:spread=learned,bernoulli:2,noise:4", "real_weight": 0.0},
         {"codes": "noise:8", "info_weight": 0.0, **PLAIN},
     ],

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infogan_jax.augment import WARPS, random_warp
+from infogan_jax.augment import parse_warp, random_warp
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import (
     main_category,
@@ -78,7 +78,7 @@ def measure(state, config, images: np.ndarray) -> dict:
     bounds = information(spec, apply(recognize, state, pictures, config), latents)
     found: dict = {name: {"bound": float(b.mean())} for name, b in bounds.items()}
     found["warnings"] = []
-    category, limits = main_category(spec), WARPS[config.warp]
+    category, limits = main_category(spec), parse_warp(config.warp)
     if category is None or limits is None or not len(images):
         return found
     plain = as_float(jnp.asarray(images[:_SAMPLE]))

@@ -1,10 +1,10 @@
-"""The two convolutions of the DCGAN family, each the other's transpose.
+"""What the networks are made of: convolutions with fast derivatives, and the rest.
 
-`downsample` halves height and width with a 4 x 4 kernel and stride 2; `upsample` is
-its transpose and doubles them. Together with the gradient for the kernel they close
-under differentiation, so each gets a derivative made of the other two. XLA's own
-choices are much slower for two of the three on CPU: the kernel gradient, which it
-brings into its fast form outside of loops only, and the transpose. Values and
+`convolve` keeps height and width. `downsample` halves them with a 4 x 4 kernel and
+stride 2; `upsample` is its transpose and doubles them. Together with the gradient for
+the kernel they close under differentiation, so each gets a derivative made of the
+others. XLA's own choices are much slower for two of them on CPU: the kernel gradient,
+which it brings into its fast form outside of loops only, and the transpose. Values and
 gradients equal those of `lax.conv_general_dilated` and `lax.conv_transpose`.
 """
 
@@ -13,11 +13,24 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+Initializer = nn.initializers.Initializer
+
 _DIMS = ("NHWC", "HWIO", "NHWC")
 _PAD = ((1, 1), (1, 1))
 
 # The paper's and DCGAN's initialisation of every kernel, arXiv:1511.06434, section 4.
 normal_init = nn.initializers.normal(0.02)
+
+
+@jax.custom_vjp
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`[B, H, W, I]` and `[3, 3, I, O]` -> `[B, H, W, O]`."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), _PAD, dimension_numbers=_DIMS)
+
+
+def _transposed(kernel):
+    """`convolve` with it is the transpose of `convolve` with the kernel."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 @jax.custom_vjp
@@ -49,8 +62,8 @@ def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
     return cells.reshape(batch, 2 * height + 2, 2 * width + 2, inputs)[:, 1:-1, 1:-1]
 
 
-def _kernel_gradient(x, y):
-    """The gradient of <downsample(x, kernel), y> for the kernel, `[4, 4, I, O]`.
+def _kernel_gradient(x, y, stride):
+    """The gradient of <convolution of x, y> for the kernel, `[4, 4, I, O]` or 3 x 3.
 
     A convolution with batch and channels in each other's place, written with the
     transpositions that make it an ordinary one.
@@ -60,20 +73,42 @@ def _kernel_gradient(x, y):
         y.transpose(1, 2, 0, 3),
         (1, 1),
         _PAD,
-        rhs_dilation=(2, 2),
+        rhs_dilation=(stride, stride),
         dimension_numbers=_DIMS,
     )
     return gradient.transpose(1, 2, 0, 3)
 
 
+convolve.defvjp(
+    lambda x, kernel: (convolve(x, kernel), (x, kernel)),
+    lambda saved, g: (
+        convolve(g, _transposed(saved[1])),
+        _kernel_gradient(saved[0], g, 1),
+    ),
+)
 downsample.defvjp(
     lambda x, kernel: (downsample(x, kernel), (x, kernel)),
-    lambda saved, g: (upsample(g, saved[1]), _kernel_gradient(saved[0], g)),
+    lambda saved, g: (upsample(g, saved[1]), _kernel_gradient(saved[0], g, 2)),
 )
 upsample.defvjp(
     lambda y, kernel: (upsample(y, kernel), (y, kernel)),
-    lambda saved, g: (downsample(g, saved[1]), _kernel_gradient(g, saved[0])),
+    lambda saved, g: (downsample(g, saved[1]), _kernel_gradient(g, saved[0], 2)),
 )
+
+
+class Convolve(nn.Module):
+    """A 3 x 3 convolution."""
+
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return _add_bias(self, convolve(x, kernel))
 
 
 class Downsample(nn.Module):
@@ -82,11 +117,12 @@ class Downsample(nn.Module):
     features: int
     use_bias: bool = True
     dtype: jnp.dtype | None = None
+    kernel_init: Initializer = normal_init
 
     @nn.compact
     def __call__(self, x):
         shape = (4, 4, x.shape[-1], self.features)
-        kernel = self.param("kernel", normal_init, shape)
+        kernel = self.param("kernel", self.kernel_init, shape)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         return _add_bias(self, downsample(x, kernel))
 
@@ -111,3 +147,35 @@ def _add_bias(module, x):
         return x
     bias = module.param("bias", nn.initializers.zeros, (module.features,))
     return x + bias.astype(x.dtype)
+
+
+def dense(features, dtype, use_bias=False):
+    """As DCGAN initialises it."""
+    return nn.Dense(features, use_bias, dtype=dtype, kernel_init=normal_init)
+
+
+def batch_norm(train, dtype, axis_name):
+    """Over the whole batch, on all devices of the axis."""
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, dtype=dtype, axis_name=axis_name
+    )
+
+
+class Recognizer(nn.Module):
+    """D's features `[B, F]` -> parameters of Q(c|x), `[B, n_params]`."""
+
+    n_params: int
+    hidden: int = 128
+    slope: float = 0.1  # of the leaky rectifier
+    normalise: bool = True
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, features, train: bool):
+        x = dense(self.hidden, self.dtype, use_bias=not self.normalise)(features)
+        if self.normalise:
+            x = batch_norm(train, self.dtype, self.axis_name)(x)
+        x = nn.leaky_relu(x, self.slope)
+        x = dense(self.n_params, self.dtype, use_bias=True)(x)
+        return x.astype(jnp.float32)

@@ -15,19 +15,9 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
-from infogan_jax.models.layers import Downsample, Upsample, normal_init
+from infogan_jax.models.layers import Downsample, Upsample, batch_norm, dense
 
 _leaky = functools.partial(nn.leaky_relu, negative_slope=0.1)
-
-
-def _dense(features, dtype, use_bias=False):
-    return nn.Dense(features, use_bias, dtype=dtype, kernel_init=normal_init)
-
-
-def _norm(train, dtype, axis_name):
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, dtype=dtype, axis_name=axis_name
-    )
 
 
 class Generator(nn.Module):
@@ -43,9 +33,9 @@ class Generator(nn.Module):
     def __call__(self, latents, train: bool):
         size = self.image_shape[0] // 4
         outer, inner = self.channels
-        norm = functools.partial(_norm, train, self.dtype, self.axis_name)
-        x = nn.relu(norm()(_dense(self.hidden, self.dtype)(latents)))
-        x = nn.relu(norm()(_dense(size * size * inner, self.dtype)(x)))
+        norm = functools.partial(batch_norm, train, self.dtype, self.axis_name)
+        x = nn.relu(norm()(dense(self.hidden, self.dtype)(latents)))
+        x = nn.relu(norm()(dense(size * size * inner, self.dtype)(x)))
         x = x.reshape(-1, size, size, inner)
         x = nn.relu(norm()(Upsample(outer, False, self.dtype)(x)))
         x = Upsample(self.image_shape[2], dtype=self.dtype)(x)
@@ -63,26 +53,10 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images, train: bool):
         outer, inner = self.channels
-        norm = functools.partial(_norm, train, self.dtype, self.axis_name)
+        norm = functools.partial(batch_norm, train, self.dtype, self.axis_name)
         x = _leaky(Downsample(outer, True, self.dtype)(images))
         x = _leaky(norm()(Downsample(inner, False, self.dtype)(x)))
         x = x.reshape(x.shape[0], -1)
-        features = _leaky(norm()(_dense(self.hidden, self.dtype)(x)))
-        logits = _dense(1, self.dtype, use_bias=True)(features)
+        features = _leaky(norm()(dense(self.hidden, self.dtype)(x)))
+        logits = dense(1, self.dtype, use_bias=True)(features)
         return logits[:, 0].astype(jnp.float32), features
-
-
-class Recognizer(nn.Module):
-    """D's features `[B, F]` -> parameters of Q(c|x), `[B, n_params]`."""
-
-    n_params: int
-    hidden: int = 128
-    dtype: jnp.dtype | None = None
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, features, train: bool):
-        x = _dense(self.hidden, self.dtype)(features)
-        x = _leaky(_norm(train, self.dtype, self.axis_name)(x))
-        x = _dense(self.n_params, self.dtype, use_bias=True)(x)
-        return x.astype(jnp.float32)
