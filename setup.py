@@ -18,10 +18,13 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11",
         "pillow>=10.1",
+        "scikit-image",
         "scikit-learn",
         "scipy",
         "tensorboardX",
         "tensorflow-datasets>=4.9.8",
+        "tifffile",
+        "tqdm",
     ],
     extras_require={
         "cuda12": ["jax[cuda12]"],

@@ -78,6 +78,15 @@ class Config:
         "if they take at most a quarter of a device's memory.",
         True,
     )
+    filter_by: str = _field(
+        "",
+        "Work directory of a classification network; images stay only if it finds "
+        "--filter_class in them.",
+    )
+    filter_class: str = _field("", "The class that images have to be of, by name.")
+    filter_above: float = _field(
+        0.9, "The least probability of --filter_class that an image needs."
+    )
 
     # Latent codes and networks
     codes: str = _field(
@@ -185,6 +194,15 @@ class Config:
         one_of("fit", self.fit, ("pad", "crop", "stretch"))
         one_of("align", self.align, ("none", "centre", "axis"))
         self._check_percentiles()
+        if bool(self.filter_by) != bool(self.filter_class):
+            raise UserError(
+                f"--filter_by={self.filter_by} --filter_class={self.filter_class}: "
+                "expected both or neither"
+            )
+        if not 0 < self.filter_above < 1:
+            raise UserError(
+                f"--filter_above={self.filter_above}: expected more than 0, below 1"
+            )
         one_of("input", self.input, ("auto", "resident", "stream"))
         for name in _AT_LEAST:
             value, least = getattr(self, name), _AT_LEAST[name]

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from infogan_jax.latents import (
     Categorical,
@@ -21,9 +21,10 @@ from infogan_jax.writers import write_atomically
 
 ROWS, COLUMNS = 10, 12  # of a grid where no category says how many
 LOW, HIGH = -2.0, 2.0  # of a traversal; uniform codes were trained on -1 to 1
-_GAP = 2  # pixels between images
+COLOURS = "red,blue,lime,yellow,cyan,magenta"  # of channels in a composite
+_GAP, _MARGIN = 2, 16  # pixels between images, between panels
 _GIF_FRAMES = 32  # of the animation; all frames stay in frames/
-_GIF_GREYS = 16  # enough for the eye, and a third of the bytes of 256
+_GIF_GREYS, _GIF_COLOURS = 16, 64  # enough for the eye, and fewer bytes than 256
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
 
@@ -36,8 +37,30 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def to_picture(image: np.ndarray) -> Image.Image:
-    """One image, uint8 `[H, W, C]`, as Pillow has it: grey, or its first 3 channels."""
-    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image[..., :3])
+    """One image, uint8 `[H, W, C]`, as Pillow has it; C is 1 or 3."""
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def parse_colours(names: str) -> list[tuple[int, ...]]:
+    """Names of colours, separated by commas, as red, green and blue.
+
+    Raises:
+        ValueError: there is no such colour.
+    """
+    return [ImageColor.getrgb(name.strip())[:3] for name in names.split(",")]
+
+
+def composite(images: np.ndarray, colours: str = COLOURS) -> np.ndarray:
+    """Channels added up, each in its colour: uint8 `[..., C]` -> `[..., 3]`.
+
+    Images of one channel, or of three without `colours`, stay as they are.
+    """
+    channels = images.shape[-1]
+    if channels == 1 or (channels == 3 and colours == COLOURS):
+        return images
+    table = parse_colours(colours)
+    weights = np.array([table[k % len(table)] for k in range(channels)]) / 255
+    return np.clip(np.round(images @ weights), 0, 255).astype(np.uint8)
 
 
 def sheet(
@@ -46,9 +69,37 @@ def sheet(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     title: str = "",
+    colours: str = COLOURS,
 ) -> Image.Image:
-    """Images `[N, H, W, C]` row by row, with words at the edges where given."""
+    """Images `[N, H, W, C]` row by row, with words at the edges where given.
+
+    Where channels are neither grey nor red, green and blue: a composite of all in the
+    colours, and beside it each channel in grey.
+    """
     images = to_uint8(images)
+    if images.shape[-1] in (1, 3):
+        images = composite(images, colours)
+        return _sheet(images, columns, row_labels, column_labels, title)
+    parts = [(f"{title} composite".strip(), composite(images, colours))]
+    for k in range(images.shape[-1]):
+        parts.append((f"channel {k + 1}", images[..., k : k + 1]))
+    panels = [
+        _sheet(part, columns, row_labels if not i else (), column_labels, name)
+        for i, (name, part) in enumerate(parts)
+    ]
+    size = (
+        sum(panel.width for panel in panels) + _MARGIN * (len(panels) - 1),
+        panels[0].height,
+    )
+    canvas, left = Image.new("RGB", size, _PAPER), 0
+    for panel in panels:
+        canvas.paste(panel, (left, 0))
+        left += panel.width + _MARGIN
+    return canvas
+
+
+def _sheet(images, columns, row_labels, column_labels, title) -> Image.Image:
+    """Images `[N, H, W, 1 or 3]`, uint8."""
     n, height, width, _ = images.shape
     zoom = max(1, round(56 / height))
     height, width = height * zoom, width * zoom
@@ -127,10 +178,26 @@ def in_order(images: np.ndarray, order: Sequence[int]) -> np.ndarray:
 
 
 def save_frame(folder: Path, step: int, images: np.ndarray) -> None:
-    """One frame of the animation: the images of a grid, one above the other."""
+    """One frame of the animation: the images of a grid, one above the other.
+
+    Channels that are no colours lie side by side.
+    """
     images = to_uint8(images)
-    column = to_picture(images.reshape(-1, *images.shape[2:]))
-    save(column, folder / "frames" / f"{step:08d}.png")
+    n, height, width, channels = images.shape
+    column = images.reshape(n * height, width, channels)
+    if channels not in (1, 3):
+        column = np.moveaxis(column, -1, 1).reshape(n * height, channels * width, 1)
+    save(to_picture(column), folder / "frames" / f"{step:08d}.png")
+
+
+def _load_frame(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """The images of a frame, `[N, H, W, C]`."""
+    height, width, channels = image_shape
+    with Image.open(path) as frame:
+        column = np.asarray(frame)
+    if channels in (1, 3):
+        return column.reshape(-1, *image_shape)
+    return np.moveaxis(column.reshape(-1, height, channels, width), 2, -1)
 
 
 def animate(
@@ -138,6 +205,7 @@ def animate(
     image_shape: tuple[int, int, int],
     order: Sequence[int],
     row_labels: Sequence[str],
+    colours: str = COLOURS,
 ) -> None:
     """figures/training.gif from the frames: the same latents after more and more steps.
 
@@ -146,6 +214,7 @@ def animate(
         image_shape: (height, width, channels).
         order: the rows of the grid from top to bottom.
         row_labels: what to write beside them.
+        colours: of channels in a composite.
     """
     paths = sorted((folder / "frames").glob("*.png"))
     if not paths:
@@ -155,13 +224,15 @@ def animate(
         thinned.append(paths[-1])
     pictures = []
     for path in thinned:
-        with Image.open(path) as frame:
-            images = np.asarray(frame).reshape(-1, *image_shape)
+        images = composite(_load_frame(path, image_shape), colours)
         title = f"step {int(path.stem):,}"
         columns = len(images) // len(order)
         images = in_order(images, order)
         picture = sheet(images, columns, row_labels, title=title)
-        pictures.append(picture.convert("L").quantize(_GIF_GREYS))
+        if images.shape[-1] == 1:
+            pictures.append(picture.convert("L").quantize(_GIF_GREYS))
+        else:
+            pictures.append(picture.quantize(_GIF_COLOURS))
     duration = [120] * (len(pictures) - 1) + [2500]  # milliseconds; the last one stays
     buffer = io.BytesIO()
     pictures[0].save(

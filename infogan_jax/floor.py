@@ -3,10 +3,14 @@
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from infogan_jax.latents import latent_dim, param_dim, parse_spec
+from infogan_jax.models import build_networks
 
 _REPEATS = 5
 
@@ -25,6 +29,25 @@ def step_floor(train_step: Callable, state, batch, dtype: str = "float32") -> fl
     """
     cost = jax.jit(train_step).lower(state, batch).cost_analysis() or {}
     return cost.get("flops", 0.0) / matmul_rate(dtype) + adam_bytes(state) / copy_rate()
+
+
+def network_costs(config, image_shape) -> dict[str, tuple[int, float]]:
+    """Parameters of each network, and FLOPs that it takes to see or make an image."""
+    spec = parse_spec(config.codes)
+    networks = build_networks(config, image_shape, param_dim(spec))
+    x: dict[str, Any] = {"generator": jnp.zeros((1, latent_dim(spec)))}
+    x["discriminator"] = jnp.zeros((1, *image_shape))
+    found = {}
+    for name, network in networks._asdict().items():
+        init = functools.partial(network.init, train=False)
+        variables = jax.eval_shape(init, jax.random.key(0), x[name])
+        see = jax.jit(functools.partial(network.apply, train=False))
+        if name == "discriminator":
+            x["recognizer"] = jax.eval_shape(see, variables, x[name])[1]
+        cost = see.lower(variables, x[name]).cost_analysis() or {}
+        parameters = sum(p.size for p in jax.tree.leaves(variables["params"]))
+        found[name] = parameters, cost.get("flops", 0.0)
+    return found
 
 
 def adam_bytes(state) -> int:

@@ -97,9 +97,11 @@ def _run(mode: str, workdir: Path) -> None:
         config.validate()
         if mode == "evaluate":
             from infogan_jax.data import load
+            from infogan_jax.filtering import apply_filter
             from infogan_jax.replicas import report_all
 
-            report_all(runs.load_states(workdir), config, load(config), workdir)
+            data, _ = apply_filter(config, load(config))
+            report_all(runs.load_states(workdir), config, data, workdir)
         return print(f"the report is {write_page(workdir, config.baseline)}")
     config = config_from_flags()
     if FLAGS.dry_run:

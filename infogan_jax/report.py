@@ -1,5 +1,6 @@
 """Measuring and drawing a trained state: evaluation.json and figures/."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -57,7 +58,8 @@ def report(state: TrainState, config: Config, data: Data, folder: Path) -> dict:
     write_atomically(folder / "evaluation.json", json.dumps(results, indent=2) + "\n")
     _draw(state, config, data, folder / "figures", results)
     image_shape = data.images.shape[1:]
-    figures.animate(folder, image_shape, *category_order(config, results, data))
+    order, names = category_order(config, results, data)
+    figures.animate(folder, image_shape, order, names, config.composite)
     return results
 
 
@@ -152,7 +154,8 @@ def _draw(state, config, data, folder: Path, results) -> None:
         return apply(generate, state, latents, config)
 
     grid = figures.in_order(make(figures.grid_latents(key, spec)), order)
-    figures.save(figures.sheet(grid, figures.COLUMNS, names), folder / "categories.png")
+    sheet = functools.partial(figures.sheet, colours=config.composite)
+    figures.save(sheet(grid, figures.COLUMNS, names), folder / "categories.png")
     for code in spec:
         if not code.n_params:
             continue
@@ -160,15 +163,18 @@ def _draw(state, config, data, folder: Path, results) -> None:
         if code is category:
             by_row = images.reshape(-1, code.dim, *images.shape[1:])
             images = by_row[:, order].reshape(images.shape)
-            picture = figures.sheet(images, code.dim, (), names)
+            picture = sheet(images, code.dim, (), names)
         else:
             columns = len(images) // len(order)
             values = np.asarray(code.traverse(columns, figures.LOW, figures.HIGH))[:, 0]
             labels = [f"{value:.1f}" for value in values]
             images = figures.in_order(images, order)
             title = title_of(results, code.name)
-            picture = figures.sheet(images, columns, names, labels, title)
+            picture = sheet(images, columns, names, labels, title)
         figures.save(picture, folder / f"traverse_{code.name}.png")
+    if "nearest" in results.get("fidelity", {}):
+        picture = _nearest(state, config, data, results["fidelity"]["nearest"])
+        figures.save(picture, folder / "nearest.png")
     for code, values in results.get("clustering", {}).items():
         if isinstance(values, dict):
             codes = _by_class(values["code_to_class"])
@@ -178,3 +184,20 @@ def _draw(state, config, data, folder: Path, results) -> None:
                 data.class_names,
             )
             figures.save(picture, folder / f"confusion_{code}.png")
+
+
+def _nearest(state, config: Config, data: Data, places: list[int]):
+    """Generated pictures, and below each the training image most like it."""
+    from infogan_jax.evaluation import fidelity  # large packages
+
+    made = figures.to_uint8(fidelity.sample(state, config, len(places)))
+    real = data.images[np.array(places)]
+    columns = figures.COLUMNS
+    rows = [
+        part
+        for start in range(0, len(places), columns)
+        for part in (made[start : start + columns], real[start : start + columns])
+    ]
+    names = ["generated", "nearest"] * (len(rows) // 2)
+    colours = config.composite
+    return figures.sheet(np.concatenate(rows), columns, names, colours=colours)

@@ -137,8 +137,9 @@ def sample(
         settings: see `parse_settings`.
         count: pictures, or steps along a range.
         seed: of what is not set.
-        out: `*.png` for one sheet, `*.npy` for an array float32 `[N, H, W, C]` in
-            [0, 1], anything else for a folder of single PNG files.
+        out: `*.png` for one sheet; `*.npy` for an array float32 `[N, H, W, C]`, in
+            [0, 1], or in the units of a prepared folder's files; anything else for a
+            folder of single PNG files.
         replica: its seed, where the run has several; by default the chosen one's.
 
     Raises:
@@ -163,7 +164,7 @@ def sample(
     state = runs.load_states(workdir)[place]
     images = apply(generate, state, latents, config)
     try:
-        _write(images, columns, out)
+        _write(images, columns, out, config.composite, runs.load_ranges(workdir))
     except OSError as error:
         raise UserError(f"--out={out}: cannot be written ({error.strerror})") from None
     print(f"{len(images)} pictures in {out}")
@@ -181,13 +182,17 @@ def _class_to_category(config, folder: Path, classes: list[str]) -> dict[str, in
     }
 
 
-def _write(images: np.ndarray, columns: int, out: Path) -> None:
+def _write(images, columns: int, out: Path, colours: str, ranges) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".png":
-        figures.save(figures.sheet(images, columns), out)
+        figures.save(figures.sheet(images, columns, colours=colours), out)
     elif out.suffix == ".npy":
+        if ranges is not None:  # back to the user's units
+            low, high = np.asarray(ranges, np.float32).T
+            images = low + images * (high - low)
         with out.open("wb") as file:
             np.save(file, images, allow_pickle=False)
     else:
         for i, image in enumerate(figures.to_uint8(images)):
-            figures.save(figures.to_picture(image), out / f"{i:05d}.png")
+            shown = figures.to_picture(figures.composite(image, colours))
+            figures.save(shown, out / f"{i:05d}.png")

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from infogan_jax import figures, parallel, processes
 from infogan_jax import workdir as runs
+from infogan_jax.augment import parse_warp
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.classifier import (
     ClassifierState,
@@ -34,7 +36,8 @@ from infogan_jax.data import (
 )
 from infogan_jax.evaluation import unlabelled
 from infogan_jax.evaluation.inference import apply
-from infogan_jax.floor import step_floor
+from infogan_jax.filtering import apply_filter
+from infogan_jax.floor import network_costs, step_floor
 from infogan_jax.latents import parse_spec
 from infogan_jax.models import build_networks
 from infogan_jax.report import (
@@ -102,14 +105,20 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
     workdir = Path(workdir)
     config.validate()
     evaluator_names(config)
-    data = _load(config, workdir, restart, runs.INFOGAN)
+    data, doubtful = _load(config, workdir, restart, runs.INFOGAN)
     image_shape = data.images.shape[1:]
     init = functools.partial(init_state, config=config, image_shape=image_shape)
     _open(config, workdir, restart, runs.INFOGAN, data, init)
+    if not any(workdir.glob("**/metrics.jsonl")):
+        for name, (parameters, flops) in network_costs(config, image_shape).items():
+            each = f"{flops / 1e6:,.1f} MFLOP an image"
+            print(f"{name}: {parameters:,} parameters, {each}")
     if processes.is_first():
         some = data.images[: figures.ROWS * figures.COLUMNS]
-        sheet = figures.sheet(some, figures.COLUMNS)
+        sheet = figures.sheet(some, figures.COLUMNS, colours=config.composite)
         figures.save(sheet, workdir / "figures" / "real.png")
+        if doubtful is not None:
+            figures.save(doubtful, workdir / "figures" / "filter.png")
 
     spec = parse_spec(config.codes)
     folders = runs.replica_folders(workdir, config)
@@ -170,7 +179,7 @@ def train_classifier(
     config.validate()
     if config.seeds > 1:
         raise UserError(f"--seeds={config.seeds}: a classifier has one; set --seeds=1")
-    data = _load(config, workdir, restart, runs.CLASSIFIER)
+    data, _ = _load(config, workdir, restart, runs.CLASSIFIER)
     classes = len(data.class_names)
     init = functools.partial(
         init_classifier,
@@ -198,15 +207,21 @@ def train_classifier(
     return state
 
 
-def _load(config: Config, workdir: Path, restart: bool, kind: str) -> Data:
-    """The data, after all checks that need none."""
+def _load(
+    config: Config, workdir: Path, restart: bool, kind: str
+) -> tuple[Data, Image.Image | None]:
+    """The data, after all checks that need none, and the sheet of a filter."""
     processes.at_first(lambda: runs.check_run(workdir, config, restart, kind))
     parallel.check_batch(config, parallel.make_mesh())
     processes.at_first(lambda: prepare(config))
     memory = parallel.memory()
     most_bytes = memory / 4 if memory else math.inf
     with_labels = kind == runs.CLASSIFIER
-    return processes.everywhere(lambda: load(config, with_labels, most_bytes))
+
+    def read():
+        return apply_filter(config, load(config, with_labels, most_bytes))
+
+    return processes.everywhere(read)
 
 
 def _open(
@@ -215,15 +230,24 @@ def _open(
     """The work directory of the run, after all checks."""
     check_images(config, data)
     parallel.check_memory(init, data.images, config.seeds, parallel.make_mesh())
-    about = {"jax": runs.version("jax"), "the data": fingerprint(data)}
+    digest = fingerprint(data)
+    alike = {"jax": runs.version("jax"), "the data": digest}
     for name, value in dataclasses.asdict(config).items():
         if name not in ("data_dir", "mirror"):  # each machine may have its own
-            about[f"--{name}"] = value
-    processes.check_alike(about)
+            alike[f"--{name}"] = value
+    processes.check_alike(alike)
+    about = {
+        "image_shape": list(data.images.shape[1:]),
+        "class_names": list(data.class_names),
+        "ranges": data.ranges,
+        "data": digest,
+    }
 
     def write():
+        if not restart:
+            runs.check_data(workdir, config, digest)
         runs.open_run(workdir, restart)
-        runs.save_config(workdir, config, data.images.shape[1:], data.class_names, kind)
+        runs.save_config(workdir, config, kind, about)
 
     processes.at_first(write)
 
@@ -396,8 +420,15 @@ def _trace(workdir: Path):
 
 
 def check_images(config: Config, data: Data) -> None:
-    """Raises UserError if the networks or the batch do not suit the images."""
+    """Raises UserError if networks, warp, batch or colours do not suit the images."""
+    channels, warp = data.images.shape[-1], parse_warp(config.warp)
+    if warp and warp.mute > channels:
+        raise UserError(
+            f"--warp={config.warp}: no channel {warp.mute:g}; the images of "
+            f"--dataset={config.dataset} have {channels}"
+        )
     try:
+        figures.parse_colours(config.composite)
         build_networks(config, data.images.shape[1:], 1)
     except ValueError as error:
         raise UserError(str(error)) from None

@@ -78,15 +78,12 @@ def _check_same(saved: Config, config: Config, workdir: Path) -> None:
             )
 
 
-def save_config(
-    workdir: Path, config: Config, image_shape, class_names, kind: str
-) -> None:
-    """Writes config.json."""
+def save_config(workdir: Path, config: Config, kind: str, about: dict) -> None:
+    """Writes config.json; `about` is what else the run has to remember of its data."""
     content = {
         "kind": kind,
         "config": dataclasses.asdict(config),
-        "image_shape": list(image_shape),
-        "class_names": list(class_names),
+        **about,
         "versions": {package: version(package) for package in _PACKAGES}
         | {"python": platform.python_version()},
         "devices": [f"{d.platform} {d.device_kind}" for d in jax.devices()],
@@ -195,6 +192,20 @@ def find_replica(workdir: Path, config: Config, seed: int | None) -> int:
 def load_choice(workdir: Path) -> dict:
     """What replicas.json holds; empty where there is none."""
     return _load_json(workdir / "replicas.json")
+
+
+def check_data(workdir: Path, config: Config, digest: str) -> None:
+    """Raises UserError if the run there has seen other data; changes nothing."""
+    if _load_json(workdir / "config.json").get("data", digest) != digest:
+        raise UserError(
+            f"--dataset={config.dataset}: has changed since the run in {workdir} "
+            "began; bring the former data back, or begin anew with --restart"
+        )
+
+
+def load_ranges(workdir: Path) -> list[tuple[float, float]] | None:
+    """Of each channel, the values of the user's files that became 0 and 1."""
+    return _load_json(workdir / "config.json").get("ranges")
 
 
 def load_about(workdir: Path) -> dict:

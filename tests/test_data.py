@@ -2,11 +2,14 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import io
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from infogan_jax import Config, UserError
 from infogan_jax.data import (
@@ -232,6 +235,65 @@ def test_idx_to_arrayrecord(tmp_path, monkeypatch):
         place = order.index(image.astype(np.uint8).tobytes())
         assert data.eval_labels[place] == label
     assert len(data.images) == 20
+
+
+def cells_archive(path: Path) -> RemoteFile:
+    """Forty cells of ten slides, as the original archive has them."""
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(40):
+            kind = ("Parasitized", "Uninfected")[i % 2]
+            buffer = io.BytesIO()
+            image = rng.integers(0, 256, (20 + i, 24, 3), np.uint8)
+            Image.fromarray(image).save(buffer, "PNG")
+            name = f"cell_images/{kind}/C{i // 4}P1ThinF_IMG_2015_cell_{i}.png"
+            archive.writestr(name, buffer.getvalue())
+        archive.writestr("cell_images/Uninfected/Thumbs.db", b"no image")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return RemoteFile(path.name, len(content), digest)
+
+
+def test_the_archive_of_cells(tmp_path, monkeypatch):
+    """The whole way; then an archive cut short, which is never taken for whole."""
+    served = tmp_path / "server"
+    served.mkdir()
+    file = cells_archive(served / "cells.zip")
+    monkeypatch.setattr(builders.Malaria, "FILE", file)
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    with _Server(served, breaks=1) as server:
+        config = Config(
+            dataset="malaria",
+            image_size=16,
+            data_dir=str(tmp_path / "d"),
+            mirror=server.url,
+        )
+        data = load(config)
+        assert server.requests[1] > 0  # taken up where it broke
+        two = load(dataclasses.replace(config, dataset="malaria_two_channel"))
+        cut = dataclasses.replace(config, data_dir=str(tmp_path / "e"))
+        path = served / "cells.zip"
+        path.write_bytes(path.read_bytes()[:-500])
+        with pytest.raises(UserError, match="broke off after"):
+            load(cut)
+    assert data.images.shape == (36, 16, 16, 3)
+    assert data.eval_images.shape == (4, 16, 16, 3)  # one slide of ten
+    assert data.class_names == ["parasitized", "uninfected"]
+    assert sum(data.eval_labels) == 2
+    assert two.images.shape == (36, 16, 16, 2)
+    assert not any((tmp_path / "e").glob("malaria/**/dataset_info.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "slide"),
+    [
+        ("Parasitized/C33P1thinF_IMG_20150619_114756a_cell_179.png", "C33P1"),
+        ("C182P143NThinF_IMG_20151201_172216_cell_1.png", "C182P143N"),
+        ("C202ThinF_IMG_20151005_211735_cell_65.png", "C202"),
+    ],
+)
+def test_the_slide_of_a_cell(name, slide):
+    assert builders.slide_of(name) == slide
 
 
 @needs_real_data

@@ -8,7 +8,7 @@ from scipy.linalg import sqrtm
 from infogan_jax import Config, UserError
 from infogan_jax.augment import Maps, resample
 from infogan_jax.data import Data
-from infogan_jax.evaluation import factors, fidelity, generation
+from infogan_jax.evaluation import detection, factors, fidelity, generation
 from infogan_jax.evaluation.judge import load_extractor
 
 
@@ -160,3 +160,32 @@ def test_random_features_are_the_same_every_time(images):
     features = first.features(images)
     assert features.shape == (64, 256)
     np.testing.assert_array_equal(features, second.features(images))
+
+
+def test_detection_by_hand():
+    ill = np.array([True, True, False, False])
+    scores = {"a": np.array([3.0, 1, 2, 0]), "b": np.array([0.0, 1, 2, 3])}
+    found = detection.measures(scores, ill)
+    assert (found["code"], found["auc"]) == ("b", 1.0)  # whichever way it points
+    assert found["table"]["a"] == 0.75
+
+
+def test_copies_by_hand():
+    training = np.array([[0.0, 0], [10, 0]])
+    places, distances = fidelity.nearest(np.array([[9.0, 0], [1, 1]]), training)
+    np.testing.assert_array_equal(places, [1, 0])
+    np.testing.assert_allclose(distances, [1, np.sqrt(2)])
+    held_out = np.linspace(1, 2, 101)  # the first percentile is 1.01
+    assert fidelity.copies(np.array([0.5, 1.0, 1.5, 1.9]), held_out) == 0.5
+
+
+def test_roundness_and_areas_of_channels():
+    y, x = np.mgrid[:41, :41] - 20
+    discs = np.stack([x**2 + y**2 < 100, (x / 2) ** 2 + y**2 < 25], axis=0) * 1.0
+    two = np.stack([discs, discs * (x > 0)], axis=-1)
+    found = factors.properties(two)
+    long = factors.properties(np.stack([discs, discs], axis=-1))["roundness"]
+    np.testing.assert_allclose(long, [1, 0.5], atol=0.03)
+    np.testing.assert_allclose(
+        found["area of channel 2"] / found["area of channel 1"], 0.47, atol=0.03
+    )

@@ -411,9 +411,9 @@ def test_the_map_of_classes_is_the_one_asked(trained):
 
 WRONG = [
     (["--dataset=nonesuch"], "expected one of"),
-    (["--architecture=huge"], "['mnist', 'mnist_half', 'mnist_tiny']"),
-    (["--adversarial=kind"], "['hinge', 'least_squares', 'non_saturating']"),
-    (["--evaluators=guess"], "['clustering', 'factors', 'fidelity',"),
+    (["--architecture=huge"], "['dcgan', 'mnist', 'mnist_half',"),
+    (["--adversarial=kind"], "['hinge', 'least_squares', 'non_saturating',"),
+    (["--evaluators=guess"], "['clustering', 'detection', 'factors',"),
     (["--warp=speed"], "expected one of"),
     (["--dtype=int8"], "expected one of"),
     (["--input=tape"], "expected one of"),
@@ -508,3 +508,96 @@ def test_a_config_survives_json():
     for text in ("", "[]", '{"steps": "many"}', '{"stepz": 3}'):
         with pytest.raises(Exception, match="unreadable config"):
             Config.from_json(text)
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory):
+    """40 images of two channels and 16 bits, a file for each."""
+    import tifffile
+
+    folder = tmp_path_factory.mktemp("plate")
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        for name in ("a", "b"):
+            image = rng.integers(1000, 2001, (16, 16)).astype(np.uint16)
+            tifffile.imwrite(folder / f"{i}_ch{name}.tif", image)
+    return folder
+
+
+def test_two_channels_from_a_folder_to_pictures(plate, command, tmp_path):
+    run = tmp_path / "run"
+    flags = [
+        *(f"--dataset=folder:{plate}", f"--workdir={run}", f"--data_dir={tmp_path}"),
+        *("--pattern={id}_ch{channel}.tif", "--percentiles=0,100", "--align=axis"),
+        *("--architecture=dcgan", "--width=2", "--codes=cat:2,uniform:1,noise:4"),
+        *("--warp=cells:mute=1", "--real_weight=1", "--batch_size=8", "--steps=2"),
+        *("--log_every=1", "--frame_every=1", "--notensorboard"),
+        "--evaluators=clustering,detection,factors,fidelity,pose,unlabelled",
+    ]
+    code, out, error = command(*flags)
+    assert (code, error) == (0, "")
+    assert "discriminator: " in out and "MFLOP an image" in out
+    found = json.loads((run / "evaluation.json").read_text())
+    assert "area of channel 2" in found["factors"]["uniform"]["r2"]
+    assert 0 <= found["pose"]["cat"]["explained_by_pose"] <= 1
+    assert 0 <= found["fidelity"]["copies"] <= 1
+    assert found["detection"] == {"skipped": "the dataset has no labels of two classes"}
+    with Image.open(run / "figures" / "real.png") as real:
+        width = real.width
+    with Image.open(run / "figures" / "nearest.png") as nearest:
+        assert nearest.width > width // 2  # a composite and both channels, too
+    with Image.open(run / "figures" / "training.gif") as gif:
+        assert gif.n_frames == 3
+    with Image.open(run / "frames" / "00000002.png") as frame:
+        assert frame.size == (32, 2 * 12 * 16)
+    out = tmp_path / "some.npy"
+    here = ["--mode=generate", f"--workdir={run}", "--count=3"]
+    assert command(*here, f"--out={out}")[0] == 0
+    values = np.load(out)
+    assert values.shape == (3, 16, 16, 2)
+    assert 1000 <= values.min() < values.max() <= 2000  # the user's units
+    # Data that have changed do not go on as if they had not
+    (plate / "0_cha.tif").write_bytes((plate / "1_cha.tif").read_bytes())
+    code, out, error = command(*flags, "--steps=4")
+    assert code == 2 and "has changed since the run in" in error
+
+
+def test_wrong_settings_for_channels(plate, command, tmp_path):
+    flags = [f"--dataset=folder:{plate}", f"--workdir={tmp_path / 'run'}"]
+    flags += ["--pattern={id}_ch{channel}.tif", "--architecture=dcgan"]
+    flags += ["--batch_size=8", f"--data_dir={tmp_path}", "--steps=1"]
+    for more, told in (
+        (["--warp=cells:mute=3"], "no channel 3"),
+        (["--composite=red,blu"], "blu"),
+        (["--image_size=18", "--architecture=resnet"], "choose one by --image_size"),
+        (["--image_size=7"], "expected 8 or more"),
+        (["--fit=squeeze"], "expected one of"),
+        (["--align=north"], "expected one of"),
+        (["--percentiles=9"], "two numbers"),
+        (["--filter_by=somewhere"], "expected both or neither"),
+        (["--filter_by=x", "--filter_class=y", "--filter_above=1"], "below 1"),
+        (["--dataset=folder:nowhere"], "is no folder"),
+    ):
+        code, _, error = command(*flags, *more)
+        assert (code, error.count("\n")) == (2, 1), error
+        assert told in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_classifier_filters_images(judge, command, tiny_flags, tmp_path):
+    run = tmp_path / "run"
+    flags = [*tiny_flags, f"--workdir={run}", "--steps=5", f"--filter_by={judge[0]}"]
+    code, out, _ = command(*flags, "--filter_class=3", "--filter_above=0.15")
+    assert code == 0
+    told = re.search(r"([\d,]+) of 4,000 training images are 3", out)
+    assert 16 <= int(told[1].replace(",", "")) < 2000
+    assert (run / "figures" / "filter.png").exists()
+    workdir = f"--workdir={tmp_path / 'other'}"
+    for more, told in (
+        (["--filter_class=trouser"], "expected one of ['0', '1'"),
+        (["--filter_class=3", "--filter_above=0.99999"], "choose less, up to 0."),
+        (["--filter_class=3", "--image_size=32"], "is of images (28, 28, 1)"),
+    ):
+        code, _, error = command(*flags, workdir, *more)
+        assert (code, error.count("\n")) == (2, 1), error
+        assert told in error

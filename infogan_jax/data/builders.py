@@ -1,6 +1,9 @@
 """Builders of our own for tfds, which need no TensorFlow: they yield PIL images."""
 
 import gzip
+import io
+import re
+import zipfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,7 +11,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from infogan_jax.data.download import RemoteFile, fetch
+from infogan_jax.config import Config
+from infogan_jax.data import folder
+from infogan_jax.data.download import DownloadError, RemoteFile, fetch
+from infogan_jax.data.splits import held_out
 
 DIGITS = [str(digit) for digit in range(10)]
 GARMENTS = [
@@ -23,15 +29,18 @@ GARMENTS = [
     "Bag",
     "Ankle boot",
 ]
+CELLS = ["parasitized", "uninfected"]
 
 
-def _info(builder, description: str, classes: list[str]) -> tfds.core.DatasetInfo:
+def _info(
+    builder, description: str, classes: list[str], shape=(28, 28, 1)
+) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
         builder=builder,
         description=description,
         features=tfds.features.FeaturesDict(
             {
-                "image": tfds.features.Image(shape=(28, 28, 1)),
+                "image": tfds.features.Image(shape=shape),
                 "label": tfds.features.ClassLabel(names=classes),
             }
         ),
@@ -75,20 +84,24 @@ with tfds.core.registered.skip_registration():
                 "test": self._generate_examples(images[held_out], labels[held_out]),
             }
 
-    class IdxBuilder(_ArraysBuilder):
+    class RemoteBuilder(tfds.core.GeneratorBasedBuilder):
+        """A dataset whose files are fetched first."""
+
+        MIRRORS: tuple[str, ...]
+
+        def __init__(self, *, downloads: Path, mirror: str = "", **options):
+            self.downloads = downloads
+            self.mirrors = (mirror,) if mirror else self.MIRRORS
+            super().__init__(**options)
+
+    class IdxBuilder(RemoteBuilder, _ArraysBuilder):
         """A dataset in the four gzipped IDX files of MNIST's form."""
 
         # Version, features and splits are those of tfds's own builder.
         VERSION = tfds.core.Version("3.0.1")
         DESCRIPTION: str
         CLASSES: list[str]
-        MIRRORS: tuple[str, ...]
         FILES: dict[str, tuple[RemoteFile, RemoteFile]]  # split -> images, labels
-
-        def __init__(self, *, downloads: Path, mirror: str = "", **options):
-            self.downloads = downloads
-            self.mirrors = (mirror,) if mirror else self.MIRRORS
-            super().__init__(**options)
 
         def _info(self):
             return _info(self, self.DESCRIPTION, self.CLASSES)
@@ -173,6 +186,118 @@ with tfds.core.registered.skip_registration():
                 ),
             ),
         }
+
+    class Folder(tfds.core.GeneratorBasedBuilder):
+        """Images of a folder, brought to one form.
+
+        Held out are the images of every tenth group, or every tenth image.
+        """
+
+        name = "folder"
+        VERSION = tfds.core.Version("1.0.0")
+
+        def __init__(self, *, found: folder.Survey, run: Config, about, **options):
+            """
+            Args:
+                found: what the folder holds.
+                run: the config that says how to read it.
+                about: what the dataset's metadata shall hold.
+                options: of tfds.
+            """
+            self.found, self.run, self.about = found, run, about
+            super().__init__(**options)
+
+        def _info(self):
+            image = folder.convert(self.found.items[0], self.found, self.run)
+            shape = (self.found.size, self.found.size, image.shape[-1])
+            features = {
+                "image": tfds.features.Tensor(
+                    shape=shape, dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
+                )
+            }
+            if len(labels := sorted({item.label for item in self.found.items})) > 1:
+                features["label"] = tfds.features.ClassLabel(names=labels)
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description="Images of a folder.",
+                features=tfds.features.FeaturesDict(features),
+                metadata=tfds.core.MetadataDict(self.about),
+            )
+
+        def _split_generators(self, dl_manager):
+            items = self.found.items
+            out = held_out([item.group for item in items])
+            return {
+                split: self._generate_examples(
+                    [
+                        item
+                        for item, is_out in zip(items, out, strict=True)
+                        if is_out == here
+                    ]
+                )
+                for split, here in (("train", False), ("test", True))
+            }
+
+        def _generate_examples(self, items):
+            images = folder.in_order(
+                lambda item: folder.convert(item, self.found, self.run),
+                items,
+                "preparing",
+            )
+            for item, image in zip(items, images, strict=True):
+                example = {"image": image}
+                if "label" in self.info.features:
+                    example["label"] = item.label
+                yield item.name, example
+
+    class Malaria(RemoteBuilder):
+        """Red blood cells of 200 slides, infected with malaria parasites or not.
+
+        Held out are the cells of 20 slides. Images keep their size, 46 to 394 pixels.
+
+        References:
+            Rajaraman et al. 2018, PeerJ 6:e4568.
+        """
+
+        name = "malaria"
+        VERSION = tfds.core.Version("1.0.0")
+        MIRRORS = ("https://data.lhncbc.nlm.nih.gov/public/Malaria",)
+        FILE = RemoteFile(
+            "cell_images.zip",
+            353452851,
+            "0a949556b2414159b5100192609805376654c4266d8d187be9b1922fad43c668",
+        )
+
+        def _info(self):
+            text = "Red blood cells, Giemsa stain, from thin blood smears."
+            return _info(self, text, CELLS, (None, None, 3))
+
+        def _split_generators(self, dl_manager):
+            path = fetch(self.FILE, self.mirrors, self.downloads)
+            try:
+                archive = zipfile.ZipFile(path)
+            except zipfile.BadZipFile as error:
+                raise DownloadError(f"{path}: {error}") from None
+            names = sorted(n for n in archive.namelist() if n.endswith(".png"))
+            out = held_out([slide_of(name) for name in names])
+            splits: dict[str, list[str]] = {"train": [], "test": []}
+            for name, is_out in zip(names, out, strict=True):
+                splits["test" if is_out else "train"].append(name)
+            return {
+                split: self._generate_examples(archive, members)
+                for split, members in splits.items()
+            }
+
+        def _generate_examples(self, archive, names):
+            for name in names:
+                kind, file = Path(name).parts[-2:]
+                image = io.BytesIO(archive.read(name))
+                yield file, {"image": image, "label": CELLS.index(kind.lower())}
+
+
+def slide_of(name: str) -> str:
+    """The slide of a cell, by the name of its file: C100P61ThinF_IMG_... -> C100P61."""
+    return re.split("_|[Tt]hin", Path(name).name)[0]
 
 
 def read_idx(path: Path) -> np.ndarray:

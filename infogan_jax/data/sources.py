@@ -6,29 +6,43 @@ import io
 import logging
 import math
 import os
-from collections.abc import Iterable
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image, ImageOps
+from PIL import Image
 
 from infogan_jax.config import Config, UserError
-from infogan_jax.data import builders
+from infogan_jax.data import builders, imaging, splits
+from infogan_jax.data import folder as own
 from infogan_jax.data.download import DownloadError
-from infogan_jax.data.stored import StoredImages
+from infogan_jax.data.stored import Part, StoredImages
 
-# name -> the builder that prepares it where it is not prepared yet
+
+class Source(NamedTuple):
+    """A dataset with a name."""
+
+    builder: type[tfds.core.GeneratorBasedBuilder]  # prepares it where it is not yet
+    change: Callable[[np.ndarray], np.ndarray] | None = None  # of each image, uint8
+
+
 DATASETS = {
-    "fashion_mnist": builders.FashionMnist,
-    "mnist": builders.Mnist,
-    "mnist_5k": builders.Mnist5k,
+    "fashion_mnist": Source(builders.FashionMnist),
+    "malaria": Source(builders.Malaria),
+    "malaria_two_channel": Source(builders.Malaria, imaging.separate_stains),
+    "mnist": Source(builders.Mnist),
+    "mnist_5k": Source(builders.Mnist5k),
 }
 
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
-_NO_SPLIT = "train[:90%]", "train[90%:]"  # where a dataset has but one
+_SHARE = 10  # where a dataset has but one split, one image in so many is held out
+_SHOWN = 10  # files left out that are told
 
 
 class Data(NamedTuple):
@@ -43,6 +57,7 @@ class Data(NamedTuple):
     eval_labels: np.ndarray | None  # int [M], for measuring only
     class_names: list[str]
     labels: np.ndarray | None = None  # int [N], where asked for
+    ranges: list | None = None  # of each channel, the user's values of 0 and 255
 
 
 def load(
@@ -63,49 +78,63 @@ def load(
     folder = prepare(config)
     builder = tfds.builder_from_directory(folder)
     features = builder.info.features
-    image_key = _only_feature(features, tfds.features.Image)
+    image_key = _image_feature(features)
     if image_key is None:
         raise UserError(
             f"--dataset={config.dataset}: expected one image feature, "
             f"has {list(features)}"
         )
-    channels = features[image_key].shape[-1]
     label_key = _only_feature(features, tfds.features.ClassLabel)
-    splits = builder.info.splits
-    if "train" not in splits:
-        raise UserError(
-            f"--dataset={config.dataset}: expected a split 'train', has "
-            f"{sorted(splits)}"
-        )
-    held_out = next((name for name in _HELD_OUT if name in splits), None)
-    train, test = ("train", held_out) if held_out else _NO_SPLIT
+    change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
+    encoded = isinstance(features[image_key], tfds.features.Image)
+    if encoded:
+        mode = _mode(config, features[image_key].shape[-1])
+
+    def stored(record):
+        if not encoded:
+            return record[image_key]
+        picture = Image.open(io.BytesIO(record[image_key])).convert(mode)
+        return np.asarray(picture).reshape(picture.height, picture.width, -1)
+
+    def final(image):
+        image = image if change is None else change(image)
+        image = imaging.resize(image, config.image_size, config.fit)
+        return imaging.align(image, config.align)
 
     def decode(records):
-        return _decode([r[image_key] for r in records], channels, config)
+        images = [final(stored(record)) for record in records]
+        shapes = {image.shape for image in images}
+        if len(shapes) > 1:
+            raise UserError(
+                f"--dataset={config.dataset}: images of several sizes, such as "
+                f"{sorted(shapes)[:2]}; bring them to one by --image_size"
+            )
+        return np.stack(images)
 
-    def read(split, most_bytes):
-        source = builder.as_data_source(
-            split, decoders={image_key: tfds.decode.SkipDecoding()}
-        )
-        shape = decode(source.__getitems__([0])).shape[1:] if len(source) else (0, 0, 0)
-        if len(source) * math.prod(shape) > most_bytes:
-            if None in features[image_key].shape and not config.image_size:
-                raise UserError(
-                    f"--dataset={config.dataset}: images of several sizes, to be read "
-                    "as needed; bring them to one by --image_size"
-                )
-            images, records = StoredImages(source, decode, shape), source
-        else:
-            records = source.__getitems__(list(range(len(source))))
-            images = decode(records)
-        return images, (lambda: np.array([r[label_key] for r in records]))
+    def read(records, most_bytes):
+        if not len(records):
+            raise UserError(f"--dataset={config.dataset}: has no images")
+        shape = decode(records.__getitems__([0])).shape[1:]
+        images = StoredImages(records, decode, shape)
+        if images.nbytes <= most_bytes:
+            return images[:]
+        if None in features[image_key].shape and not config.image_size:
+            raise UserError(
+                f"--dataset={config.dataset}: images of several sizes, to be read as "
+                "needed; bring them to one by --image_size"
+            )
+        return images
+
+    def labels_of(records):
+        every = records.__getitems__(list(range(len(records))))
+        return np.array([record[label_key] for record in every])
 
     try:
+        train, test = _splits(builder, image_key, stored, config)
         most = {"auto": most_bytes, "resident": math.inf, "stream": 0}[config.input]
-        images, labels_of = read(train, most)
-        labels = labels_of() if with_labels and label_key else None
-        eval_images, eval_labels_of = read(test, math.inf)
-        eval_labels = eval_labels_of() if label_key else None
+        images, eval_images = read(train, most), read(test, math.inf)
+        labels = labels_of(train) if with_labels and label_key else None
+        eval_labels = labels_of(test) if label_key else None
     except (OSError, ValueError) as error:
         raise UserError(f"--dataset={config.dataset}: {folder}: {error}") from None
     if with_labels and labels is None:
@@ -119,7 +148,57 @@ def load(
         eval_labels,
         list(features[label_key].names) if label_key else [],
         labels,
+        (builder.info.metadata or {}).get("ranges"),
     )
+
+
+def _splits(builder, image_key: str, stored: Callable, config: Config):
+    """The records to train on and those to measure on."""
+    has = builder.info.splits
+    if "train" not in has:
+        raise UserError(
+            f"--dataset={config.dataset}: expected a split 'train', has {sorted(has)}"
+        )
+    skip = {}
+    if isinstance(builder.info.features[image_key], tfds.features.Image):
+        skip = {image_key: tfds.decode.SkipDecoding()}
+    train = builder.as_data_source("train", decoders=skip)
+    held_out = next((name for name in _HELD_OUT if name in has), None)
+    if config.groups and held_out:
+        raise UserError(
+            f"--groups={config.groups}: --dataset={config.dataset} has a split "
+            f"'{held_out}' of its own; leave --groups out"
+        )
+    if held_out:
+        return train, builder.as_data_source(held_out, decoders=skip)
+    if config.groups:
+        out = _out_by_groups(train, stored, config)
+    else:
+        out = np.arange(len(train)) >= len(train) - len(train) // _SHARE
+        if config.dataset.startswith("malaria"):
+            print(
+                "note: cells of one slide are both trained and measured on; --groups "
+                "names the slides"
+            )
+    return Part(train, np.flatnonzero(~out)), Part(train, np.flatnonzero(out))
+
+
+def _out_by_groups(records, stored: Callable, config: Config) -> np.ndarray:
+    """Which records are held out, by the groups of `config.groups`, bool `[N]`."""
+    group_of = splits.read_groups(Path(config.groups).expanduser())
+
+    def digest(i):
+        return splits.digest(stored(records.__getitems__([i])[0]))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(digest, range(len(records))))
+    missing = sum(digest not in group_of for digest in digests)
+    if missing:
+        raise UserError(
+            f"--groups={config.groups}: has no group for {missing} of {len(digests)} "
+            f"images of --dataset={config.dataset}; name the table that belongs to it"
+        )
+    return splits.held_out([group_of[digest] for digest in digests])
 
 
 def fingerprint(data: Data) -> str:
@@ -144,13 +223,18 @@ def prepare(config: Config) -> Path:
         or os.environ.get("TFDS_DATA_DIR")
         or tfds.core.constants.DATA_DIR
     ).expanduser()
+    kind, _, name = config.dataset.rpartition(":")
+    if kind == "folder" or config.dataset.startswith("folder:"):
+        return _prepare_folder(config, root)
     known = config.dataset in DATASETS
-    if not known and not config.dataset.startswith("tfds:"):
+    if not known and kind != "tfds":
         raise UserError(
-            f"--dataset={config.dataset}: expected one of {sorted(DATASETS)}, or "
-            "tfds:NAME for a dataset that tfds has prepared"
+            f"--dataset={config.dataset}: expected one of {sorted(DATASETS)}, "
+            "folder:PATH for images of your own, or tfds:NAME for a dataset that tfds "
+            "has prepared"
         )
-    name = config.dataset.removeprefix("tfds:")
+    if known:
+        name = DATASETS[config.dataset].builder.name
     folder = _prepared(root / name) if name else None
     if folder is not None:
         _check_format(folder)
@@ -166,36 +250,87 @@ def prepare(config: Config) -> Path:
             f"{has}; prepare it with tfds's own command and file format array_record, "
             "or name its folder by --data_dir"
         )
-    options = {"data_dir": root, "file_format": "array_record"}
-    if issubclass(DATASETS[name], builders.IdxBuilder):
-        options |= {"downloads": root / "downloads" / name, "mirror": config.mirror}
+    builder, options = DATASETS[config.dataset].builder, {}
+    if issubclass(builder, builders.RemoteBuilder):
+        options = {"downloads": root / "downloads" / name, "mirror": config.mirror}
+    return _build(builder, root, config.dataset, **options)
+
+
+def _build(builder: type, root: Path, dataset: str, **options) -> Path:
     logging.getLogger("absl").setLevel(logging.ERROR)  # tfds tells of each file
     tfds.disable_progress_bar()
-    print(f"preparing {name} in {root}", flush=True)
+    print(f"preparing {dataset} in {root}", flush=True)
     try:
-        builder = DATASETS[name](**options)
+        made = builder(data_dir=root, file_format="array_record", **options)
         with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(
+            made.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
                     compute_stats=tfds.download.ComputeStatsMode.SKIP
                 )
             )
     except DownloadError as error:
         raise UserError(
-            f"--dataset={name}: could not be fetched ({error}); name a folder that has "
-            "it prepared by --data_dir, or use the embedded --dataset=mnist_5k"
+            f"--dataset={dataset}: could not be fetched ({error}); name a "
+            "folder that has it prepared by --data_dir, or use the embedded "
+            "--dataset=mnist_5k"
         ) from None
     except OSError as error:
         raise UserError(
-            f"--dataset={name}: {root} cannot be written ({error}); name another "
-            "folder by --data_dir"
+            f"--dataset={dataset}: {root} cannot be written ({error}); name "
+            "another folder by --data_dir"
         ) from None
-    return Path(builder.data_dir)
+    return Path(made.data_dir)
+
+
+def _prepare_folder(config: Config, root: Path) -> Path:
+    """Images of the user's own: prepared anew whenever a file has changed."""
+    source = Path(config.dataset.removeprefix("folder:")).expanduser().resolve()
+    if not source.is_dir():
+        raise UserError(
+            f"--dataset={config.dataset}: {source} is no folder; expected one with "
+            "images"
+        )
+    items, left_out = own.find(source, config)
+    listing = own.listing_digest(items)
+    settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
+    digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
+    name = re.sub(r"\W", "_", source.name) + "_" + digest
+    folder = _prepared(root / builders.Folder.name / name)
+    if folder is not None:
+        if tfds.builder_from_directory(folder).info.metadata["listing"] == listing:
+            return folder
+        print(f"{source} has changed since it was prepared")
+        shutil.rmtree(root / builders.Folder.name / name)
+    found = own.survey(source, items, left_out, config)
+    for file in sorted(found.left_out)[:_SHOWN]:
+        print(f"left out: {file}: {found.left_out[file]}")
+    about = {"source": str(source), "listing": listing, **found._asdict()}
+    del about["items"]
+    folder = _build(
+        builders.Folder,
+        root,
+        config.dataset,
+        found=found,
+        run=config,
+        about=about,
+        config=tfds.core.BuilderConfig(name=name),
+    )
+    if len(found.left_out) > _SHOWN:
+        print(f"left out: {len(found.left_out)} in all, see {folder}/metadata.json")
+    return folder
+
+
+# What a prepared folder depends on
+_FOLDER_SETTINGS = "image_size", "pattern", "channels", "fit", "percentiles", "max_bad"
 
 
 def _prepared(folder: Path) -> Path | None:
     """The folder of the newest version below, with a configuration between or not."""
-    found = sorted(folder.glob("**/dataset_info.json"))
+    found = sorted(
+        path
+        for path in folder.glob("**/dataset_info.json")
+        if "incomplete" not in path.parent.name
+    )
     return found[-1].parent if found else None
 
 
@@ -214,29 +349,24 @@ def _only_feature(features: Iterable, kind: type) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _decode(encoded: list[bytes], channels: int, config: Config) -> np.ndarray:
-    """Images of one size, uint8 `[N, H, W, C]`."""
+def _image_feature(features) -> str | None:
+    """Of encoded images, or of plain arrays uint8 `[H, W, C]`."""
+    arrays = [
+        name
+        for name in features
+        if type(features[name]) is tfds.features.Tensor
+        and len(features[name].shape) == 3
+        and features[name].np_dtype == np.uint8
+    ]
+    encoded = _only_feature(features, tfds.features.Image)
+    return encoded or (arrays[0] if len(arrays) == 1 else None)
+
+
+def _mode(config: Config, channels: int) -> str:
     mode = {1: "L", 3: "RGB"}.get(channels)
     if mode is None:
         raise UserError(
-            f"--dataset={config.dataset}: images of {channels} channels; expected 1 "
-            "or 3"
+            f"--dataset={config.dataset}: encoded images of {channels} channels; "
+            "expected 1 or 3"
         )
-    size = config.image_size
-
-    def one(content):
-        image = Image.open(io.BytesIO(content)).convert(mode)
-        if size and image.size != (size, size):
-            image = ImageOps.pad(image, (size, size), Image.Resampling.LANCZOS)
-        return np.asarray(image)
-
-    images = [one(content) for content in encoded]
-    if not images:
-        raise UserError(f"--dataset={config.dataset}: has no images")
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        raise UserError(
-            f"--dataset={config.dataset}: images of {len(shapes)} sizes, such as "
-            f"{sorted(shapes)[:2]}; bring them to one by --image_size"
-        )
-    return np.stack(images).reshape(len(images), *images[0].shape[:2], channels)
+    return mode

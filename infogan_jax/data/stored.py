@@ -4,10 +4,24 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 _PART = 64  # images that a thread reads at once
+
+
+class Part:
+    """Some records of a source."""
+
+    def __init__(self, records: Any, places: np.ndarray):
+        self._records, self._places = records, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitems__(self, places: list[int]) -> list:
+        return self._records.__getitems__(self._places[places].tolist())
 
 
 class StoredImages:
@@ -33,6 +47,11 @@ class StoredImages:
         self._records, self._decode = records, decode
         self.shape = (len(records), *image_shape)
         self._pool = ThreadPoolExecutor(os.cpu_count())
+
+    def part(self, places: np.ndarray) -> "StoredImages":
+        """Some of them, in the order of `places`, int `[n]`."""
+        records = Part(self._records, places)
+        return StoredImages(records, self._decode, self.shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]

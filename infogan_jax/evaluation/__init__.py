@@ -8,7 +8,15 @@ import importlib
 from collections.abc import Callable
 
 # Files of this folder. They are loaded when used, for they use large packages.
-EVALUATORS = ("clustering", "factors", "fidelity", "generation", "unlabelled")
+EVALUATORS = (
+    "clustering",
+    "detection",
+    "factors",
+    "fidelity",
+    "generation",
+    "pose",
+    "unlabelled",
+)
 
 
 def load_evaluator(name: str) -> Callable:

@@ -57,9 +57,23 @@ def properties(images: np.ndarray) -> dict[str, np.ndarray]:
         "horizontal position": centre_x,
         "vertical position": -centre_y,
     }
-    if images.shape[-1] == 3:
+    channels = images.shape[-1]
+    if channels > 1:
+        found["area"] = (grey > grey.max((1, 2), keepdims=True) / 4).sum((1, 2)) * 1.0
+        found["roundness"] = _roundness(var_y, var_x, cov)
+    if channels == 3:
         found |= _colour(np.asarray(images, np.float64))
+    elif channels > 1:
+        for k in range(channels):
+            found[f"area of channel {k + 1}"] = (images[..., k] > 0.5).sum((1, 2)) * 1.0
     return found
+
+
+def _roundness(var_y, var_x, cov) -> np.ndarray:
+    """The short axis over the long one, by second moments; 1 for a disc."""
+    middle, half = (var_y + var_x) / 2, np.hypot((var_y - var_x) / 2, cov)
+    ratio = np.maximum(middle - half, 0) / np.maximum(middle + half, 1e-6)
+    return np.sqrt(ratio)
 
 
 def _stroke_width(grey: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from infogan_jax.steps import generate
 
 _MOST = 10_000  # images of each set
 _NEIGHBOURS = 5
+SHOWN = 24  # pictures beside their nearest training images
 _FEWEST = 2 * _NEIGHBOURS
 
 
@@ -120,6 +121,35 @@ def measures(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
     }
 
 
+def nearest(images: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest training image of each image, and how far it is.
+
+    Args:
+        images: features `[N, F]`.
+        training: features `[M, F]`.
+
+    Returns:
+        Places in `training`, int `[N]`, and distances `[N]`.
+    """
+    _check(images, training)
+    found = NearestNeighbors(n_neighbors=1).fit(training).kneighbors(images)
+    return found[1][:, 0], found[0][:, 0]
+
+
+def copies(generated: np.ndarray, held_out: np.ndarray) -> float:
+    """The share of pictures that are nearer to a training image than real ones are.
+
+    Args:
+        generated: distance of each picture to the nearest training image, `[N]`.
+        held_out: the same of real images that were not trained on, `[M]`.
+
+    Returns:
+        The share of pictures below the first percentile of real images: about 0.01 if
+        pictures are as new as held-out images.
+    """
+    return float((generated < np.percentile(held_out, 1)).mean())
+
+
 def _check(a: np.ndarray, b: np.ndarray) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise UserError(
@@ -132,6 +162,13 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
         raise UserError("fidelity: features are not finite; was the extractor trained?")
 
 
+def sample(state, config, n: int) -> np.ndarray:
+    """The n pictures that are measured, `[n, H, W, C]`; more begin with the same."""
+    spec = parse_spec(config.codes)
+    latents = sample_latents(jax.random.key(config.seed), n, spec)
+    return apply(generate, state, np.asarray(latents), config)
+
+
 def evaluate(state, config, data) -> dict:
     """Generated pictures, and as the floor other real ones, beside real images.
 
@@ -142,13 +179,16 @@ def evaluate(state, config, data) -> dict:
         return {"skipped": f"{len(data.images)} images; expected {2 * _FEWEST} or more"}
     extractor = load_extractor(config, data)
     real, other = data.images[:n], data.images[n : 2 * n]
-    spec = parse_spec(config.codes)
-    latents = np.asarray(sample_latents(jax.random.key(config.seed), n, spec))
-    fake = apply(generate, state, latents, config)
+    fake = sample(state, config, n)
     features = [extractor.features(images) for images in (real, fake, other)]
+    training = np.concatenate([features[0], features[2]])
+    places, distances = nearest(features[1], training)
+    held_out = extractor.features(data.eval_images)
     return {
         "generated": measures(features[0], features[1]),
         "floor": measures(features[0], features[2]),
+        "copies": copies(distances, nearest(held_out, training)[1]),
+        "nearest": places[:SHOWN].tolist(),  # of the first pictures
         "images": n,
         "extractor": f"{extractor.name} {extractor.digest}",
     }

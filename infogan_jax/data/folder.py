@@ -1,0 +1,367 @@
+"""Somebody's folder of images: found, looked through, brought to one form."""
+
+import hashlib
+import itertools
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from infogan_jax.config import Config, UserError
+from infogan_jax.data.imaging import resize
+
+_TIFF = {".tif", ".tiff"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy"} | _TIFF
+_SMALLEST = 8  # pixels
+_FEWEST = 10  # images
+_LOOKED_AT, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
+_SHOWN = 5  # files that an error names
+
+
+class Item(NamedTuple):
+    """One image, in one file or in one for each channel."""
+
+    name: str  # of the image, unique
+    paths: tuple[Path, ...]
+    label: str
+    group: str
+
+
+class Survey(NamedTuple):
+    """What a folder holds, after every file was read once."""
+
+    items: list[Item]
+    left_out: dict[str, str]  # file -> reason
+    size: int  # side, pixels
+    ranges: list[tuple[float, float]]  # of each channel, what becomes 0 and 255
+
+
+def survey(
+    root: Path, items: list[Item], left_out: dict[str, str], config: Config
+) -> Survey:
+    """Reads every image once, to see what can be used and how.
+
+    Args:
+        root: named in errors.
+        items: of `find`.
+        left_out: of `find`.
+        config: says how to read, and what size.
+
+    Raises:
+        UserError: too few images or too many bad ones, of several channel counts, or
+            of several sizes without `config.image_size`.
+    """
+    sample = set(range(0, len(items), -(-len(items) // _LOOKED_AT) or 1))
+    looks = in_order(
+        lambda i: _look(items[i], config, i in sample), range(len(items)), "looking at"
+    )
+    left_out, seen = dict(left_out), []
+    for item, look in zip(items, looks, strict=True):
+        if isinstance(look, str):
+            left_out[item.name] = look
+        else:
+            seen.append((item, look))
+    kinds = Counter(look.dtype for _, look in seen)
+    usual = kinds.most_common(1)[0][0] if kinds else ""
+    for item, look in seen:
+        if look.dtype != usual:
+            left_out[item.name] = f"{look.dtype}, where most others are {usual}"
+    good = [item for item, look in seen if look.dtype == usual]
+    found = [look for _, look in seen if look.dtype == usual]
+    _check_channels(root, [look.shape[-1] for look in found])
+    total = len(good) + len(left_out)
+    if not good or len(left_out) > config.max_bad / 100 * total:
+        few = [f"{name}: {left_out[name]}" for name in sorted(left_out)[:_SHOWN]]
+        more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        raise UserError(
+            f"{root}: {len(left_out)} of {total} images cannot be used, more than "
+            f"--max_bad={config.max_bad:g} %: {'; '.join(few)}{more}"
+        )
+    if len(good) < _FEWEST:
+        raise UserError(
+            f"{root}: {len(good)} image{'s' * (len(good) > 1)}; expected {_FEWEST} or "
+            "more, and thousands to learn from"
+        )
+    sides = sorted({look.shape[:2] for look in found})
+    size = config.image_size or sides[0][0]
+    if not config.image_size and sides != [(size, size)]:
+        raise UserError(
+            f"{root}: images are not square or of {len(sides)} sizes, such as "
+            f"{sides[0][1]} x {sides[0][0]}; bring them to one square by --image_size"
+        )
+    return Survey(good, left_out, size, _ranges(found, usual, config))
+
+
+def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str]]:
+    """The images below a folder, in the order of their names, and what is none.
+
+    Without `config.pattern` each file with a suffix of SUFFIXES is an image, and the
+    folder it lies in, directly below the root, is its label.
+
+    Raises:
+        UserError: the folder cannot be read, or has none; the pattern is none.
+    """
+    try:
+        paths = sorted(Path(f) / n for f, _, names in _walk(root) for n in names)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({error.strerror})") from None
+    paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    regex = _compile(config.pattern) if config.pattern else None
+    parts: dict[str, dict[str, Path]] = {}
+    about: dict[str, tuple[str, str]] = {}
+    for path in paths:
+        relative = path.relative_to(root)
+        label = relative.parts[0] if len(relative.parts) > 1 else ""
+        name, channel, group = relative.as_posix(), "", ""
+        if regex:
+            whole = "/" in config.pattern
+            match = regex.fullmatch(name if whole else relative.name)
+            if not match:
+                continue
+            fields = match.groupdict()
+            label = fields.get("label", label)
+            channel, group = fields.get("channel", ""), fields.get("group", "")
+            if channel:
+                name = (relative.parent / fields["id"]).as_posix()
+        parts.setdefault(name, {})[channel] = path
+        about[name] = label, group or name
+    if not parts:
+        of = f"that match --pattern={config.pattern}" if config.pattern else "of images"
+        raise UserError(
+            f"{root}: has no files {of}; expected some of {sorted(SUFFIXES)}"
+        )
+    channels = _wanted(parts, config)
+    items, left_out = [], {}
+    for name, files in parts.items():
+        missing = [channel for channel in channels if channel not in files]
+        if missing:
+            left_out[name] = f"channel {', '.join(missing)} is missing"
+        else:
+            items.append(Item(name, tuple(files[c] for c in channels), *about[name]))
+    return items, left_out
+
+
+def read(item: Item, channels: str = "") -> np.ndarray:
+    """The image as it is stored, `[h, w, C]` of its own type.
+
+    A person's view of it: turned as EXIF says, palettes and CMYK as colours, what is
+    transparent on black. Pages of a TIFF file are channels.
+
+    Args:
+        item: of `find`.
+        channels: `grey`, `rgb`, or numbers from 1; empty: all as they are.
+
+    Raises:
+        ValueError: with the reason why it cannot be used.
+    """
+    arrays = [_read_file(path, channels) for path in item.paths]
+    if len({array.shape for array in arrays}) > 1:
+        raise ValueError("channels of several sizes")
+    image = np.concatenate(arrays, axis=-1)
+    numbers = channels.split(",")
+    if len(item.paths) == 1 and all(n.isdigit() for n in numbers):
+        places = [int(n) - 1 for n in numbers]
+        if max(places) >= image.shape[-1] or min(places) < 0:
+            raise ValueError(f"{image.shape[-1]} channels, no number {channels}")
+        image = image[..., places]
+    height, width, _ = image.shape
+    if min(height, width) < _SMALLEST:
+        raise ValueError(f"{width} x {height} pixels; expected {_SMALLEST} or more")
+    if not np.isfinite(image).all():
+        raise ValueError("holds values that are not finite")
+    if image.min() == image.max():
+        raise ValueError(f"constant: every value is {image.min():g}")
+    return image
+
+
+def convert(item: Item, found: Survey, config: Config) -> np.ndarray:
+    """The image in its final form, uint8 `[size, size, C]`."""
+    image = read(item, _numbers(config))
+    if image.dtype != np.uint8:
+        low, high = np.array(found.ranges).T
+        image = (image.astype(np.float32) - low) / np.maximum(high - low, 1e-12)
+        image = np.clip(255 * image, 0, 255).astype(np.float32)
+    return np.round(resize(image, found.size, config.fit)).astype(np.uint8)
+
+
+def in_order(function, inputs, doing: str) -> Iterator:
+    """What the function gives for each input, by all cores, with a progress bar."""
+    from tqdm import tqdm
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results: Iterable = pool.map(function, inputs)
+        # None: no bar where nobody sees it
+        yield from tqdm(results, doing, len(inputs), leave=False, disable=None)
+
+
+def listing_digest(items: list[Item]) -> str:
+    """Changes whenever a file is changed, added or taken away."""
+    total = hashlib.sha256()
+    for item in items:
+        for path in item.paths:
+            stat = path.stat()
+            total.update(f"{item} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return total.hexdigest()
+
+
+class _Look(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: str
+    highest: float
+    pixels: np.ndarray | None  # some, `[n, C]`
+
+
+def _look(item: Item, config: Config, with_pixels: bool) -> _Look | str:
+    """What an image is like, or why it cannot be used."""
+    try:
+        image = read(item, _numbers(config))
+    except (ValueError, OSError) as error:
+        return str(error).splitlines()[0]
+    pixels = image.reshape(-1, image.shape[-1])
+    some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
+    return _Look(image.shape, str(image.dtype), float(image.max()), some)
+
+
+def _ranges(found: list[_Look], dtype: str, config: Config):
+    """0 and 255 for bytes, and for bytes in wider clothes; else percentiles."""
+    channels = found[0].shape[-1]
+    is_whole = np.issubdtype(np.dtype(dtype), np.integer)
+    if dtype == "uint8" or (is_whole and max(look.highest for look in found) <= 255):
+        return [(0.0, 255.0)] * channels
+    pixels = np.concatenate([x.pixels for x in found if x.pixels is not None])
+    percents = [float(p) for p in config.percentiles.split(",")]
+    low, high = np.percentile(pixels.astype(np.float64), percents, axis=0)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def _check_channels(root: Path, counts: list[int]) -> None:
+    if len(set(counts)) > 1:
+        table = ", ".join(f"{n} with {c}" for c, n in sorted(Counter(counts).items()))
+        raise UserError(
+            f"{root}: images of several channel counts ({table}); bring them to one by "
+            "--channels=grey, --channels=rgb, or choose some by --pattern"
+        )
+
+
+def _walk(root: Path):
+    def fail(error):
+        raise error
+
+    return os.walk(root, onerror=fail)
+
+
+def _compile(pattern: str) -> re.Pattern:
+    """{id}_ch{channel}.tif as a regular expression."""
+    known = "id", "channel", "label", "group"
+    regex = ""
+    for text, field in re.findall(r"([^{}]*)(?:\{([^{}]*)\})?", pattern):
+        regex += re.escape(text).replace(r"\*", "[^/]*")
+        if field and field not in known:
+            raise UserError(f"--pattern={pattern}: {{{field}}}; expected {known}")
+        regex += f"(?P<{field}>[^/]+?)" if field else ""
+    if "{id}" not in pattern or any(pattern.count(f"{{{k}}}") > 1 for k in known):
+        raise UserError(f"--pattern={pattern}: expected {{id}}, and no field twice")
+    return re.compile(regex)
+
+
+def _wanted(parts: dict[str, dict[str, Path]], config: Config) -> list[str]:
+    """Values of {channel}, in their order."""
+    has = sorted(set(itertools.chain.from_iterable(parts.values())))
+    if not config.channels or "{channel}" not in config.pattern:
+        return has
+    wanted = [channel.strip() for channel in config.channels.split(",")]
+    for channel in wanted:
+        if channel not in has:
+            raise UserError(
+                f"--channels={config.channels}: no files of channel {channel}; "
+                f"expected some of {has}"
+            )
+    return wanted
+
+
+def _numbers(config: Config) -> str:
+    """What --channels says about the inside of a file."""
+    return "" if "{channel}" in config.pattern else config.channels.replace(" ", "")
+
+
+def _read_file(path: Path, channels: str) -> np.ndarray:
+    if path.stat().st_size == 0:
+        raise ValueError("an empty file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if path.suffix.lower() == ".npy":
+            image = _with_channels(np.load(path, allow_pickle=False))
+        elif path.suffix.lower() in _TIFF:
+            image = _read_tiff(path)
+        else:
+            image = _read_picture(path)
+    if image.dtype.kind not in "uif":
+        raise ValueError(f"values of type {image.dtype}; expected numbers")
+    if channels == "rgb" and image.shape[-1] == 1:
+        image = np.repeat(image, 3, axis=-1)
+    if channels == "grey" and image.shape[-1] == 3:
+        grey = image @ np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow does
+        image = np.round(grey)[..., None].astype(image.dtype)
+    return image
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            image = file.asarray()
+            inverted = file.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    except (tifffile.TiffFileError, KeyError, IndexError, RuntimeError) as error:
+        raise ValueError(str(error)) from None
+    if inverted and image.dtype.kind == "u":
+        image = np.iinfo(image.dtype).max - image
+    return _with_channels(image)
+
+
+def _with_channels(image: np.ndarray) -> np.ndarray:
+    """`[h, w, C]`: channels are the first axis, if that is shorter than the last."""
+    image = np.squeeze(image)
+    if image.ndim == 2:
+        return image[..., None]
+    if image.ndim != 3:
+        raise ValueError(f"an array of shape {image.shape}; expected an image")
+    first, _, last = image.shape
+    return np.moveaxis(image, 0, -1) if first < last else image
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as file:
+            wide = any("16" in str(tile[3]) for tile in file.tile if len(tile) > 3)
+            picture = ImageOps.exif_transpose(file)
+    except UnidentifiedImageError:
+        raise ValueError("no image that can be read") from None
+    except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from None
+    if wide and not picture.mode.startswith("I"):
+        raise ValueError(
+            "colours of 16 bits, of which 8 would be lost; save it as TIFF"
+        )
+    is_grey = picture.mode in ("1", "LA") or (
+        picture.mode == "P" and not np.ptp(picture.convert("RGB"), axis=-1).any()
+    )
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        black = Image.new("RGBA", picture.size, "black")
+        picture = Image.alpha_composite(black, picture)
+    if is_grey:
+        picture = picture.convert("L")
+    elif picture.mode not in ("L", "I", "I;16", "F", "RGB"):
+        picture = picture.convert("RGB")
+    image = np.asarray(picture)
+    if image.dtype == np.int32:  # how Pillow reads 16 bits in some files
+        image = image.astype(np.uint16) if image.max() < 1 << 16 else image
+    return image.reshape(*image.shape[:2], -1)

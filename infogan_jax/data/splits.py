@@ -1,0 +1,51 @@
+"""Which images are held out: whole groups, such as the cells of one slide."""
+
+import csv
+import gzip
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from infogan_jax.config import UserError
+
+_SHARE = 10  # one group in so many is held out, at least one
+
+
+def held_out(groups: Sequence[str]) -> np.ndarray:
+    """Whether each image is held out, bool `[N]`: the same groups every time.
+
+    Args:
+        groups: the group of each image; its own name where there are no groups.
+    """
+    names = sorted(set(groups), key=lambda name: hashlib.sha256(name.encode()).digest())
+    chosen = set(names[: max(1, len(names) // _SHARE)])
+    return np.array([group in chosen for group in groups])
+
+
+def digest(image: np.ndarray) -> str:
+    """The first 16 hexadecimal digits of SHA-256 of the pixels."""
+    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()[:16]
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """Digest of an image -> its group.
+
+    Args:
+        path: CSV, or CSV.gz, with a header; the first column is the digest of the
+            image's pixels as stored, the second one its group.
+
+    Raises:
+        UserError: it cannot be read, or is no such table.
+    """
+    try:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", newline="") as file:
+            _, *rows = csv.reader(file)
+        return {row[0]: row[1] for row in rows}
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise UserError(
+            f"--groups={path}: {error}; expected a CSV file with a header, then a row "
+            "for each image: 16 digits of SHA-256 of its pixels, and its group"
+        ) from None

@@ -1,0 +1,59 @@
+"""How well a single code tells one class from the others, such as infected cells."""
+
+import jax
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from infogan_jax.evaluation.inference import apply
+from infogan_jax.latents import Categorical, parse_spec, split_params
+from infogan_jax.steps import recognize
+
+
+def measures(scores: dict[str, np.ndarray], is_class: np.ndarray) -> dict:
+    """The area under the ROC curve of each score, whichever way it points.
+
+    Args:
+        scores: name -> a number for each image, `[N]`.
+        is_class: whether each image is of the class, bool `[N]`.
+
+    Returns:
+        `auc` of the best score, in [0.5, 1], its `code`, and `table`, the AUC of each.
+        The best of many scores is above 0.5 by chance.
+    """
+    table = {}
+    for name, score in scores.items():
+        area = float(roc_auc_score(is_class, score))
+        table[name] = max(area, 1 - area)
+    best = max(table, key=lambda name: table[name])
+    return {"auc": table[best], "code": best, "table": table}
+
+
+def read_scores(state, images: np.ndarray, config) -> dict[str, np.ndarray]:
+    """What Q says of images: a category's probability, another code's mean, `[N]`."""
+    spec = parse_spec(config.codes)
+    params = split_params(spec, apply(recognize, state, images, config))
+    found = {}
+    for code in spec:
+        if isinstance(code, Categorical):
+            shares = np.asarray(jax.nn.softmax(params[code.name]))
+            for k, share in enumerate(shares.T):
+                found[f"{code.name} {k}"] = share
+        elif code.n_params:
+            for k, mean in enumerate(np.asarray(code.infer(params[code.name])).T):
+                found[f"{code.name} {k}" if code.dim > 1 else code.name] = mean
+    return found
+
+
+def evaluate(state, config, data) -> dict:
+    """Of each class, by its name; of two classes the second is the first's opposite."""
+    labels = data.eval_labels
+    if labels is None or len(np.unique(labels)) < 2:
+        return {"skipped": "the dataset has no labels of two classes"}
+    scores = read_scores(state, data.eval_images, config)
+    if not scores:
+        return {"skipped": "there is no code that Q reads"}
+    present = np.unique(labels)
+    return {
+        data.class_names[k]: measures(scores, labels == k)
+        for k in (present if len(present) > 2 else present[:1])
+    }

@@ -1,0 +1,296 @@
+"""Somebody's folder of images, good and bad."""
+
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from infogan_jax import Config
+from infogan_jax.config import UserError
+from infogan_jax.data import folder, load, prepare
+from infogan_jax.data.folder import Item, read
+
+
+def picture(i: int, size=(20, 16), channels=3) -> np.ndarray:
+    return np.random.default_rng(i).integers(0, 256, (*size, channels), np.uint8)
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array.squeeze()).save(path)
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """A folder of 20 images, half in each of two subfolders."""
+    root = tmp_path / "cells"
+    for i in range(20):
+        save(root / ("ill" if i % 2 else "well") / f"{i}.png", picture(i))
+    return root
+
+
+def config_of(root, tmp_path, **changes) -> Config:
+    changes = {"image_size": 16} | changes
+    return Config(dataset=f"folder:{root}", data_dir=str(tmp_path / "tfds"), **changes)
+
+
+def read_one(path, channels=""):
+    return read(Item("x", (path,), "", "x"), channels)
+
+
+def test_a_folder_becomes_a_dataset(cells, tmp_path):
+    data = load(config_of(cells, tmp_path), with_labels=True)
+    assert data.images.shape == (18, 16, 16, 3)
+    assert data.eval_images.shape == (2, 16, 16, 3)
+    assert data.class_names == ["ill", "well"]
+    assert sum(data.labels) + sum(data.eval_labels) == 10
+    assert data.ranges == [[0, 255]] * 3
+
+
+def test_preparing_twice_gives_the_same_bytes(cells, tmp_path):
+    contents = []
+    for home in "one", "two":
+        where = prepare(config_of(cells, tmp_path / home))
+        files = sorted(p for p in where.rglob("*") if p.is_file())
+        contents.append({p.name: p.read_bytes() for p in files})
+    assert contents[0] == contents[1]
+
+
+def test_changed_files_are_noticed(cells, tmp_path, capsys):
+    config = config_of(cells, tmp_path)
+    before = load(config)
+    assert "preparing" in capsys.readouterr().out
+    load(config)
+    assert capsys.readouterr().out == ""
+    save(cells / "ill" / "new.png", picture(99))
+    after = load(config)
+    assert "has changed" in capsys.readouterr().out
+    assert len(after.images) + len(after.eval_images) == 21
+    assert len(before.images) + len(before.eval_images) == 20
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "tif", "npy"])
+def test_every_format_gives_the_same_pixels(tmp_path, suffix):
+    array, path = picture(0), tmp_path / f"a.{suffix}"
+    if suffix == "npy":
+        np.save(path, array)
+    elif suffix == "webp":
+        Image.fromarray(array).save(path, lossless=True)
+    else:
+        save(path, array)
+    np.testing.assert_array_equal(read_one(path), array)
+
+
+def test_jpeg_is_turned_as_exif_says(tmp_path):
+    array = np.repeat(np.arange(0, 256, 8, np.uint8)[:, None], 16, axis=1)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(array).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    found = read_one(tmp_path / "a.jpg")[..., 0].astype(int)
+    np.testing.assert_allclose(found, np.rot90(array, -1), atol=2)
+
+
+def test_what_is_transparent_is_black_and_palettes_are_colours(tmp_path):
+    array = np.full((16, 16, 4), 200, np.uint8)
+    array[:8, :, 3] = 0
+    array[8:, :, 3] = 255
+    save(tmp_path / "a.png", array)
+    found = read_one(tmp_path / "a.png")
+    assert found.shape == (16, 16, 3)
+    assert (found[:8] == 0).all() and (found[8:] == 200).all()
+    colours = Image.fromarray(picture(1, (16, 16))).quantize(8)
+    colours.save(tmp_path / "b.png")
+    expected = np.asarray(colours.convert("RGB"))
+    np.testing.assert_array_equal(read_one(tmp_path / "b.png"), expected)
+    grey = Image.fromarray(picture(1, (16, 16), 1)[..., 0]).quantize(8)
+    grey.save(tmp_path / "c.png")
+    assert read_one(tmp_path / "c.png").shape == (16, 16, 1)
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    ink = np.zeros((16, 16, 4), np.uint8)
+    ink[:8, :, 0] = 255  # cyan, on white
+    Image.fromarray(ink, "CMYK").save(tmp_path / "a.jpg", quality=100)
+    found = read_one(tmp_path / "a.jpg")
+    assert found.shape == (16, 16, 3)
+    np.testing.assert_allclose(found[-1, -1], [255, 255, 255], atol=3)
+    assert found[0, 0, 0] < 80 < 200 < found[0, 0, 1]
+
+
+def test_pages_of_a_tiff_are_channels(tmp_path):
+    pages = picture(0, (3, 20), 16).astype(np.uint16) * 9
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
+    found = read_one(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found, np.moveaxis(pages, 0, -1))
+    np.testing.assert_array_equal(
+        read_one(tmp_path / "a.tif", "3,1"), found[..., [2, 0]]
+    )
+
+
+def test_grey_and_rgb_on_demand(tmp_path):
+    save(tmp_path / "a.png", picture(0))
+    save(tmp_path / "b.png", picture(0, channels=1))
+    expected = np.asarray(Image.open(tmp_path / "a.png").convert("L")).astype(int)
+    grey = read_one(tmp_path / "a.png", "grey")[..., 0].astype(int)
+    np.testing.assert_allclose(grey, expected, atol=1)
+    assert read_one(tmp_path / "b.png", "rgb").shape == (20, 16, 3)
+
+
+def two_channels(root, n=20, scale=1.0):
+    """Files {id}_ch{channel}.tif, of 16 bits."""
+    root.mkdir()
+    for i in range(n):
+        for k, name in enumerate(("dna", "light")):
+            array = picture(i, (16, 16), 2)[..., k].astype(np.uint16) * 16 + 100
+            tifffile.imwrite(root / f"s{i % 5}_{i}_ch{name}.tif", array)
+
+
+def test_a_file_for_each_channel(tmp_path):
+    two_channels(tmp_path / "plate")
+    config = config_of(
+        tmp_path / "plate",
+        tmp_path,
+        pattern="{group}_{id}_ch{channel}.tif",
+        channels="light,dna",
+        percentiles="0,100",
+    )
+    data = load(config)
+    assert data.images.shape == (16, 16, 16, 2)  # of five groups one is held out
+    assert data.eval_images.shape == (4, 16, 16, 2)
+    # From the lowest to the highest value: 100 to 100 + 16 * 255
+    np.testing.assert_allclose(data.ranges, [[100, 4180]] * 2, atol=16 * 3)
+    every = np.concatenate([data.images, data.eval_images])
+    assert every.min() == 0 and every.max() == 255
+    found = {image.tobytes() for image in every}
+    dna, light = picture(7, (16, 16), 2)[..., 0], picture(7, (16, 16), 2)[..., 1]
+    assert np.stack([light, dna], axis=-1).tobytes() in found
+
+
+def test_bytes_in_wider_clothes_keep_their_scale(tmp_path):
+    root = tmp_path / "wide"
+    root.mkdir()
+    for i in range(20):
+        tifffile.imwrite(
+            root / f"{i}.tif", picture(i, (16, 16), 1)[..., 0].astype("u2")
+        )
+    data = load(config_of(root, tmp_path))
+    assert data.ranges == [[0, 255]]
+    found = {image.tobytes() for image in (*data.images, *data.eval_images)}
+    assert picture(3, (16, 16), 1).tobytes() in found
+
+
+def broken(root):
+    """Ten files that cannot be used, and why."""
+    (root / "empty.png").touch()
+    (root / "text.png").write_text("not an image")
+    whole = io.BytesIO()
+    Image.fromarray(picture(0)).save(whole, "PNG")
+    (root / "cut.png").write_bytes(whole.getvalue()[:200])
+    save(root / "small.png", picture(0, (4, 4)))
+    save(root / "black.png", np.zeros((16, 16, 3), np.uint8))
+    np.save(root / "nan.npy", np.full((16, 16, 3), np.nan, np.float32))
+    np.save(root / "line.npy", np.arange(99.0))
+    np.save(root / "words.npy", np.full((16, 16), "x"))
+    (root / "cut.tif").write_bytes(b"II*\0\x08\0\0\0\xff\xff")
+    Image.fromarray(picture(0)).save(root / "wide.tif")
+    tifffile.imwrite(root / "wide.tif", picture(0).astype(np.uint16))
+    return {
+        "empty.png": "an empty file",
+        "text.png": "no image that can be read",
+        "cut.png": "",
+        "small.png": "4 x 4 pixels; expected 8 or more",
+        "black.png": "constant: every value is 0",
+        "nan.npy": "holds values that are not finite",
+        "line.npy": "an array of shape (99,); expected an image",
+        "words.npy": "values of type <U1; expected numbers",
+        "cut.tif": "",
+        "wide.tif": "uint16, where most others are uint8",
+    }
+
+
+def test_unusable_files_are_left_out_and_listed(cells, tmp_path, capsys):
+    reasons = broken(cells)
+    where = prepare(config_of(cells, tmp_path, max_bad=50.0))
+    out = capsys.readouterr().out
+    left_out = json.loads((where / "metadata.json").read_text())["left_out"]
+    assert set(left_out) == set(reasons)
+    for name, reason in reasons.items():
+        assert reason in left_out[name] and left_out[name]
+        assert f"left out: {name}: " in out
+
+
+def told(root, tmp_path, **changes) -> str:
+    with pytest.raises(UserError) as error:
+        load(config_of(root, tmp_path, **changes))
+    assert "\n" not in str(error.value)
+    assert not any((tmp_path / "tfds").glob("folder/*/*/dataset_info.json"))
+    return str(error.value)
+
+
+def test_too_many_unusable_files_are_an_error(cells, tmp_path):
+    broken(cells)
+    text = told(cells, tmp_path)
+    assert "10 of 30 images cannot be used, more than --max_bad=1 %" in text
+    assert "black.png: constant" in text and "and 5 more" in text
+
+
+def test_wrong_folders(tmp_path):
+    root = tmp_path / "folder"
+    assert "is no folder" in told(root, tmp_path)
+    root.mkdir()
+    assert "has no files of images" in told(root, tmp_path)
+    save(root / "a.png", picture(0))
+    assert "1 image; expected 10 or more" in told(root, tmp_path)
+    for i in range(10):
+        save(root / f"{i}.png", picture(i))
+    assert "not square or of 1 sizes, such as 16 x 20" in told(
+        root, tmp_path, image_size=0
+    )
+    save(root / "b.png", picture(0, (30, 30)))
+    assert "of 2 sizes" in told(root, tmp_path, image_size=0)
+    assert "no files that match" in told(root, tmp_path, pattern="{id}.gif")
+    assert "expected {id}" in told(root, tmp_path, pattern="*.png")
+    assert "{name}; expected" in told(root, tmp_path, pattern="{id}{name}")
+    save(root / "c.png", picture(0, channels=1))
+    text = told(root, tmp_path)
+    assert "several channel counts (1 with 1, 12 with 3)" in text
+
+
+def test_a_folder_that_cannot_be_read(tmp_path, cells, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert "cannot be read (Permission denied)" in told(cells, tmp_path)
+
+
+def test_a_channel_that_is_missing(tmp_path):
+    two_channels(tmp_path / "plate")
+    (tmp_path / "plate" / "s0_0_chdna.tif").unlink()
+    pattern = "{id}_ch{channel}.tif"
+    text = told(tmp_path / "plate", tmp_path, pattern=pattern)
+    assert "s0_0: channel dna is missing" in text
+    text = told(tmp_path / "plate", tmp_path, pattern=pattern, channels="dna,rna")
+    assert "no files of channel rna; expected some of ['dna', 'light']" in text
+
+
+def test_a_partial_set_is_never_taken_for_whole(cells, tmp_path, monkeypatch):
+    config = config_of(cells, tmp_path)
+    convert, calls = folder.convert, []
+
+    def fill_up(*arguments):
+        calls.append(arguments)
+        if len(calls) > 10:
+            raise OSError(28, "No space left on device")
+        return convert(*arguments)
+
+    with monkeypatch.context() as full:
+        full.setattr(folder, "convert", fill_up)
+        with pytest.raises(UserError, match="No space left on device"):
+            prepare(config)
+    data = load(config)
+    assert len(data.images) + len(data.eval_images) == 20
