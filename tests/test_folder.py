@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -131,6 +133,27 @@ def test_pages_of_a_tiff_are_channels(tmp_path):
     )
 
 
+def test_colours_of_16_bits_in_a_png_are_not_cut_to_8(tmp_path):
+    """Pillow reads such a file as 8 bits and says nothing."""
+
+    def chunk(kind, content):
+        check = zlib.crc32(kind + content)
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+        )
+
+    rows = b"".join(b"\0" + bytes(picture(i, (1, 32))) for i in range(16))
+    png = b"\x89PNG\r\n\x1a\n"
+    png += chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0))
+    png += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(png)
+    with pytest.raises(ValueError, match="16-bit colours"):
+        read_one(tmp_path / "a.png")
+    grey = picture(0, (16, 16), 1)[..., 0].astype(np.uint16) * 200
+    save(tmp_path / "b.png", grey)
+    np.testing.assert_array_equal(read_one(tmp_path / "b.png")[..., 0], grey)
+
+
 def test_grey_and_rgb_on_demand(tmp_path):
     save(tmp_path / "a.png", picture(0))
     save(tmp_path / "b.png", picture(0, channels=1))
@@ -207,7 +230,7 @@ def broken(root):
         "nan.npy": "holds values that are not finite",
         "line.npy": "an array of shape (99,); expected an image",
         "words.npy": "values of type <U1; expected numbers",
-        "cut.tif": "",
+        "cut.tif": "no image that can be read",
         "wide.tif": "uint16, where most others are uint8",
     }
 

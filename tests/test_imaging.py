@@ -82,9 +82,9 @@ def test_stains_of_a_cell_by_hand():
     assert found.shape == (12, 12, 2)
     assert (found[0] == 0).all()  # nothing is outside of the cell
     absorbed = 0.5 * np.mean([0.3, 0.6, 0.4])
-    np.testing.assert_allclose(found[3, 3], [255 * absorbed / 1.5, 0], atol=2)
+    np.testing.assert_allclose(found[3, 3], [255 * absorbed / 0.9, 0], atol=2)
     total = absorbed + imaging._AZURE.mean()
-    np.testing.assert_allclose(found[5, 5], [255 * total / 1.5, 255 / 1.5], atol=3)
+    np.testing.assert_allclose(found[5, 5], [255 * total / 0.9, 255 / 1.5], atol=3)
     assert (imaging.separate_stains(np.zeros((9, 9, 3), np.uint8)) == 0).all()
 
 

@@ -18,6 +18,7 @@ CORE_MODULES = {"augment", "latents", "losses", "models", "state", "steps"}
 ALLOWED = {"flax", "jax", "optax"} | set(sys.stdlib_module_names) - {"os", "time"}
 LEAVES = {"checkpoints", "data", "evaluation", "figures", "writers"}
 KNOWS_LEAVES = {
+    "filtering",
     "main",
     "page",
     "regroup",

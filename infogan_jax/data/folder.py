@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import logging
 import os
 import re
 import warnings
@@ -19,10 +20,14 @@ from infogan_jax.data.imaging import resize
 
 _TIFF = {".tif", ".tiff"}
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy"} | _TIFF
+_UNREADABLE = "no image that can be read"
 _SMALLEST = 8  # pixels
 _FEWEST = 10  # images
 _LOOKED_AT, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
 _SHOWN = 5  # files that an error names
+
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it raises as well
 
 
 class Item(NamedTuple):
@@ -319,8 +324,8 @@ def _read_tiff(path: Path) -> np.ndarray:
         with tifffile.TiffFile(path) as file:
             image = file.asarray()
             inverted = file.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    except (tifffile.TiffFileError, KeyError, IndexError, RuntimeError) as error:
-        raise ValueError(str(error)) from None
+    except (tifffile.TiffFileError, KeyError, IndexError, RuntimeError):
+        raise ValueError(_UNREADABLE) from None
     if inverted and image.dtype.kind == "u":
         image = np.iinfo(image.dtype).max - image
     return _with_channels(image)
@@ -340,16 +345,14 @@ def _with_channels(image: np.ndarray) -> np.ndarray:
 def _read_picture(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
-            wide = any("16" in str(tile[3]) for tile in file.tile if len(tile) > 3)
+            wide = any(isinstance(x[3], str) and ";16" in x[3] for x in file.tile)
             picture = ImageOps.exif_transpose(file)
     except UnidentifiedImageError:
-        raise ValueError("no image that can be read") from None
+        raise ValueError(_UNREADABLE) from None
     except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"{_UNREADABLE} ({error})") from None
     if wide and not picture.mode.startswith("I"):
-        raise ValueError(
-            "colours of 16 bits, of which 8 would be lost; save it as TIFF"
-        )
+        raise ValueError("16-bit colours, of which 8 would be lost; save it as TIFF")
     is_grey = picture.mode in ("1", "LA") or (
         picture.mode == "P" and not np.ptp(picture.convert("RGB"), axis=-1).any()
     )

@@ -10,7 +10,7 @@ ALIGNS = ("none", "centre", "axis")
 # The mean direction, over 20,000 cells of the NLM set, of what the darkest spots absorb
 # beyond their cell's own median; no label was involved.
 _AZURE = np.array([0.190, 0.972, 0.137])
-_FULL = 1.5  # density (natural logarithm) that becomes 255
+_FULL = np.array([0.9, 1.5])  # densities (natural logarithm) that become 255
 _CELL = 40  # the brightest channel of a pixel on the slide; outside a cell it is less
 
 
