@@ -1,6 +1,7 @@
 """What each part of the recipe adds, on 4,000 digits: one row after the other.
 
     python -m experiments.ablation --workdir=runs/ablation --classifier=runs/classifier
+    python -m experiments.ablation --table=adversarial --workdir=runs/adversarial ..
 
 The classification network is the judge: train one by `experiments/classifier.cfg`. A
 run that is there goes on where it stopped, and one that is finished is measured anew.
@@ -18,12 +19,13 @@ from infogan_jax.latents import main_category, parse_spec
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", "runs/ablation", "Folder of the runs, one per row.")
+flags.DEFINE_enum("table", "recipe", ["recipe", "adversarial"], "What differs by row.")
 flags.DEFINE_string("classifier", "runs/classifier", "Work directory of the judge.")
 flags.DEFINE_integer("seeds", 5, "Seeds of each row, from 0 on.")
 flags.DEFINE_list("rows", None, "Rows to run, by number; default: all.")
 
 # Each row takes back what the rows below it add to quickstart.cfg.
-_ROWS = [
+_RECIPE = [
     ("the paper's objective", "d_learning_rate=2e-4"),
     ("+ D's step size 1e-3", "warp=none"),
     ("+ affine warps", "real_weight=0"),
@@ -33,25 +35,49 @@ _ROWS = [
     ("+ equivariance, which is quickstart.cfg", None),
 ]
 
+# The pairs of losses, all else being quickstart.cfg; a penalty needs a D that sees each
+# image by itself.
+_PLAIN = ["architecture=dcgan_plain", "width=32"]
+_ADVERSARIAL = [
+    ("non-saturating", []),
+    ("hinge", ["adversarial=hinge"]),
+    ("least squares", ["adversarial=least_squares"]),
+    ("relativistic (RSGAN)", ["adversarial=relativistic"]),
+    ("relativistic average (RaSGAN)", ["adversarial=relativistic_average"]),
+    ("the same, squared (RaLSGAN)", ["adversarial=relativistic_average_least_squares"]),
+    (
+        "Wasserstein, gradient penalty",
+        [*_PLAIN, "adversarial=wasserstein", "penalty=wgan_gp", "penalty_weight=10"],
+    ),
+    (
+        "relativistic, R1 + R2 (R3GAN)",
+        [*_PLAIN, "adversarial=relativistic", "penalty_weight=1"],
+    ),
+]
+
 
 def main(argv: list[str]) -> None:
     del argv
-    chosen = [int(row) for row in FLAGS.rows or range(1, len(_ROWS) + 1)]
+    rows = {"recipe": _recipe(), "adversarial": _ADVERSARIAL}[FLAGS.table]
+    chosen = [int(row) for row in FLAGS.rows or range(1, len(rows) + 1)]
     table = [
         "| objective | accuracy | FID | recall | asked is got |",
         "|---|---|---|---|---|",
     ]
     for number in chosen:
+        name, overrides = rows[number - 1]
         folder = Path(FLAGS.workdir) / f"row_{number}"
-        _train(folder, _overrides(number))
-        table.append(f"| {_ROWS[number - 1][0]} | {' | '.join(_measured(folder))} |")
+        _train(folder, [f"--{override}" for override in overrides])
+        table.append(f"| {name} | {' | '.join(_measured(folder))} |")
         print("\n".join(table), flush=True)
 
 
-def _overrides(number: int) -> list[str]:
-    """Those of the row and of all below it, the row's own last: it counts."""
-    taken_back = [override for _, override in _ROWS[number - 1 :] if override]
-    return [f"--{override}" for override in reversed(taken_back)]
+def _recipe() -> list[tuple[str, list[str]]]:
+    """Each row with its override and those of all below it, its own last: it counts."""
+    return [
+        (name, [back for _, back in reversed(_RECIPE[i:]) if back])
+        for i, (name, _) in enumerate(_RECIPE)
+    ]
 
 
 def _train(folder: Path, overrides: list[str]) -> None:

@@ -189,3 +189,10 @@ def test_roundness_and_areas_of_channels():
     np.testing.assert_allclose(
         found["area of channel 2"] / found["area of channel 1"], 0.47, atol=0.03
     )
+
+
+def test_coverage_of_modes_by_hand():
+    found, divergence = fidelity.mode_coverage(np.array([0, 0, 0, 2]), 4)
+    assert found == 2
+    assert divergence == pytest.approx(0.75 * np.log(3))  # .25 log(1) is 0
+    assert fidelity.mode_coverage(np.arange(4), 4) == (4, pytest.approx(0))

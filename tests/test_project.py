@@ -72,9 +72,12 @@ def test_every_flagfile_builds(flagfile):
         flags.FLAGS.unparse_flags()
         flags.FLAGS(["main", f"--flagfile={flagfile}"])
         config = command_line.config_from_flags()
-    state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, (28, 28, 1)))
-    images = jax.ShapeDtypeStruct((config.batch_size, 28, 28, 1), jax.numpy.uint8)
-    after, _ = jax.eval_shape(make_train_step(config, (28, 28, 1)), state, images)
+    side = config.image_size or 28
+    channels = {"malaria": 3, "malaria_two_channel": 2}
+    shape = (side, side, channels.get(config.dataset, 1))
+    state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, shape))
+    images = jax.ShapeDtypeStruct((config.batch_size, *shape), jax.numpy.uint8)
+    after, _ = jax.eval_shape(make_train_step(config, shape), state, images)
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 

@@ -150,6 +150,18 @@ def copies(generated: np.ndarray, held_out: np.ndarray) -> float:
     return float((generated < np.percentile(held_out, 1)).mean())
 
 
+def mode_coverage(modes: np.ndarray, n_modes: int) -> tuple[int, float]:
+    """How many modes occur, and KL(p || even) in nats, p being their frequencies.
+
+    Args:
+        modes: of each picture, int `[N]` below `n_modes`.
+        n_modes: how many there are.
+    """
+    share = np.bincount(modes, minlength=n_modes) / len(modes)
+    found = share[share > 0]
+    return len(found), float(np.sum(found * np.log(found * n_modes)))
+
+
 def _check(a: np.ndarray, b: np.ndarray) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise UserError(
