@@ -10,6 +10,7 @@ setup(
     install_requires=[
         "absl-py",
         "flax>=0.10",
+        "imagecodecs",  # tifffile reads LZW, JPEG and other compressed files by it
         "importlib_resources",  # tensorflow-datasets needs it and does not say so
         "jax>=0.8",
         "matplotlib",

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 
 from infogan_jax import Config
 from infogan_jax.config import UserError
-from infogan_jax.data import folder, load, prepare
+from infogan_jax.data import load, prepare
 from infogan_jax.data.folder import Item, read
 
 
@@ -37,7 +39,7 @@ def cells(tmp_path):
 
 def config_of(root, tmp_path, **changes) -> Config:
     changes = {"image_size": 16} | changes
-    return Config(dataset=f"folder:{root}", data_dir=str(tmp_path / "tfds"), **changes)
+    return Config(dataset=f"folder:{root}", data_dir=f"{tmp_path}/tfds", **changes)
 
 
 def read_one(path, channels=""):
@@ -163,6 +165,39 @@ def test_grey_and_rgb_on_demand(tmp_path):
     assert read_one(tmp_path / "b.png", "rgb").shape == (20, 16, 3)
 
 
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits", "zstd"])
+def test_compressed_tiffs(tmp_path, compression):
+    array, path = picture(0), tmp_path / "a.tif"
+    tifffile.imwrite(path, array, compression=compression, photometric="rgb")
+    np.testing.assert_array_equal(read_one(path), array)
+
+
+def test_floats_of_several_widths_are_one_kind(tmp_path):
+    for i in range(20):
+        array = picture(i).astype(np.float32 if i % 2 else np.float64)
+        (tmp_path / "floats").mkdir(exist_ok=True)
+        np.save(tmp_path / "floats" / f"{i}.npy", array)
+    data = load(config_of(tmp_path / "floats", tmp_path))
+    assert len(data.images) + len(data.eval_images) == 20
+
+
+def test_images_beside_subfolders_have_a_class_of_their_own(cells, tmp_path):
+    for path in (cells / "well").iterdir():
+        path.rename(cells / path.name)
+    data = load(config_of(cells, tmp_path), with_labels=True)
+    assert data.class_names == ["ill", "unsorted"]
+    assert set(data.labels) == {0, 1}
+
+
+def test_other_files_are_told_and_hidden_ones_are_not(cells, tmp_path, capsys):
+    (cells / "notes.txt").write_text("words")
+    (cells / "ill" / "._1.png").write_bytes(b"what macOS leaves")
+    prepare(config_of(cells, tmp_path))
+    said = capsys.readouterr().out
+    assert "passed over: 1 that do not end as images do: notes.txt" in said
+    assert "._1" not in said
+
+
 def two_channels(root, n=20, scale=1.0):
     """Files {id}_ch{channel}.tif, of 16 bits."""
     root.mkdir()
@@ -193,6 +228,28 @@ def test_a_file_for_each_channel(tmp_path):
     assert np.stack([light, dna], axis=-1).tobytes() in found
 
 
+def test_slides_that_number_their_cells_alike_are_kept_apart(tmp_path):
+    """Nor do the channels of two cells ever make one image."""
+    root = tmp_path / "plate"
+    root.mkdir()
+    for slide in "AB":
+        for i in range(12):
+            for k in (1, 2):
+                array = picture(i + 100 * (slide == "B"), (16, 16), 2)[..., k - 1]
+                tifffile.imwrite(root / f"{slide}_{i}_ch{k}.tif", array)
+    (root / "A_3_ch2.tif").unlink()
+    (root / "B_3_ch1.tif").unlink()
+    pattern = "{group}_{id}_ch{channel}.tif"
+    where = prepare(config_of(root, tmp_path, pattern=pattern, max_bad=10.0))
+    left_out = json.loads((where / "metadata.json").read_text())["left_out"]
+    assert left_out == {
+        "A/3": "channel 2 is missing",
+        "B/3": "channel 1 is missing",
+    }
+    data = load(config_of(root, tmp_path, pattern=pattern, max_bad=10.0))
+    assert len(data.images) + len(data.eval_images) == 22
+
+
 def test_bytes_in_wider_clothes_keep_their_scale(tmp_path):
     root = tmp_path / "wide"
     root.mkdir()
@@ -207,7 +264,7 @@ def test_bytes_in_wider_clothes_keep_their_scale(tmp_path):
 
 
 def broken(root):
-    """Ten files that cannot be used, and why."""
+    """Files that cannot be used, and why."""
     (root / "empty.png").touch()
     (root / "text.png").write_text("not an image")
     whole = io.BytesIO()
@@ -218,7 +275,12 @@ def broken(root):
     np.save(root / "nan.npy", np.full((16, 16, 3), np.nan, np.float32))
     np.save(root / "line.npy", np.arange(99.0))
     np.save(root / "words.npy", np.full((16, 16), "x"))
+    np.save(root / "infinite.npy", np.full((16, 16, 3), np.inf, np.float32))
     (root / "cut.tif").write_bytes(b"II*\0\x08\0\0\0\xff\xff")
+    tifffile.imwrite(root / "harmed.tif", picture(0), compression="zlib")
+    harmed = bytearray((root / "harmed.tif").read_bytes())
+    harmed[-200:-100] = bytes(100)
+    (root / "harmed.tif").write_bytes(harmed)
     Image.fromarray(picture(0)).save(root / "wide.tif")
     tifffile.imwrite(root / "wide.tif", picture(0).astype(np.uint16))
     return {
@@ -228,6 +290,8 @@ def broken(root):
         "small.png": "4 x 4 pixels; expected 8 or more",
         "black.png": "constant: every value is 0",
         "nan.npy": "holds values that are not finite",
+        "infinite.npy": "holds values that are not finite",
+        "harmed.tif": "",
         "line.npy": "an array of shape (99,); expected an image",
         "words.npy": "values of type <U1; expected numbers",
         "cut.tif": "no image that can be read",
@@ -243,7 +307,9 @@ def test_unusable_files_are_left_out_and_listed(cells, tmp_path, capsys):
     assert set(left_out) == set(reasons)
     for name, reason in reasons.items():
         assert reason in left_out[name] and left_out[name]
+    for name in sorted(reasons)[:10]:
         assert f"left out: {name}: " in out
+    assert "left out: 12 in all, see " in out
 
 
 def told(root, tmp_path, **changes) -> str:
@@ -257,8 +323,8 @@ def told(root, tmp_path, **changes) -> str:
 def test_too_many_unusable_files_are_an_error(cells, tmp_path):
     broken(cells)
     text = told(cells, tmp_path)
-    assert "10 of 30 images cannot be used, more than --max_bad=1 %" in text
-    assert "black.png: constant" in text and "and 5 more" in text
+    assert "12 of 32 images cannot be used, more than --max_bad=1 %" in text
+    assert "black.png: constant" in text and "and 7 more" in text
 
 
 def test_wrong_folders(tmp_path):
@@ -301,19 +367,25 @@ def test_a_channel_that_is_missing(tmp_path):
     assert "no files of channel rna; expected some of ['dna', 'light']" in text
 
 
-def test_a_partial_set_is_never_taken_for_whole(cells, tmp_path, monkeypatch):
-    config = config_of(cells, tmp_path)
-    convert, calls = folder.convert, []
-
-    def fill_up(*arguments):
-        calls.append(arguments)
-        if len(calls) > 10:
-            raise OSError(28, "No space left on device")
-        return convert(*arguments)
-
-    with monkeypatch.context() as full:
-        full.setattr(folder, "convert", fill_up)
-        with pytest.raises(UserError, match="No space left on device"):
-            prepare(config)
-    data = load(config)
+def test_a_partial_set_is_never_taken_for_whole(cells, tmp_path):
+    """The disk fills up while records are written."""
+    script = f"""
+import resource
+from infogan_jax import UserError
+from infogan_jax.data import prepare
+from tests.test_folder import config_of
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+try:
+    prepare(config_of({str(cells)!r}, {str(tmp_path)!r}))
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from pathlib import Path\n{script}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "make room, or name another folder by --data_dir" in done.stdout, done.stderr
+    data = load(config_of(cells, tmp_path))
     assert len(data.images) + len(data.eval_images) == 20

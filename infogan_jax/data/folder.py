@@ -25,7 +25,7 @@ _SMALLEST = 8  # pixels
 _FEWEST = 10  # images
 _LOOKED_AT, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
 _SHOWN = 5  # files that an error names
-
+_UNSORTED = "unsorted"  # label of images beside subfolders, not in one
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it raises as well
 
@@ -104,11 +104,16 @@ def survey(
     return Survey(good, left_out, size, _ranges(found, usual, config))
 
 
-def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str]]:
+def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str], str]:
     """The images below a folder, in the order of their names, and what is none.
 
     Without `config.pattern` each file with a suffix of SUFFIXES is an image, and the
-    folder it lies in, directly below the root, is its label.
+    folder it lies in, directly below the root, is its label. Hidden files are passed
+    over, and other files are told.
+
+    Returns:
+        The images; those with a channel missing, by name, with the reason; and a line
+        about files that are no images, or empty.
 
     Raises:
         UserError: the folder cannot be read, or has none; the pattern is none.
@@ -117,26 +122,38 @@ def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str]]:
         paths = sorted(Path(f) / n for f, _, names in _walk(root) for n in names)
     except OSError as error:
         raise UserError(f"{root}: cannot be read ({error.strerror})") from None
-    paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
     regex = _compile(config.pattern) if config.pattern else None
     parts: dict[str, dict[str, Path]] = {}
     about: dict[str, tuple[str, str]] = {}
+    others: list[Path] = []
     for path in paths:
         relative = path.relative_to(root)
-        label = relative.parts[0] if len(relative.parts) > 1 else ""
+        if any(part.startswith(".") for part in relative.parts):
+            continue  # as macOS leaves them beside each file
+        label = relative.parts[0] if len(relative.parts) > 1 else _UNSORTED
         name, channel, group = relative.as_posix(), "", ""
+        match = None
         if regex:
-            whole = "/" in config.pattern
-            match = regex.fullmatch(name if whole else relative.name)
-            if not match:
-                continue
+            match = regex.fullmatch(name if "/" in config.pattern else relative.name)
+        if path.suffix.lower() not in SUFFIXES or (regex and not match):
+            others.append(relative)
+            continue
+        if match:
             fields = match.groupdict()
             label = fields.get("label", label)
             channel, group = fields.get("channel", ""), fields.get("group", "")
             if channel:
-                name = (relative.parent / fields["id"]).as_posix()
+                # All that tells images apart: slides may number their cells alike
+                known = [fields[k] for k in ("label", "group", "id") if k in fields]
+                name = relative.parent.joinpath(*known).as_posix()
         parts.setdefault(name, {})[channel] = path
         about[name] = label, group or name
+    passed_over = ""
+    if others:
+        what = f"match --pattern={config.pattern}" if regex else "end as images do"
+        few = ", ".join(map(str, others[:_SHOWN]))
+        more = ", .." if len(others) > _SHOWN else ""
+        passed_over = f"passed over: {len(others)} that do not {what}: {few}{more}"
     if not parts:
         of = f"that match --pattern={config.pattern}" if config.pattern else "of images"
         raise UserError(
@@ -150,7 +167,7 @@ def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str]]:
             left_out[name] = f"channel {', '.join(missing)} is missing"
         else:
             items.append(Item(name, tuple(files[c] for c in channels), *about[name]))
-    return items, left_out
+    return items, left_out, passed_over
 
 
 def read(item: Item, channels: str = "") -> np.ndarray:
@@ -227,8 +244,9 @@ def _look(item: Item, config: Config, with_pixels: bool) -> _Look | str:
     """What an image is like, or why it cannot be used."""
     try:
         image = read(item, _numbers(config))
-    except (ValueError, OSError) as error:
-        return str(error).splitlines()[0]
+    except Exception as error:  # decoders raise anything for a damaged file
+        reason = str(error).splitlines()
+        return reason[0] if reason else type(error).__name__
     pixels = image.reshape(-1, image.shape[-1])
     some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
     return _Look(image.shape, str(image.dtype), float(image.max()), some)
@@ -309,6 +327,8 @@ def _read_file(path: Path, channels: str) -> np.ndarray:
             image = _read_picture(path)
     if image.dtype.kind not in "uif":
         raise ValueError(f"values of type {image.dtype}; expected numbers")
+    if image.dtype.kind == "f":
+        image = image.astype(np.float32)
     if channels == "rgb" and image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
     if channels == "grey" and image.shape[-1] == 3:

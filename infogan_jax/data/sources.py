@@ -274,10 +274,11 @@ def _build(builder: type, root: Path, dataset: str, **options) -> Path:
             "folder that has it prepared by --data_dir, or use the embedded "
             "--dataset=mnist_5k"
         ) from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
+        reason = str(error).splitlines()[0]
         raise UserError(
-            f"--dataset={dataset}: {root} cannot be written ({error}); name "
-            "another folder by --data_dir"
+            f"--dataset={dataset}: {root} cannot be written ({reason}); make room, or "
+            "name another folder by --data_dir"
         ) from None
     return Path(made.data_dir)
 
@@ -290,7 +291,7 @@ def _prepare_folder(config: Config, root: Path) -> Path:
             f"--dataset={config.dataset}: {source} is no folder; expected one with "
             "images"
         )
-    items, left_out = own.find(source, config)
+    items, left_out, passed_over = own.find(source, config)
     listing = own.listing_digest(items)
     settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
     digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
@@ -302,6 +303,8 @@ def _prepare_folder(config: Config, root: Path) -> Path:
         print(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
     found = own.survey(source, items, left_out, config)
+    if passed_over:
+        print(passed_over)
     for file in sorted(found.left_out)[:_SHOWN]:
         print(f"left out: {file}: {found.left_out[file]}")
     about = {"source": str(source), "listing": listing, **found._asdict()}
