@@ -10,7 +10,7 @@ fail() { echo "run.sh: $*" >&2; exit 2; }
 
 find_python() {
   local name
-  for name in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+  for name in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
     if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$name"
       return
@@ -31,8 +31,11 @@ accelerator() {
 
 # Makes .venv where it is missing, and installs what setup.py and the extra ask for.
 install() {
-  local extra="$1" stamp
-  [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
+  local extra="$1" stamp python
+  if [ ! -x .venv/bin/python ]; then
+    python=$(find_python)  # on a line of its own, so that its failure ends this too
+    "$python" -m venv .venv
+  fi
   stamp="${extra:-plain} $(cksum <setup.py)"
   if ! grep -qsxF "$stamp" .venv/installed; then
     echo "installing into .venv"

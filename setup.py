@@ -31,6 +31,6 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "test": ["mypy", "pre-commit", "pytest", "ruff"],
+        "test": ["mypy", "pre-commit", "pytest", "pyyaml", "ruff"],
     },
 )

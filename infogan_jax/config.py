@@ -1,7 +1,8 @@
 """Every setting of a run: one field is one flag is one help text.
 
 `Config` is what determines a run's numbers, except for the fields marked `free`,
-which may change when a run goes on.
+which may change when a run goes on. `steps` is one of them, though step sizes that fall
+over the last `decay_share` of a run fall later if it is made longer.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from typing import Any
 
 from infogan_jax.augment import WARPS, parse_warp
 from infogan_jax.latents import Categorical, continuous_codes, parse_spec
-from infogan_jax.losses import ADVERSARIAL, PENALTIES
+from infogan_jax.losses import ADVERSARIAL, PENALTIES, REAL_INFORMATION
 from infogan_jax.models import ARCHITECTURES, DTYPES
 
 
@@ -107,6 +108,11 @@ class Config:
     )
     info_weight: float = _field(1.0, "lambda, the factor of I(c; G).")
     real_weight: float = _field(0.0, "mu, the factor of I(c; x) on real images.")
+    real_information: str = _field(
+        "mutual",
+        "How I(c; x) is taken between images and warped copies: a row of "
+        "REAL_INFORMATION. agreement, where copies can be told from images.",
+    )
     balance_weight: float = _field(
         0.0, "Further factor, within mu, of the entropy of the categories in use."
     )
@@ -191,6 +197,7 @@ class Config:
         one_of("dtype", self.dtype, DTYPES)
         one_of("adversarial", self.adversarial, ADVERSARIAL)
         one_of("penalty", self.penalty, PENALTIES)
+        one_of("real_information", self.real_information, REAL_INFORMATION)
         one_of("fit", self.fit, ("pad", "crop", "stretch"))
         one_of("align", self.align, ("none", "centre", "axis"))
         self._check_percentiles()
@@ -208,6 +215,8 @@ class Config:
             value, least = getattr(self, name), _AT_LEAST[name]
             if not (math.isfinite(value) and value >= least):
                 raise UserError(f"--{name}={value}: expected {least} or more")
+            if type(value) is int and value >= _BEYOND:
+                raise UserError(f"--{name}={value}: expected less than {_BEYOND}")
         if 0 < self.image_size < 8:
             raise UserError(
                 f"--image_size={self.image_size}: expected 8 or more pixels"
@@ -301,6 +310,7 @@ class Config:
             raise UserError(f"unreadable config: {error}") from None
 
 
+_BEYOND = 2**31  # what an int32 cannot hold
 _AT_LEAST = {
     "max_bad": 0,
     "image_size": 0,

@@ -163,7 +163,7 @@ def information(spec: Spec, q_params: Array, latents: Array) -> dict[str, Array]
     }
 
 
-def paired_information(
+def mutual_information(
     logits: Array, logits_of_warped: Array, axis_name: str | None = None
 ) -> tuple[Array, Array]:
     """I(c; x) on real images, estimated through a label-preserving warp.
@@ -194,6 +194,37 @@ def paired_information(
     joint = (joint + joint.T) / 2
     used = _entropy(joint.sum(0))
     return 2 * used - _entropy(joint), used
+
+
+def agreement(
+    logits: Array, logits_of_warped: Array, axis_name: str | None = None
+) -> tuple[Array, Array]:
+    """A bound on I(c; x) on real images: both readings must be the *same* category.
+
+    H(c) + log sum_k q_k(x) q_k(x'), at most `mutual_information`'s ceiling. Mutual
+    information is as high if warped copies go to another category than their images, so
+    where a copy can be told from an image, "is a copy" is a category that it rewards;
+    this does not.
+
+    Args and returns as `mutual_information` has them.
+
+    References:
+        Van Gansbeke et al. 2020, SCAN, arXiv:2005.12320, eq. 2, with copies in place of
+        neighbours.
+    """
+    p, q = jax.nn.softmax(logits), jax.nn.softmax(logits_of_warped)
+    same = jax.scipy.special.logsumexp(
+        jax.nn.log_softmax(logits) + jax.nn.log_softmax(logits_of_warped), -1
+    )
+    mean = (p + q).mean(0) / 2
+    if axis_name is not None:
+        mean = jax.lax.pmean(mean, axis_name)
+    used = _entropy(mean)
+    return used + _mean(same, axis_name), used
+
+
+# name -> (Q's logits for images and for warped copies) -> information, entropy in use
+REAL_INFORMATION = {"agreement": agreement, "mutual": mutual_information}
 
 
 def linear_information(

@@ -10,12 +10,15 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 
 from infogan_jax.config import Config, UserError, one_of
+from infogan_jax.evaluation import evaluator_names
 
 MODES = ("train", "classify", "evaluate", "report", "generate", "prepare")
+_FROM_FLAGS = ("train", "classify", "prepare")  # the others have a run's config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("mode", "train", f"What to do: one of {', '.join(MODES)}.")
@@ -55,6 +58,7 @@ def config_from_flags() -> Config:
     names = [field.name for field in dataclasses.fields(Config)]
     config = Config(**{name: FLAGS[name].value for name in names})
     config.validate()
+    evaluator_names(config)
     return config
 
 
@@ -80,6 +84,9 @@ def main(argv: list[str]) -> None:
 
 
 def _run(mode: str, workdir: Path) -> None:
+    if FLAGS.dry_run:
+        config = config_from_flags() if mode in _FROM_FLAGS else _saved_config(workdir)
+        return print(f"{mode} in {workdir}\n{config.to_json()}")
     if mode == "generate":
         from infogan_jax.sampling import sample
 
@@ -89,12 +96,7 @@ def _run(mode: str, workdir: Path) -> None:
         from infogan_jax import workdir as runs
         from infogan_jax.page import write_page
 
-        config = runs.load_config(workdir)[0]
-        here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
-        asked = ("evaluators", "classifier", "baseline")
-        here |= {name: FLAGS[name].value for name in asked if FLAGS[name].present}
-        config = dataclasses.replace(config, **here)
-        config.validate()
+        config = _saved_config(workdir)
         if mode == "evaluate":
             from infogan_jax.data import load
             from infogan_jax.filtering import apply_filter
@@ -104,8 +106,6 @@ def _run(mode: str, workdir: Path) -> None:
             report_all(runs.load_states(workdir), config, data, workdir)
         return print(f"the report is {write_page(workdir, config.baseline)}")
     config = config_from_flags()
-    if FLAGS.dry_run:
-        return print(f"{mode} in {workdir}\n{config.to_json()}")
     _persistent_compilation_cache()
     if mode == "prepare":
         from infogan_jax.data import prepare
@@ -134,6 +134,19 @@ def _run(mode: str, workdir: Path) -> None:
             "again, and they go on from the last checkpoint",
             1,
         )
+
+
+def _saved_config(workdir: Path) -> Config:
+    """That of a run, with what the flags say about measuring it."""
+    from infogan_jax import workdir as runs
+
+    config = runs.load_config(workdir)[0]
+    here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
+    asked = ("evaluators", "classifier", "baseline")
+    here |= {name: FLAGS[name].value for name in asked if FLAGS[name].present}
+    config = dataclasses.replace(config, **here)
+    config.validate()
+    return config
 
 
 def _join() -> None:
@@ -170,12 +183,21 @@ def _persistent_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-def _fail(message: str, code: int) -> None:
+def parse_flags(argv: list[str]) -> list[str]:
+    """What absl does, but for an error in one line."""
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        message = " ".join(str(error).splitlines())
+        return _fail(f"{message}; --help lists all flags", 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
     print(f"infogan_jax: {message}", file=sys.stderr, flush=True)
-    if FLAGS.coordinator:
+    if FLAGS.is_parsed() and FLAGS.coordinator:
         os._exit(code)  # at once, so that no other process waits for this one
     sys.exit(code)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from infogan_jax import workdir as runs
 from infogan_jax.config import Config, UserError
+from infogan_jax.evaluation import EVALUATORS, evaluator_names
 from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.replicas import summary, table_rows
 from infogan_jax.report import title_of
@@ -225,7 +226,9 @@ def _generated(run: _Run) -> str:
         parts.append(
             _table(["", *kinds], rows)
             + f"<p>{found['images']:,} images of each set, features of "
-            f"{html.escape(found['extractor'])}.</p>"
+            f"{html.escape(found['extractor'])}. {found['copies']:.1%} of the pictures "
+            "are nearer to a training image than all but 1 % of held-out images "
+            "are.</p>"
         )
     if not parts:
         return (
@@ -242,15 +245,21 @@ def _repeat(run: _Run) -> str:
         for name, value in dataclasses.asdict(run.config).items()
         if value != getattr(standard, name)
     ]
-    command = " \\\n    ".join(
-        ["python -m infogan_jax.main", *flags, f"--workdir={run.workdir}"]
-    )
+    commands = [["python -m infogan_jax.main", *flags, f"--workdir={run.workdir}"]]
+    later = [name for name in EVALUATORS if name in run.results]
+    if set(later) - set(evaluator_names(run.config)):
+        measure = ["python -m infogan_jax.main --mode=evaluate"]
+        measure += [f"--evaluators={','.join(later)}", f"--workdir={run.workdir}"]
+        if judge := run.results.get("classifier"):
+            measure.append(f"--classifier={judge}")
+        commands.append(measure)
+    text = "\n".join(" \\\n    ".join(parts) for parts in commands)
     about = runs.load_about(run.workdir)
     versions = ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items())
     devices = ", ".join(about.get("devices", []))
     lines = [f"revision {about['git']}"] if about.get("git") else []
     lines += [versions, devices]
-    return f"<pre>{html.escape(command)}</pre>" + "".join(
+    return f"<pre>{html.escape(text)}</pre>" + "".join(
         f"<p>{html.escape(line)}</p>" for line in lines
     )
 

@@ -8,27 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from infogan_jax import figures
+from infogan_jax import workdir as runs
 from infogan_jax.classifier import ClassifierState
-from infogan_jax.config import Config, one_of
+from infogan_jax.config import Config
 from infogan_jax.data import Data
-from infogan_jax.evaluation import EVALUATORS, load_evaluator
+from infogan_jax.evaluation import evaluator_names, load_evaluator
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.state import TrainState
 from infogan_jax.steps import generate
 from infogan_jax.writers import write_atomically
-
-
-def evaluator_names(config: Config) -> list[str]:
-    """The rows of EVALUATORS that the config asks for.
-
-    Raises:
-        UserError: there is no such row.
-    """
-    names = [name.strip() for name in config.evaluators.split(",") if name.strip()]
-    for name in names:
-        one_of("evaluators", name, EVALUATORS)
-    return names
 
 
 def evaluate(state: TrainState, config: Config, data: Data) -> dict:
@@ -52,8 +41,16 @@ def evaluation_metrics(results: dict) -> dict[str, float]:
 
 
 def report(state: TrainState, config: Config, data: Data, folder: Path) -> dict:
-    """Evaluates, and writes evaluation.json and the figures into the folder."""
+    """Evaluates, and writes evaluation.json and the figures into the folder.
+
+    Other measures of the same step, from an earlier evaluation, are kept.
+    """
     results = {"step": int(state.step), "images": len(data.eval_images)}
+    before = runs.load_evaluation(folder)
+    if before.get("step") == results["step"]:
+        results = before | results
+    if config.classifier:
+        results["classifier"] = config.classifier
     results |= evaluate(state, config, data)
     write_atomically(folder / "evaluation.json", json.dumps(results, indent=2) + "\n")
     _draw(state, config, data, folder / "figures", results)
@@ -81,6 +78,20 @@ def describe(results: dict, data: Data) -> list[str]:
         ]
         lines.append(f"{code}: {', '.join(named)}")
         lines += [f"warning: {code}: {text}" for text in values["warnings"]]
+    for code, values in results.get("generation", {}).items():
+        if isinstance(values, dict):
+            lines.append(
+                f"{code}: {values['asked_is_got']:.2%} of the pictures are what was "
+                "asked for"
+            )
+    found = results.get("fidelity", {})
+    if "generated" in found:
+        made, real = found["generated"], found["floor"]
+        lines.append(
+            f"FID {made['fid']:.2f} (real images {real['fid']:.2f}), recall "
+            f"{made['recall']:.2f} ({real['recall']:.2f}), {found['images']:,} images, "
+            f"features of {found['extractor']}"
+        )
     found = results.get("unlabelled", {})
     return lines + [f"warning: {text}" for text in found.get("warnings", [])]
 

@@ -22,10 +22,10 @@ from infogan_jax.latents import (
 from infogan_jax.losses import (
     ADVERSARIAL,
     PENALTIES,
+    REAL_INFORMATION,
     Adversarial,
     information,
     linear_information,
-    paired_information,
     relative,
 )
 from infogan_jax.models import Networks, build_networks
@@ -119,12 +119,11 @@ def make_train_step(
 
     def real_information(q_params, n):
         """I(c; x) and H(c) of each category."""
+        between = REAL_INFORMATION[config.real_information]
         plain = split_params(spec, q_params[:n][:: config.warp_every])
         warped = split_params(spec, q_params[n:])
         return {
-            code.name: paired_information(
-                plain[code.name], warped[code.name], axis_name
-            )
+            code.name: between(plain[code.name], warped[code.name], axis_name)
             for code in categories
         }
 

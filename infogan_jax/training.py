@@ -34,7 +34,7 @@ from infogan_jax.data import (
     load,
     prepare,
 )
-from infogan_jax.evaluation import unlabelled
+from infogan_jax.evaluation import evaluator_names, unlabelled
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.filtering import apply_filter
 from infogan_jax.floor import network_costs, step_floor
@@ -43,7 +43,6 @@ from infogan_jax.models import build_networks
 from infogan_jax.report import (
     evaluate,
     evaluation_metrics,
-    evaluator_names,
     report_classifier,
 )
 from infogan_jax.state import TrainState, init_state

@@ -9,10 +9,11 @@ from jax.test_util import check_grads
 from infogan_jax.latents import join_latents, parse_spec, sample_latents, split_latents
 from infogan_jax.losses import (
     ADVERSARIAL,
+    agreement,
     gradient_penalty,
     information,
     linear_information,
-    paired_information,
+    mutual_information,
     r1_r2,
     relative,
     wgan_gp,
@@ -85,21 +86,21 @@ def test_bound_stays_below_the_entropy_and_an_exact_q_reaches_it():
         assert (guessed <= code.entropy() + 1e-5).all()
 
 
-def test_paired_information_by_hand():
+def test_mutual_information_by_hand():
     sure = 50 * jnp.eye(4)
-    info, used = paired_information(sure, sure)
+    info, used = mutual_information(sure, sure)
     np.testing.assert_allclose([info, used], math.log(4), rtol=1e-5)
     # All in one category; and readings that have nothing to do with each other
-    info, used = paired_information(sure[:1], sure[:1])
+    info, used = mutual_information(sure[:1], sure[:1])
     np.testing.assert_allclose([info, used], 0, atol=1e-6)
     every = jnp.repeat(sure, 4, axis=0), jnp.tile(sure, (4, 1))
-    np.testing.assert_allclose(paired_information(*every)[0], 0, atol=1e-5)
+    np.testing.assert_allclose(mutual_information(*every)[0], 0, atol=1e-5)
 
 
-def test_paired_information_gradient():
+def test_mutual_information_gradient():
     a, b = jax.random.normal(jax.random.key(0), (2, 6, 3))
     check_grads(
-        lambda a, b: paired_information(a, b)[0],
+        lambda a, b: mutual_information(a, b)[0],
         (a, b),
         1,
         ["rev"],
@@ -150,3 +151,19 @@ def test_linear_information_by_hand():
     perfect = jax.value_and_grad(linear_information)(change, change)
     assert all(jnp.isfinite(x).all() for x in perfect)
     assert perfect[0] > 5
+
+
+def test_agreement_by_hand():
+    sure = 100 * jnp.eye(2)
+    same, used = agreement(sure, sure)
+    assert (same, used) == (pytest.approx(math.log(2)), pytest.approx(math.log(2)))
+    # Every copy in the other category: as informative, and no agreement at all
+    swapped = sure[::-1]
+    assert mutual_information(sure, swapped)[0] == pytest.approx(math.log(2))
+    assert agreement(sure, swapped)[0] < -50
+    # q = (3/4, 1/4) and (1/2, 1/2): 3/8 + 1/8 = 1/2, and (5/8, 3/8) in use
+    p, q = jnp.log(jnp.array([[3.0, 1]])), jnp.zeros((1, 2))
+    in_use = -(5 / 8 * math.log(5 / 8) + 3 / 8 * math.log(3 / 8))
+    found, used = agreement(p, q)
+    assert used == pytest.approx(in_use)
+    assert found == pytest.approx(in_use + math.log(1 / 2))

@@ -8,8 +8,14 @@ from scipy.linalg import sqrtm
 from infogan_jax import Config, UserError
 from infogan_jax.augment import Maps, resample
 from infogan_jax.data import Data
-from infogan_jax.evaluation import detection, factors, fidelity, generation
-from infogan_jax.evaluation.judge import load_extractor
+from infogan_jax.evaluation import (
+    clustering,
+    detection,
+    factors,
+    fidelity,
+    generation,
+)
+from infogan_jax.evaluation.judge import Features, load_extractor
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +202,27 @@ def test_coverage_of_modes_by_hand():
     assert found == 2
     assert divergence == pytest.approx(0.75 * np.log(3))  # .25 log(1) is 0
     assert fidelity.mode_coverage(np.arange(4), 4) == (4, pytest.approx(0))
+
+
+def test_features_of_two_extractors_are_not_compared(sets):
+    a, b = (Features(x, "random 0123") for x in sets)
+    assert fidelity.compare(a, b) == fidelity.measures(*sets)
+    with pytest.raises(UserError, match="random 0123 and of classifier 4567"):
+        fidelity.compare(a, b._replace(extractor="classifier 4567"))
+
+
+def test_what_cannot_be_measured_is_told():
+    with pytest.raises(UserError, match="two classes or more"):
+        detection.measures({"cat 0": np.arange(3.0)}, np.ones(3, bool))
+    with pytest.raises(UserError, match="cat 0 is not finite"):
+        detection.measures({"cat 0": np.full(3, np.nan)}, np.arange(3) > 0)
+    with pytest.raises(UserError, match="not finite"):
+        factors.properties(np.full((2, 8, 8, 1), np.nan))
+    with pytest.raises(UserError, match="0 pictures"):
+        generation.measures(np.zeros(0, int), np.zeros(0, int), [0, 1])
+    one_class = Data(np.zeros(0), np.zeros((3, 8, 8, 1)), np.zeros(3, int), ["a", "b"])
+    assert "skipped" in clustering.evaluate(None, Config(), one_class)
+    assert "skipped" in detection.evaluate(None, Config(), one_class)
+    unlabelled = one_class._replace(eval_labels=None)
+    for measure in clustering, detection, generation:
+        assert "labels" in measure.evaluate(None, Config(), unlabelled)["skipped"]

@@ -1,5 +1,6 @@
 """Whole runs, through the command line."""
 
+import dataclasses
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infogan_jax import Config
+from infogan_jax import Config, UserError
 from infogan_jax import workdir as runs
 from infogan_jax.config import fixed_fields
 
@@ -226,6 +227,13 @@ def test_the_classifier_judges_an_infogan(judge, trained, command, tmp_path):
     assert found["fidelity"]["extractor"].startswith("classifier ")
     assert found["fidelity"]["generated"]["fid"] > found["fidelity"]["floor"]["fid"]
     assert set(found["factors"]) == {"uniform1", "uniform2"}
+    page = (workdir / "report.html").read_text()
+    assert "--mode=evaluate" in page and f"--classifier={judge[0]}" in page
+    # Measured anew in part: the rest is kept, and class names with it
+    code, out, _ = command(*here, "--evaluators=pose")
+    assert (code, "pictures are what was asked for" in out) == (0, True)
+    after = json.loads((workdir / "evaluation.json").read_text())
+    assert set(after) == {*found, "pose"}
 
 
 def test_runs_of_the_wrong_kind(judge, trained, command, tiny_flags, tmp_path):
@@ -274,11 +282,13 @@ def test_every_fixed_flag_is_named_when_it_changes(trained):
     workdir, _ = trained
     saved = runs.load_config(workdir)[0]
     assert "steps" not in fixed_fields()
-    for name, other in (("seed", 7), ("codes", "cat:9"), ("g_learning_rate", 0.5)):
-        assert name in fixed_fields()
-        changed = Config(**{**saved.__dict__, name: other})
+    for name in fixed_fields():
+        value = getattr(saved, name)
+        other = f"{value}x" if isinstance(value, str) else value + 1
+        changed = dataclasses.replace(saved, **{name: other})
         with pytest.raises(
-            Exception, match=f"--{name}={other}: the run in .* --restart"
+            UserError,
+            match=f"--{name}={re.escape(str(other))}: the run in .* --restart",
         ):
             runs.check_run(workdir, changed, False, runs.INFOGAN)
 
@@ -416,6 +426,7 @@ WRONG = [
     (["--evaluators=guess"], "['clustering', 'detection', 'factors',"),
     (["--warp=speed"], "expected one of"),
     (["--dtype=int8"], "expected one of"),
+    (["--real_information=some"], "expected one of [.agreement., .mutual.]"),
     (["--input=tape"], "expected one of"),
     (["--mode=dance"], "expected one of"),
     (["--codes=dog:3"], "unknown kind 'dog'"),
@@ -437,8 +448,11 @@ WRONG = [
     (["--steps=0"], "expected 1 or more"),
     (["--adam_b1=1"], "below 1"),
     (["--seed=-1"], "expected 0 or more"),
+    (["--seed=99999999999999999999"], "expected less than 2147483648"),
+    (["--dry_run", "--evaluators=guess"], "['clustering', 'detection', 'factors',"),
     (["stray"], "expected flags only"),
     (["--dataset=mnist", "--mirror=http://127.0.0.1:9"], "--dataset=mnist_5k"),
+    (["--dataset=mnist", "--mirror=http://127.0.0.1:9"], "prepared by --data_dir"),
 ]
 
 
@@ -453,6 +467,27 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert error.startswith("infogan_jax: ")
     assert told in error
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--steps=many", "flag --steps=many: invalid literal for int()"),
+        ("--stepz=3", "'stepz'. Did you mean: steps ?"),
+        ("--flagfile=none.cfg", "No such file or directory: 'none.cfg'"),
+        ("--tensorboard=perhaps", "Non-boolean"),
+    ],
+)
+def test_a_flag_that_cannot_be_read_is_one_line(capsys, flag, told):
+    from absl.testing import flagsaver
+
+    from infogan_jax import main
+
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as end:
+        main.parse_flags(["main", flag])
+    error = capsys.readouterr().err
+    assert (end.value.code, error.count("\n")) == (2, 1)
+    assert told in error
 
 
 def test_work_directories_that_cannot_be(command, tiny_flags, tmp_path):
@@ -495,7 +530,13 @@ def test_wrong_settings_of_generate(trained, command, tmp_path, setting, told):
     assert not out.exists()
 
 
-def test_dry_run_does_nothing(command, tiny_flags, tmp_path):
+def test_dry_run_does_nothing(trained, command, tiny_flags, tmp_path):
+    before = sorted(path.stat().st_mtime_ns for path in trained[0].rglob("*"))
+    for mode in "evaluate", "report", "generate":
+        flags = f"--mode={mode}", f"--workdir={trained[0]}", "--dry_run"
+        code, out, _ = command(*flags)
+        assert (code, f"{mode} in {trained[0]}" in out) == (0, True)
+    assert before == sorted(path.stat().st_mtime_ns for path in trained[0].rglob("*"))
     code, out, _ = command(f"--workdir={tmp_path / 'run'}", "--dry_run", *tiny_flags)
     assert code == 0
     assert '"architecture": "mnist_tiny"' in out

@@ -53,11 +53,7 @@ def measures(
     Raises:
         UserError: fewer than two classes, or no images.
     """
-    if len(labels) == 0 or len(np.unique(labels)) < 2:
-        raise UserError(
-            f"clustering: {len(labels)} images of {len(np.unique(labels))} classes; "
-            "expected images of two classes or more"
-        )
+    check_classes("clustering", labels)
     table = contingency(categories, labels, n_categories, n_classes)
     accuracy, names = match(table)
     return {
@@ -69,6 +65,15 @@ def measures(
         "table": table.tolist(),
         "warnings": _warnings(table),
     }
+
+
+def check_classes(measure: str, labels: np.ndarray) -> None:
+    """Raises UserError unless there are images of two classes or more."""
+    if (classes := len(np.unique(labels))) < 2:
+        raise UserError(
+            f"{measure}: {len(labels)} images of {classes} classes; expected images of "
+            "two classes or more"
+        )
 
 
 def _warnings(table: np.ndarray) -> list[str]:
@@ -98,6 +103,8 @@ def evaluate(state: TrainState, config, data) -> dict:
     """The measures of each categorical code, by its name; labels are used here only."""
     if data.eval_labels is None:
         return {"skipped": "the dataset has no labels"}
+    if len(np.unique(data.eval_labels)) < 2:
+        return {"skipped": "the held-out images are all of one class"}
     found = infer_categories(state, data.eval_images, config)
     sizes = {code.name: code.dim for code in parse_spec(config.codes)}
     n_classes = len(data.class_names)

@@ -4,6 +4,8 @@ import jax
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from infogan_jax.config import UserError
+from infogan_jax.evaluation.clustering import check_classes
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import Categorical, parse_spec, split_params
 from infogan_jax.steps import recognize
@@ -19,7 +21,14 @@ def measures(scores: dict[str, np.ndarray], is_class: np.ndarray) -> dict:
     Returns:
         `auc` of the best score, in [0.5, 1], its `code`, and `table`, the AUC of each.
         The best of many scores is above 0.5 by chance.
+
+    Raises:
+        UserError: no image, or every image, is of the class; or a score is not finite.
     """
+    check_classes("detection", is_class)
+    for name, score in scores.items():
+        if not np.isfinite(score).all():
+            raise UserError(f"detection: {name} is not finite; was the run trained?")
     table = {}
     for name, score in scores.items():
         area = float(roc_auc_score(is_class, score))

@@ -5,6 +5,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, laplace
 from scipy.optimize import linear_sum_assignment
 
+from infogan_jax.config import UserError
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import (
     Gaussian,
@@ -28,7 +29,12 @@ def properties(images: np.ndarray) -> dict[str, np.ndarray]:
 
     Args:
         images: `[N, H, W, C]` in [0, 1], bright on dark.
+
+    Raises:
+        UserError: a pixel is not finite.
     """
+    if not np.isfinite(images).all():
+        raise UserError("factors: pixels are not finite; was the run trained?")
     grey = np.asarray(images, np.float64).mean(-1)
     _, height, width = grey.shape
     y = np.arange(height)[:, None] - (height - 1) / 2

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from infogan_jax.config import UserError
 from infogan_jax.evaluation.inference import apply
-from infogan_jax.evaluation.judge import load_extractor
+from infogan_jax.evaluation.judge import Features, load_extractor
 from infogan_jax.latents import parse_spec, sample_latents
 from infogan_jax.steps import generate
 
@@ -121,6 +121,20 @@ def measures(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
     }
 
 
+def compare(real: Features, fake: Features) -> dict[str, float]:
+    """The measures of features that know their extractor.
+
+    Raises:
+        UserError: they are of two extractors, or as `measures` says.
+    """
+    if real.extractor != fake.extractor:
+        raise UserError(
+            f"fidelity: features of {real.extractor} and of {fake.extractor}; expected "
+            "one extractor for both, such as one --classifier"
+        )
+    return measures(real.values, fake.values)
+
+
 def nearest(images: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest training image of each image, and how far it is.
 
@@ -192,15 +206,15 @@ def evaluate(state, config, data) -> dict:
     extractor = load_extractor(config, data)
     real, other = data.images[:n], data.images[n : 2 * n]
     fake = sample(state, config, n)
-    features = [extractor.features(images) for images in (real, fake, other)]
-    training = np.concatenate([features[0], features[2]])
-    places, distances = nearest(features[1], training)
+    features = [extractor(images) for images in (real, fake, other)]
+    training = np.concatenate([features[0].values, features[2].values])
+    places, distances = nearest(features[1].values, training)
     held_out = extractor.features(data.eval_images)
     return {
-        "generated": measures(features[0], features[1]),
-        "floor": measures(features[0], features[2]),
+        "generated": compare(features[0], features[1]),
+        "floor": compare(features[0], features[2]),
         "copies": copies(distances, nearest(held_out, training)[1]),
         "nearest": places[:SHOWN].tolist(),  # of the first pictures
         "images": n,
-        "extractor": f"{extractor.name} {extractor.digest}",
+        "extractor": features[0].extractor,
     }

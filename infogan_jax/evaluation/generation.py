@@ -6,6 +6,7 @@ from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
 
 from infogan_jax.classifier import classify
+from infogan_jax.config import UserError
 from infogan_jax.evaluation.clustering import contingency, infer_categories, match
 from infogan_jax.evaluation.inference import apply
 from infogan_jax.evaluation.judge import load_judge
@@ -35,7 +36,12 @@ def measures(asked: np.ndarray, got: np.ndarray, code_to_class: list) -> dict:
         `per_category`, the same for each; `modes`, how many classes are covered;
         `nmi` of categories and classes; `entropy`, of the classes given the category,
         in nats; `table` of counts `[categories, classes]`.
+
+    Raises:
+        UserError: there are no pictures.
     """
+    if not len(asked):
+        raise UserError("generation: 0 pictures; expected some of each category")
     n_classes = max([c for c in code_to_class if c is not None] + [int(got.max())]) + 1
     table = contingency(asked, got, len(code_to_class), n_classes)
     right = [

@@ -17,12 +17,23 @@ from infogan_jax.models.layers import downsample
 from infogan_jax.steps import as_float
 
 
+class Features(NamedTuple):
+    """Features of images, and whose they are."""
+
+    values: np.ndarray  # float32 [N, F]
+    extractor: str  # its name and digest
+
+
 class Extractor(NamedTuple):
     """Images -> features, and the proof of which network it was."""
 
     name: str  # "classifier" or "random"
     digest: str  # of its weights: distances compare under the same one only
     features: Callable[[np.ndarray], np.ndarray]  # [N, H, W, C] -> float32 [N, F]
+
+    def __call__(self, images: np.ndarray) -> Features:
+        """Of images `[N, H, W, C]`."""
+        return Features(self.features(images), f"{self.name} {self.digest}")
 
 
 def load_judge(config: Config, data) -> tuple[ClassifierState, Config]:

@@ -12,7 +12,7 @@ from infogan_jax.latents import (
     sample_latents,
     split_params,
 )
-from infogan_jax.losses import information, paired_information
+from infogan_jax.losses import REAL_INFORMATION, information
 from infogan_jax.steps import as_float, generate, recognize
 
 _warp = jax.jit(random_warp, static_argnums=2)
@@ -87,7 +87,7 @@ def measure(state, config, images: np.ndarray) -> dict:
         split_params(spec, apply(recognize, state, x, config))[category.name]
         for x in (plain, warped)
     ]
-    info, used = paired_information(*logits)
+    info, used = REAL_INFORMATION[config.real_information](*logits)
     joint = joint_use(*(np.asarray(jax.nn.softmax(x)) for x in logits))
     found[category.name] |= {
         "information_real": float(info),
