@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
+from infogan_jax import Config, init_state, make_train_step
 from infogan_jax.augment import (
     WARPS,
     Maps,
@@ -18,7 +19,7 @@ from infogan_jax.augment import (
     resample,
 )
 from infogan_jax.evaluation.factors import properties
-from infogan_jax.models import ARCHITECTURES, build_networks
+from infogan_jax.models import ARCHITECTURES, build_networks, resnet
 from infogan_jax.models.layers import convolve, downsample, upsample
 
 DIMS = ("NHWC", "HWIO", "NHWC")
@@ -242,3 +243,32 @@ def test_changes_are_those_that_can_be_measured():
     assert turned["slant"][0] == pytest.approx(abs(slant), abs=0.02)
     ratio = float(wide["width"][0] / before["width"][0])
     assert np.log(ratio) == pytest.approx(-width, abs=0.03)
+
+
+@pytest.mark.parametrize("factor", [2, 0.5])
+def test_resampling_is_that_of_jax(factor):
+    x = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))
+    shape = (2, int(6 * factor), int(8 * factor), 3)
+    expected = jax.image.resize(x, shape, "bilinear")
+    np.testing.assert_allclose(resnet._resize(x, factor), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+@pytest.mark.parametrize("architecture", ["dcgan", "dcgan_plain", "resnet"])
+def test_larger_images(architecture, size):
+    if size == 256 and architecture != "resnet":
+        pytest.skip("dcgan ends at 128 pixels")
+    config = Config(architecture=architecture, width=4)
+    shape = (size, size, 2)
+    state = jax.eval_shape(lambda k: init_state(k, config, shape), jax.random.key(0))
+    images = jax.ShapeDtypeStruct((4, *shape), np.uint8)
+    step = make_train_step(config, shape)
+    after, _ = jax.eval_shape(step, state, images)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_the_last_convolution_of_a_block_begins_at_zero():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    block = resnet.Block()
+    params = block.init(jax.random.key(1), x)
+    np.testing.assert_array_equal(block.apply(params, x), x)

@@ -17,8 +17,8 @@ The side is S = b 2^n, b from 4 to 7; no layer is wider than 8 W.
 import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+import numpy as np
 
 from infogan_jax.models.layers import Convolve
 
@@ -33,9 +33,20 @@ def _pointwise(width, dtype, init=None):
 
 
 def _resize(x, factor):
-    batch, height, width, channels = x.shape
-    shape = (batch, int(height * factor), int(width * factor), channels)
-    return jax.image.resize(x, shape, "bilinear")
+    """As `jax.image.resize` does it, bilinear, in a form that exports to ONNX."""
+    _, height, width, _ = x.shape
+    down, across = _weights(height, factor), _weights(width, factor)
+    return jnp.einsum(
+        "bhwc,yh,xw->byxc", x, down.astype(x.dtype), across.astype(x.dtype)
+    )
+
+
+def _weights(size: int, factor: float) -> np.ndarray:
+    """What each new pixel takes of each old one, `[size * factor, size]`."""
+    centres = (np.arange(int(size * factor)) + 0.5) / factor - 0.5
+    distance = np.abs(centres[:, None] - np.arange(size)) * min(factor, 1)
+    weights = np.maximum(0, 1 - distance)
+    return weights / weights.sum(1, keepdims=True)
 
 
 class Block(nn.Module):
