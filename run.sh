@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ./run.sh                            trains and evaluates experiments/quickstart.cfg
 # ./run.sh FLAGFILE [--flag=value..]  any other run; runs/NAME is its work directory
+# ./run.sh explore [--flag=value..]   the page of runs/quickstart, which is trained if need be
 # ./run.sh test [..]                  the tests
 # ./run.sh check                      linters, formatter and types
 set -euo pipefail
@@ -56,11 +57,18 @@ case "${1:-}" in
     .venv/bin/ruff format --check .
     exec .venv/bin/mypy
     ;;
+  explore)
+    install export
+    main=(.venv/bin/python -m infogan_jax.main)
+    [ -f runs/quickstart/report.html ] ||
+      "${main[@]}" --flagfile=experiments/quickstart.cfg --workdir=runs/quickstart
+    exec "${main[@]}" --mode=explore --workdir=runs/quickstart "${@:2}"
+    ;;
   '' | --*) flagfile=experiments/quickstart.cfg ;;
   *)
     flagfile=$1
     shift
-    [ -f "$flagfile" ] || fail "$flagfile: expected a flagfile, test or check; the flagfiles are: $(echo experiments/*.cfg)"
+    [ -f "$flagfile" ] || fail "$flagfile: expected a flagfile, explore, test or check; the flagfiles are: $(echo experiments/*.cfg)"
     ;;
 esac
 install "$(accelerator)"

@@ -7,6 +7,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["infogan_jax", "infogan_jax.*"]),
+    package_data={"infogan_jax": ["explorer/dist/*", "explorer/dist/assets/*"]},
     install_requires=[
         "absl-py",
         "flax>=0.10",
@@ -28,9 +29,13 @@ setup(
         "tqdm",
     ],
     extras_require={
+        "export": ["jax2onnx", "onnxruntime"],
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "test": ["mypy", "pre-commit", "pytest", "pyyaml", "ruff"],
+        "test": [
+            *("jax2onnx", "onnxruntime"),
+            *("mypy", "pre-commit", "pytest", "pyyaml", "ruff"),
+        ],
     },
 )

@@ -17,7 +17,10 @@ from absl import app, flags
 from infogan_jax.config import Config, UserError, one_of
 from infogan_jax.evaluation import evaluator_names
 
-MODES = ("train", "classify", "evaluate", "report", "generate", "prepare")
+MODES = (
+    *("train", "classify", "evaluate", "report", "generate", "export", "explore"),
+    "prepare",
+)
 _FROM_FLAGS = ("train", "classify", "prepare")  # the others have a run's config
 
 FLAGS = flags.FLAGS
@@ -29,12 +32,24 @@ flags.DEFINE_string(
     "set", "", "generate: NAME=VALUE or NAME=FROM..TO by commas; class=NAME too."
 )
 flags.DEFINE_integer("count", 100, "generate: pictures, or steps along a range.")
+flags.DEFINE_string(
+    "latents", "", "generate: a file of latents, as the explorer saves them."
+)
 flags.DEFINE_integer(
-    "replica", None, "generate: seed of the replica; default: the chosen one."
+    "replica", None, "Seed of the replica that is shown; default: the chosen one."
 )
 flags.DEFINE_string(
-    "out", "", "generate: FILE.png, FILE.npy or a folder; empty: in the workdir."
+    "out",
+    "",
+    "generate: FILE.png, FILE.npy or a folder; export, explore: a folder; empty: in "
+    "the workdir.",
 )
+flags.DEFINE_string("weights", "float32", "export: how they are stored, or float16.")
+flags.DEFINE_string(
+    "host", "127.0.0.1", "explore: the interface; others than this machine's own too."
+)
+flags.DEFINE_integer("port", 8000, "explore: the port; 0: any that is free.")
+flags.DEFINE_bool("open", True, "explore: open a browser, where there is a screen.")
 flags.DEFINE_string(
     "coordinator",
     "",
@@ -88,10 +103,21 @@ def _run(mode: str, workdir: Path) -> None:
         config = config_from_flags() if mode in _FROM_FLAGS else _saved_config(workdir)
         return print(f"{mode} in {workdir}\n{config.to_json()}")
     if mode == "generate":
-        from infogan_jax.sampling import sample
+        from infogan_jax.sampling import Asked, sample
 
         out = Path(FLAGS.out) if FLAGS.out else _unused(workdir / "generated")
-        return sample(workdir, FLAGS.set, FLAGS.count, FLAGS.seed, out, FLAGS.replica)
+        asked = Asked(FLAGS.set, FLAGS.count, FLAGS.seed, FLAGS.latents)
+        return sample(workdir, asked, out, FLAGS.replica)
+    if mode in ("export", "explore"):
+        from infogan_jax.export import export, is_current
+        from infogan_jax.serving import serve
+
+        out = Path(FLAGS.out).expanduser() if FLAGS.out else workdir / "explorer"
+        if mode == "export" or not is_current(out, workdir, FLAGS.replica):
+            export(workdir, out, FLAGS.replica, FLAGS.weights)
+        if mode == "explore":
+            serve(out, FLAGS.host, FLAGS.port, FLAGS.open)
+        return
     if mode in ("evaluate", "report"):
         from infogan_jax import workdir as runs
         from infogan_jax.page import write_page

@@ -1,5 +1,6 @@
 """Pictures on demand: `--mode=generate --set="class=three,uniform1=-2..2"`."""
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +11,13 @@ import numpy as np
 from infogan_jax import figures
 from infogan_jax import workdir as runs
 from infogan_jax.config import UserError
-from infogan_jax.evaluation.inference import apply
+from infogan_jax.evaluation.inference import apply, digest
 from infogan_jax.latents import (
     Bernoulli,
     Categorical,
     Spec,
     join_latents,
+    latent_dim,
     main_category,
     parse_spec,
     sample_latents,
@@ -25,6 +27,7 @@ from infogan_jax.steps import generate
 
 _DIGITS = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
 _MAX_PICTURES = 100_000
+LATENTS_FORMAT = "infogan_jax latents 1"
 
 
 class Setting(NamedTuple):
@@ -122,21 +125,55 @@ def lay_out(
     return join_latents(spec, values), columns
 
 
-def sample(
-    workdir: Path,
-    settings: str,
-    count: int,
-    seed: int,
-    out: Path,
-    replica: int | None = None,
-) -> None:
+class Asked(NamedTuple):
+    """Which pictures a person wants."""
+
+    settings: str = ""  # see `parse_settings`
+    count: int = 100  # pictures, or steps along a range
+    seed: int = 0  # of what is not set
+    latents: str = ""  # a file of latents, in place of all that
+
+
+def read_latents(path: Path, dim: int, digest: str) -> np.ndarray:
+    """Latents that the explorer saved, `[N, dim]`.
+
+    Args:
+        path: of the file.
+        dim: width of the generator's input.
+        digest: of the weights that the latents have to belong to.
+
+    Raises:
+        UserError: it is no such file, or of another network.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict) or content.get("format") != LATENTS_FORMAT:
+            raise ValueError(f"expected format {LATENTS_FORMAT!r}")
+        latents = np.array(content["latents"], np.float32)
+        if latents.ndim != 2 or latents.shape[1] != dim or not len(latents):
+            raise ValueError(f"expected rows of {dim} numbers, has {latents.shape}")
+        if len(latents) > _MAX_PICTURES or not np.isfinite(latents).all():
+            raise ValueError(f"expected finite numbers, {_MAX_PICTURES} rows at most")
+    except OSError as error:
+        raise UserError(f"--latents={path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"--latents={path}: {error}; expected a file that the explorer saved"
+        ) from None
+    if content.get("digest") != digest:
+        raise UserError(
+            f"--latents={path}: is of the network {content.get('digest')}, the run has "
+            f"{digest}; name the --workdir it was exported from"
+        )
+    return latents
+
+
+def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -> None:
     """Generates with the newest checkpoint of a run.
 
     Args:
         workdir: of the run.
-        settings: see `parse_settings`.
-        count: pictures, or steps along a range.
-        seed: of what is not set.
+        asked: which pictures.
         out: `*.png` for one sheet; `*.npy` for an array float32 `[N, H, W, C]`, in
             [0, 1], or in the units of a prepared folder's files; anything else for a
             folder of single PNG files.
@@ -147,21 +184,30 @@ def sample(
     """
     config, _, classes = runs.load_config(workdir)
     spec = parse_spec(config.codes)
-    if not 1 <= count <= _MAX_PICTURES:
-        raise UserError(f"--count={count}: expected 1 to {_MAX_PICTURES}")
+    if not 1 <= asked.count <= _MAX_PICTURES:
+        raise UserError(f"--count={asked.count}: expected 1 to {_MAX_PICTURES}")
+    if asked.latents and asked.settings:
+        raise UserError(
+            f"--latents={asked.latents}: has all values already; leave --set out"
+        )
     if out.exists():
         raise UserError(f"--out={out}: exists already; choose another name")
     place = runs.find_replica(workdir, config, replica)
     folder = runs.replica_folders(workdir, config)[place]
     found = _class_to_category(config, folder, classes)
-    asked = parse_settings(settings, spec, count, found)
-    latents, columns = lay_out(jax.random.key(seed), spec, asked, count)
+    settings = parse_settings(asked.settings, spec, asked.count, found)
+    key = jax.random.key(asked.seed)
+    latents, columns = lay_out(key, spec, settings, asked.count)
     if len(latents) > _MAX_PICTURES:
         raise UserError(
-            f"--count={count}: {len(latents)} pictures by two ranges; expected at most "
-            f"{_MAX_PICTURES}"
+            f"--count={asked.count}: {len(latents)} pictures by two ranges; expected "
+            f"at most {_MAX_PICTURES}"
         )
     state = runs.load_states(workdir)[place]
+    if asked.latents:
+        path = Path(asked.latents).expanduser()
+        latents = read_latents(path, latent_dim(spec), digest(state.ema))
+        columns = min(len(latents), 10)
     images = apply(generate, state, latents, config)
     try:
         _write(images, columns, out, config.composite, runs.load_ranges(workdir))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
 
 import jax
@@ -34,3 +35,11 @@ def apply(function: Callable, state, inputs: np.ndarray, config):
 @functools.lru_cache(maxsize=16)
 def _compiled(function, config):
     return jax.jit(functools.partial(function, config=config))
+
+
+def digest(weights) -> str:
+    """Twelve hexadecimal digits of SHA-256 over all weights."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(weights):
+        total.update(np.asarray(leaf).tobytes())
+    return total.hexdigest()[:12]

@@ -1,7 +1,6 @@
 """The networks that measure others: a classifier of real images, or a random one."""
 
 import functools
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from infogan_jax import workdir as runs
 from infogan_jax.classifier import ClassifierState, classify
 from infogan_jax.config import Config, UserError
-from infogan_jax.evaluation.inference import apply
+from infogan_jax.evaluation.inference import apply, digest
 from infogan_jax.models.layers import downsample
 from infogan_jax.steps import as_float
 
@@ -68,13 +67,13 @@ def load_extractor(config: Config, data) -> Extractor:
         state, own = load_judge(config, data)
         return Extractor(
             "classifier",
-            _digest(state.ema),
+            digest(state.ema),
             lambda images: apply(classify, state, images, own)[1],
         )
     weights = _random_weights(data.images.shape[1:])
     return Extractor(
         "random",
-        _digest(weights),
+        digest(weights),
         lambda images: apply(_random_features, weights, images, config),
     )
 
@@ -93,11 +92,3 @@ def _random_features(weights, images, config):
     for kernel in kernels:
         x = jax.nn.relu(downsample(x, kernel))
     return jax.nn.relu(x.reshape(len(x), -1) @ dense)
-
-
-def _digest(weights) -> str:
-    """Twelve hexadecimal digits of SHA-256 over all weights."""
-    total = hashlib.sha256()
-    for leaf in jax.tree.leaves(weights):
-        total.update(np.asarray(leaf).tobytes())
-    return total.hexdigest()[:12]

@@ -1,0 +1,465 @@
+// The page: what is shown, and what a person does with it.
+
+import { find, make } from "./dom";
+import { Engine } from "./engine";
+import { save, toGif, toPng } from "./files";
+import { Grid, STYLES } from "./grid";
+import {
+  codeValue,
+  type Latents,
+  middle,
+  randomizeCodes,
+  randomizeNoise,
+  seeded,
+  Walk,
+  withValue,
+} from "./latents";
+import {
+  type Code,
+  Fault,
+  labelOf,
+  type Model,
+  mainCategory,
+  parseModel,
+  titleOf,
+} from "./model";
+import { draw, panelsOf, panelTitle, readImage } from "./picture";
+import { fromHash, toFile, toHash, type View } from "./share";
+import { Sliders } from "./sliders";
+import { Strip } from "./strip";
+
+const GIF_SECONDS = 4;
+const GIF_FRAMES = 48;
+const SHEET_STYLES = 10;
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+const status = find("status");
+
+function say(text: string, isFault = false): void {
+  status.textContent = text;
+  status.classList.toggle("fault", isFault);
+}
+
+function tell(error: unknown): void {
+  const told = error instanceof Error ? error.message : String(error);
+  say(error instanceof Fault ? told : `Something went wrong: ${told}`, true);
+}
+
+/** A row of pictures, each with a caption. */
+class Panels {
+  private readonly canvases: HTMLCanvasElement[] = [];
+
+  constructor(
+    private readonly model: Model,
+    into: HTMLElement,
+    caption: string,
+  ) {
+    const figures = panelsOf(model).map((panel) => {
+      const canvas = make("canvas", { role: "img" });
+      const words = [caption, panelTitle(model, panel)].filter(Boolean).join(", ");
+      canvas.setAttribute("aria-label", words || "generated picture");
+      this.canvases.push(canvas);
+      return make("figure", {}, canvas, make("figcaption", {}, words));
+    });
+    into.replaceChildren(...figures);
+  }
+
+  paint(image: Float32Array): void {
+    panelsOf(this.model).forEach((panel, i) => {
+      const canvas = this.canvases[i];
+      if (canvas) draw(canvas, this.model, image, 0, panel);
+    });
+  }
+}
+
+class Page {
+  private readonly view: View;
+  private readonly engine: Engine;
+  private readonly panels: Panels;
+  private readonly sliders: Sliders;
+  private readonly strip: Strip | null;
+  private readonly grid: Grid;
+  private readonly random = Math.random;
+  private walk: Walk | null = null;
+  private settling = 0;
+
+  constructor(private readonly model: Model) {
+    this.view = {
+      latents: randomizeNoise(model, middle(model), seeded(0)),
+      pinned: null,
+      grid: false,
+      rows: STYLES,
+      columns: STYLES,
+    };
+    this.engine = new Engine(model, tell);
+    const several = model.channels > 1;
+    find("panels").classList.toggle("several", several);
+    find("beside").classList.toggle("several", several);
+    this.panels = new Panels(model, find("panels"), "");
+    const set = (code: Code, value: number) => {
+      this.stop();
+      this.change(withValue(code, this.view.latents, value));
+    };
+    this.sliders = new Sliders(model, find("sliders"), set);
+    const category = mainCategory(model);
+    this.strip = category ? new Strip(model, category, find("strip"), set) : null;
+    find("strip").hidden = !category;
+    this.grid = new Grid(
+      model,
+      () => this.settle(0),
+      (latents) => {
+        this.stop();
+        this.change(latents);
+      },
+    );
+    this.listen();
+  }
+
+  async start(): Promise<void> {
+    await this.readHash();
+    const bar = find<HTMLProgressElement>("progress");
+    await this.engine.load((share) => {
+      bar.value = share;
+    });
+    bar.hidden = true;
+    if (!status.classList.contains("fault")) say("");
+    await this.change(this.view.latents);
+    if (this.view.pinned) await this.pin(this.view.pinned);
+    document.body.dataset.ready = "true";
+  }
+
+  /** Other latents: everything follows. */
+  private async change(latents: Latents): Promise<void> {
+    this.view.latents = latents;
+    this.sliders.show(latents);
+    this.strip?.show(latents);
+    this.compare();
+    this.settle(this.walk ? 400 : 60);
+    const image = await this.engine.generate("picture", [latents]);
+    if (image) {
+      this.panels.paint(image);
+      document.body.dataset.painted = String(
+        Number(document.body.dataset.painted ?? 0) + 1,
+      );
+    }
+  }
+
+  /** Strip, grid and URL follow when there is time, and no more often than told. */
+  private settle(wait: number): void {
+    if (this.settling) return;
+    this.settling = window.setTimeout(async () => {
+      this.settling = 0;
+      const { latents } = this.view;
+      this.writeHash();
+      if (this.strip) {
+        const images = await this.engine.generate("strip", this.strip.wish(latents));
+        if (images) this.strip.paint(images);
+      }
+      if (this.view.grid) {
+        const images = await this.engine.generate("grid", this.grid.wish(latents));
+        if (images) this.grid.paint(images);
+      }
+    }, wait);
+  }
+
+  // The link
+
+  private writeHash(): void {
+    Object.assign(this.view, this.grid.axes);
+    history.replaceState(null, "", toHash(this.model, this.view));
+  }
+
+  private async readHash(): Promise<void> {
+    try {
+      const asked = fromHash(this.model, location.hash);
+      Object.assign(this.view, asked);
+      if (asked.rows !== undefined && asked.columns !== undefined) {
+        this.grid.setAxes(asked.rows, asked.columns);
+      }
+      find<HTMLDetailsElement>("grid").open = this.view.grid;
+    } catch (error) {
+      tell(error);
+    }
+  }
+
+  // To compare
+
+  private async pin(latents: Latents | null): Promise<void> {
+    this.view.pinned = latents;
+    const button = find("pin");
+    button.setAttribute("aria-pressed", String(Boolean(latents)));
+    button.textContent = latents ? "Unpin" : "Pin to compare";
+    find("beside").replaceChildren();
+    this.compare();
+    this.settle(0);
+    if (!latents) return;
+    const panels = new Panels(this.model, find("beside"), "pinned");
+    const image = await this.engine.generate("file", [latents]);
+    if (image) panels.paint(image);
+  }
+
+  /** Says what the picture has other than the pinned one. */
+  private compare(): void {
+    const { pinned, latents } = this.view;
+    const changes = !pinned
+      ? []
+      : this.model.codes.flatMap((code) => differences(code, pinned, latents));
+    find("difference").textContent = pinned
+      ? changes.length
+        ? `Other than pinned: ${changes.join("; ")}`
+        : "The same as pinned: now change one thing."
+      : "";
+  }
+
+  // A person's image
+
+  private async read(file: Blob): Promise<void> {
+    const { image, notes } = await readImage(this.model, file);
+    const q = await this.engine.recognize(image);
+    let { latents } = this.view;
+    for (const code of this.model.codes) {
+      if (!code.nParams) continue;
+      latents = withValue(code, latents, inferred(code, q));
+    }
+    this.stop();
+    await this.pin(null);
+    new Panels(this.model, find("beside"), "your image").paint(image);
+    await this.change(latents);
+    const what = notes.length ? ` Your image was changed: ${notes.join(", ")}.` : "";
+    say(`The sliders stand where Q reads your image; the other noise is free.${what}`);
+  }
+
+  // Moving
+
+  private stop(): void {
+    this.walk = null;
+    const button = find("move");
+    button.setAttribute("aria-pressed", "false");
+    button.textContent = "Start";
+    find("rate").textContent = "";
+  }
+
+  private async move(): Promise<void> {
+    const what = find<HTMLSelectElement>("moving").value;
+    const walk = this.newWalk(what !== "noise", what !== "codes");
+    this.walk = walk;
+    const button = find("move");
+    button.setAttribute("aria-pressed", "true");
+    button.textContent = "Stop";
+    let [seconds, last, shown, since] = [0, performance.now(), 0, performance.now()];
+    while (this.walk === walk) {
+      // Those who want no motion get a new picture each second.
+      await (calm.matches ? delay(1000) : nextFrame());
+      if (this.walk !== walk) return;
+      const now = performance.now();
+      const speed = 2 ** find<HTMLInputElement>("speed").valueAsNumber;
+      seconds += (speed * Math.min(now - last, 1000)) / 1000;
+      last = now;
+      await this.change(walk.at(seconds));
+      shown += 1;
+      if (now - since > 1000) {
+        find("rate").textContent =
+          `${Math.round((1000 * shown) / (now - since))} pictures/s`;
+        [shown, since] = [0, now];
+      }
+    }
+  }
+
+  private newWalk(codes: boolean, noise: boolean): Walk {
+    return new Walk(this.model, this.view.latents, codes, noise, this.random);
+  }
+
+  // Files
+
+  private async sheetLatents(): Promise<{ all: Latents[]; columns: number }> {
+    const { latents } = this.view;
+    if (this.view.grid) {
+      const all = this.grid.wish(latents);
+      return { all, columns: find("cells").querySelectorAll("th[scope=col]").length };
+    }
+    const styles = Array.from({ length: SHEET_STYLES }, () =>
+      randomizeNoise(
+        this.model,
+        randomizeCodes(this.model, latents, this.random),
+        this.random,
+      ),
+    );
+    const rows = this.strip ? this.strip.wish(latents).length : 1;
+    const all = Array.from({ length: rows }, (_, row) =>
+      styles.map((style) => this.strip?.wish(style)[row] ?? style),
+    ).flat();
+    return { all, columns: SHEET_STYLES };
+  }
+
+  private async saveSheet(): Promise<void> {
+    const { all, columns } = await this.sheetLatents();
+    const images = await this.engine.generate("file", all);
+    if (images)
+      save(
+        await toPng(this.model, images, all.length, columns),
+        this.file("sheet", "png"),
+      );
+  }
+
+  private async savePng(): Promise<void> {
+    const image = await this.engine.generate("file", [this.view.latents]);
+    if (image) save(await toPng(this.model, image, 1, 1), this.file("picture", "png"));
+  }
+
+  private async saveGif(): Promise<void> {
+    say("Making the animation…");
+    const what = find<HTMLSelectElement>("moving").value;
+    const walk = this.newWalk(what !== "noise", what !== "codes");
+    const speed = 2 ** find<HTMLInputElement>("speed").valueAsNumber;
+    const path = Array.from({ length: GIF_FRAMES }, (_, i) =>
+      walk.at((i * speed * GIF_SECONDS) / GIF_FRAMES),
+    );
+    const images = await this.engine.generate("file", path);
+    if (images)
+      save(toGif(this.model, images, path.length), this.file("moving", "gif"));
+    say("");
+  }
+
+  private saveLatents(): void {
+    const text = toFile(this.model, [this.view.latents]);
+    save(new Blob([text], { type: "application/json" }), this.file("latents", "json"));
+  }
+
+  private file(what: string, suffix: string): string {
+    const name = this.model.name.replace(/[^\w-]+/g, "_") || "model";
+    return `${name}_${what}.${suffix}`;
+  }
+
+  private async copyLink(): Promise<void> {
+    this.writeHash();
+    try {
+      await navigator.clipboard.writeText(location.href);
+      say("The link is copied; it shows just this.");
+    } catch {
+      say("The link is in the address bar; this browser does not let a page copy it.");
+    }
+  }
+
+  private listen(): void {
+    const on = (id: string, action: () => unknown) => {
+      find(id).addEventListener("click", async () => {
+        try {
+          await action();
+        } catch (error) {
+          tell(error);
+        }
+      });
+    };
+    on("randomize-codes", () => {
+      this.stop();
+      return this.change(randomizeCodes(this.model, this.view.latents, this.random));
+    });
+    on("randomize-noise", () => {
+      this.stop();
+      return this.change(randomizeNoise(this.model, this.view.latents, this.random));
+    });
+    on("move", () => (this.walk ? this.stop() : this.move()));
+    on("pin", () => this.pin(this.view.pinned ? null : this.view.latents));
+    on("save-png", () => this.savePng());
+    on("save-sheet", () => this.saveSheet());
+    on("save-gif", () => this.saveGif());
+    on("save-latents", () => this.saveLatents());
+    on("copy", () => this.copyLink());
+    find("moving").addEventListener("change", () => {
+      if (this.walk) this.move();
+    });
+    find("grid").addEventListener("toggle", () => {
+      this.view.grid = find<HTMLDetailsElement>("grid").open;
+      this.settle(0);
+    });
+    window.addEventListener("hashchange", async () => {
+      await this.readHash();
+      this.stop();
+      await this.change(this.view.latents);
+      await this.pin(this.view.pinned);
+    });
+    const take = (files: FileList | null | undefined) => {
+      const file = files?.[0];
+      if (file) this.read(file).catch(tell);
+    };
+    const input = find<HTMLInputElement>("file");
+    input.addEventListener("change", () => {
+      take(input.files);
+      input.value = ""; // so that the same file can be read again
+    });
+    document.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      document.body.classList.add("dropping");
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) document.body.classList.remove("dropping");
+    });
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      document.body.classList.remove("dropping");
+      take(event.dataTransfer?.files);
+    });
+  }
+}
+
+function differences(code: Code, before: Latents, now: Latents): string[] {
+  const part = (latents: Latents) =>
+    latents.subarray(code.offset, code.offset + code.dim);
+  const [a, b] = [part(before), part(now)];
+  if (a.every((value, i) => Math.abs(value - (b[i] ?? 0)) < 1e-4)) return [];
+  if (code.kind === "noise") return ["other noise"];
+  const [was, is] = [codeValue(code, before), codeValue(code, now)];
+  if (code.kind === "categorical" || code.kind === "bernoulli") {
+    return [`${labelOf(code, was)} → ${labelOf(code, is)}`];
+  }
+  return [`${titleOf(code)} ${was.toFixed(2)} → ${is.toFixed(2)}`];
+}
+
+/** The value of a code that Q finds most probable, within what a slider allows. */
+function inferred(code: Code, q: Float32Array): number {
+  const part = q.subarray(code.qOffset, code.qOffset + code.nParams);
+  if (code.kind === "categorical") return part.indexOf(Math.max(...part));
+  const first = part[0] ?? 0;
+  if (code.kind === "bernoulli") return first > 0 ? 1 : 0;
+  return Math.min(code.allowed[1], Math.max(code.allowed[0], first));
+}
+
+function nextFrame(): Promise<unknown> {
+  return new Promise((done) => requestAnimationFrame(done));
+}
+
+function delay(milliseconds: number): Promise<unknown> {
+  return new Promise((done) => setTimeout(done, milliseconds));
+}
+
+async function start(): Promise<void> {
+  if (typeof WebAssembly !== "object") {
+    throw new Fault("This browser has no WebAssembly, which the networks need.");
+  }
+  say("Loading the networks…");
+  const response = await fetch("model.json").catch(() => null);
+  if (!response?.ok) {
+    throw new Fault("model.json could not be loaded. Export the model anew.");
+  }
+  const json = await response.json().catch(() => {
+    throw new Fault("model.json is damaged: it is no JSON. Export the model anew.");
+  });
+  const model = parseModel(json);
+  document.title = `${model.name} · InfoGAN explorer`;
+  find("name").textContent = model.name;
+  const measured = model.metrics.map(([name, value]) => `${name} ${value.toFixed(3)}`);
+  find("about").textContent = [
+    `An InfoGAN found these by itself in ${model.dataset}, without a label.`,
+    measured.length ? `Measured afterwards: ${measured.join(", ")}.` : "",
+  ].join(" ");
+  find("footer").textContent =
+    `Seed ${model.seed}, step ${model.step.toLocaleString("en")}, weights ${model.digest}. Everything runs in this browser; nothing leaves it.`;
+  const page = new Page(model);
+  document.querySelector("main")?.removeAttribute("hidden");
+  await page.start();
+}
+
+start().catch((error) => {
+  tell(error);
+  find("progress").hidden = true;
+});

@@ -1,0 +1,142 @@
+// The networks, in a thread of their own, so that dragging never waits for them.
+
+import runtime from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
+import * as ort from "onnxruntime-web/wasm";
+
+export interface NetworkFile {
+  name: string;
+  bytes: number;
+  sha256: string;
+}
+
+/** Loads networks from next to the page. */
+export interface LoadTask {
+  id: number;
+  load: NetworkFile[];
+  page: string; // URL
+}
+
+/** Runs one of them. */
+export interface RunTask {
+  id: number;
+  run: string; // name of its file
+  input: Float32Array;
+  shape: number[];
+}
+
+export type Task = LoadTask | RunTask;
+
+export type Reply =
+  | { id: number; output: Float32Array<ArrayBuffer> | null }
+  | { id: number; progress: number } // share of the bytes, from 0 to 1
+  | { id: number; fault: string };
+
+const sessions = new Map<string, ort.InferenceSession>();
+
+ort.env.wasm.numThreads = 1; // more of them need headers that few web hosts send
+ort.env.logLevel = "error";
+
+/** A file next to the page, with its progress told. Throws if it is not whole. */
+async function download(
+  url: string,
+  expected: NetworkFile | null,
+  tell: (received: number) => void,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const name = expected?.name ?? "onnxruntime";
+  const response = await fetch(url).catch(() => null);
+  if (!response?.ok || !response.body) {
+    throw new Error(
+      `${name} could not be loaded (${response?.status ?? "no answer"}).`,
+    );
+  }
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  const reader = response.body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read().catch(() => {
+      throw new Error(`${name} was cut short. Load the page again.`);
+    });
+    if (done) break;
+    parts.push(value);
+    length += value.length;
+    tell(value.length);
+  }
+  const content = new Uint8Array(length);
+  let place = 0;
+  for (const part of parts) {
+    content.set(part, place);
+    place += part.length;
+  }
+  if (expected) {
+    if (length !== expected.bytes) {
+      throw new Error(
+        `${name} has ${length} bytes, model.json says ${expected.bytes}: it was cut short, or is of another export. Export the model anew.`,
+      );
+    }
+    // Where a page came over plain HTTP from elsewhere, browsers offer no digest.
+    if (crypto.subtle) {
+      const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
+      const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join(
+        "",
+      );
+      if (hex !== expected.sha256) {
+        throw new Error(
+          `${name} does not fit model.json: it is damaged, or of another export. Export the model anew.`,
+        );
+      }
+    }
+  }
+  return content;
+}
+
+async function load(task: LoadTask): Promise<void> {
+  const all = task.load.reduce((sum, file) => sum + file.bytes, 0) + 14e6;
+  let received = 0;
+  const tell = (more: number) => {
+    received += more;
+    post({ id: task.id, progress: Math.min(1, received / all) });
+  };
+  const [binary, ...models] = await Promise.all([
+    download(runtime, null, tell),
+    ...task.load.map((file) =>
+      download(new URL(file.name, task.page).href, file, tell),
+    ),
+  ]);
+  ort.env.wasm.wasmBinary = binary.buffer;
+  for (const [i, file] of task.load.entries()) {
+    const model = models[i];
+    if (!model) continue;
+    sessions.set(file.name, await ort.InferenceSession.create(model));
+  }
+}
+
+async function run(task: RunTask): Promise<Float32Array<ArrayBuffer>> {
+  const session = sessions.get(task.run);
+  const [input, output] = [session?.inputNames[0], session?.outputNames[0]];
+  if (!session || !input || !output) throw new Error(`${task.run} is not loaded`);
+  const tensor = new ort.Tensor("float32", task.input, task.shape);
+  const result = (await session.run({ [input]: tensor }))[output];
+  const values = result?.data as Float32Array<ArrayBuffer>;
+  return values.slice(); // a view of the runtime's memory otherwise
+}
+
+function post(reply: Reply, transfer: Transferable[] = []): void {
+  self.postMessage(reply, { transfer });
+}
+
+self.onmessage = async ({ data: task }: MessageEvent<Task>) => {
+  try {
+    if ("load" in task) {
+      await load(task);
+      post({ id: task.id, output: null });
+    } else {
+      const output = await run(task);
+      post({ id: task.id, output }, [output.buffer]);
+    }
+  } catch (error) {
+    post({
+      id: task.id,
+      fault: error instanceof Error ? error.message : String(error),
+    });
+  }
+};

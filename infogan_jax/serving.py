@@ -1,0 +1,124 @@
+"""A small web server for one folder of static files: `--mode=explore`."""
+
+import functools
+import http.server
+import ipaddress
+import os
+import webbrowser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from infogan_jax.config import UserError
+
+_TYPES = {  # said here, for a machine's own table may be wrong
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".onnx": "application/octet-stream",
+    ".png": "image/png",
+    ".stablehlo": "application/octet-stream",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+}
+_LASTING = "public, max-age=31536000, immutable"  # names in assets/ have a hash
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files of one folder, to those who ask for them by this machine's own name."""
+
+    protocol_version = "HTTP/1.1"
+    extensions_map = _TYPES | {"": "application/octet-stream"}
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(code)d %(message)s\n"
+
+    def send_head(self):
+        # A page elsewhere may resolve its own name to this machine, and read us so.
+        if self.server.is_local and not is_loopback(_host(self.headers.get("Host"))):
+            return self.send_error(403, "unknown host")
+        path = Path(self.translate_path(self.path))
+        root = Path(self.directory).resolve()
+        if path.is_dir() and path.resolve() == root:
+            path = root / "index.html"
+        if not path.is_file() or not path.resolve().is_relative_to(root):
+            return self.send_error(404, "no such file")
+        return super().send_head()
+
+    def end_headers(self):
+        in_assets = urlsplit(self.path).path.startswith("/assets/")
+        self.send_header("Cache-Control", _LASTING if in_assets else "no-cache")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        super().end_headers()
+
+    def log_message(self, *_):
+        """Nothing: who asks for what is no news."""
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = os.name != "nt"
+
+    def __init__(self, folder: Path, host: str, port: int):
+        self.is_local = is_loopback(host)
+        handler = functools.partial(Handler, directory=str(folder))
+        super().__init__((host, port), handler)
+
+
+def make_server(folder: Path, host: str, port: int) -> Server:
+    """A server of a folder's files, which waits for `serve_forever`.
+
+    Args:
+        folder: of static files, with an index.html.
+        host: the interface it listens on.
+        port: 0: any that is free.
+
+    Raises:
+        UserError: there is no such interface or port, or it is in use.
+    """
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"--port={port}: expected 0 to 65535")
+    try:
+        return Server(folder, host, port)
+    except OSError as error:
+        raise UserError(
+            f"--host={host} --port={port}: cannot listen there ({error.strerror}); "
+            "choose another port, or --port=0 for any that is free"
+        ) from None
+
+
+def serve(folder: Path, host: str, port: int, show: bool) -> None:
+    """Serves until Ctrl-C. With `show` a browser opens, where there is a screen."""
+    with make_server(folder, host, port) as server:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{server.server_port}/"
+        print(f"the page is at {address} until Ctrl-C", flush=True)
+        if not server.is_local:
+            print(f"note: everyone who reaches --host={host} can see it", flush=True)
+        if show and (os.name == "nt" or os.environ.get("DISPLAY") or _is_mac()):
+            webbrowser.open(address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host(header: str | None) -> str:
+    """The name in a Host header, without its port."""
+    return urlsplit(f"//{header or ''}").hostname or ""
+
+
+def _is_mac() -> bool:
+    return os.uname().sysname == "Darwin"
