@@ -35,7 +35,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "test": [
             *("jax2onnx", "onnxruntime"),
-            *("mypy", "pre-commit", "pytest", "pyyaml", "ruff"),
+            *("mypy", "pre-commit", "pytest", "pytest-xdist", "pyyaml", "ruff"),
         ],
     },
 )

@@ -134,16 +134,15 @@ class Asked(NamedTuple):
     latents: str = ""  # a file of latents, in place of all that
 
 
-def read_latents(path: Path, dim: int, digest: str) -> np.ndarray:
-    """Latents that the explorer saved, `[N, dim]`.
+def read_latents(path: Path, dim: int) -> tuple[np.ndarray, str]:
+    """Latents that the explorer saved, `[N, dim]`, and the digest of their network.
 
     Args:
         path: of the file.
         dim: width of the generator's input.
-        digest: of the weights that the latents have to belong to.
 
     Raises:
-        UserError: it is no such file, or of another network.
+        UserError: it is no such file.
     """
     try:
         content = json.loads(path.read_text())
@@ -160,12 +159,7 @@ def read_latents(path: Path, dim: int, digest: str) -> np.ndarray:
         raise UserError(
             f"--latents={path}: {error}; expected a file that the explorer saved"
         ) from None
-    if content.get("digest") != digest:
-        raise UserError(
-            f"--latents={path}: is of the network {content.get('digest')}, the run has "
-            f"{digest}; name the --workdir it was exported from"
-        )
-    return latents
+    return latents, str(content.get("digest"))
 
 
 def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -> None:
@@ -198,16 +192,21 @@ def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -
     settings = parse_settings(asked.settings, spec, asked.count, found)
     key = jax.random.key(asked.seed)
     latents, columns = lay_out(key, spec, settings, asked.count)
+    if asked.latents:
+        path = Path(asked.latents).expanduser()
+        latents, wanted = read_latents(path, latent_dim(spec))
+        columns = min(len(latents), 10)
     if len(latents) > _MAX_PICTURES:
         raise UserError(
             f"--count={asked.count}: {len(latents)} pictures by two ranges; expected "
             f"at most {_MAX_PICTURES}"
         )
     state = runs.load_states(workdir)[place]
-    if asked.latents:
-        path = Path(asked.latents).expanduser()
-        latents = read_latents(path, latent_dim(spec), digest(state.ema))
-        columns = min(len(latents), 10)
+    if asked.latents and wanted != (here := digest(state.ema)):
+        raise UserError(
+            f"--latents={asked.latents}: is of the network {wanted}, the run has "
+            f"{here}; name the --workdir it was exported from"
+        )
     images = apply(generate, state, latents, config)
     try:
         _write(images, columns, out, config.composite, runs.load_ranges(workdir))

@@ -116,8 +116,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _host(header: str | None) -> str:
-    """The name in a Host header, without its port."""
-    return urlsplit(f"//{header or ''}").hostname or ""
+    """The name in a Host header, without its port; empty if it has none."""
+    try:
+        return urlsplit(f"//{header or ''}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_mac() -> bool:

@@ -1,6 +1,9 @@
 """What tests share: four virtual devices, a small config, small data, one command."""
 
 import gzip
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -49,6 +52,27 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     load(Config(data_dir=str(folder)))  # here, for its packages define flags
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, data_dir):
+    """A finished run of ten steps, by a flagfile and in a process of its own."""
+    folder = tmp_path_factory.mktemp("trained")
+    flagfile = folder / "run.cfg"
+    flags = [f"--{k}={v}" for k, v in TINY.items() if k != "tensorboard"]
+    flagfile.write_text("# a comment\n" + "\n".join(flags))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "infogan_jax.main", f"--flagfile={flagfile}"),
+            *(f"--workdir={folder / 'run'}", f"--data_dir={data_dir}"),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import signal
@@ -22,29 +21,6 @@ from infogan_jax.config import fixed_fields
 
 def lines(workdir):
     return [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, data_dir):
-    """A finished run of ten steps, by a flagfile and in a process of its own."""
-    from tests.conftest import TINY
-
-    folder = tmp_path_factory.mktemp("trained")
-    flagfile = folder / "run.cfg"
-    flags = [f"--{k}={v}" for k, v in TINY.items() if k != "tensorboard"]
-    flagfile.write_text("# a comment\n" + "\n".join(flags))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "infogan_jax.main", f"--flagfile={flagfile}"),
-            *(f"--workdir={folder / 'run'}", f"--data_dir={data_dir}"),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / "run", done
 
 
 def test_a_run_says_and_leaves_what_it_should(trained):

@@ -1,0 +1,329 @@
+"""A run as files: what they compute, what is refused, and the page in a browser."""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from infogan_jax import Config, UserError, export, generate, init_state
+from infogan_jax import workdir as runs
+from infogan_jax.checkpoints import Checkpoints
+from infogan_jax.latents import latent_dim, parse_spec
+from infogan_jax.losses import ADVERSARIAL
+from infogan_jax.models import ARCHITECTURES
+from infogan_jax.serving import is_loopback, make_server
+from infogan_jax.steps import recognize
+
+EXPLORER = Path(export.__file__).parent / "explorer"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A work directory with a checkpoint of networks that make lively pictures."""
+    workdir = tmp_path_factory.mktemp("run") / "digits"
+    workdir.mkdir()
+    config = Config(architecture="mnist_tiny", steps=10)
+    state = init_state(jax.random.key(0), config, (28, 28, 1))
+    params = jax.tree.map(lambda x: 25 * x if x.ndim > 1 else x, state.ema["params"])
+    state = state.replace(ema=state.ema | {"params": params})
+    about = {"class_names": [str(k) for k in range(10)], "ranges": None}
+    about |= {"image_shape": [28, 28, 1]}
+    runs.save_config(workdir, config, runs.INFOGAN, about)
+    checkpoints = Checkpoints(workdir, 1)
+    checkpoints.save(10, state)
+    checkpoints.close()
+    found = {
+        "clustering": {
+            "cat": {"accuracy": 0.5, "code_to_class": [*range(1, 10), None]}
+        },
+        "factors": {"uniform1": {"name": "slant", "r2": {"slant": 0.91234}}},
+    }
+    (workdir / "evaluation.json").write_text(json.dumps(found))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("export") / "page"
+    assert export.export(run, out) == out
+    return out
+
+
+def run_onnx(content, values):
+    """What onnxruntime makes of it."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: np.asarray(values)})[0]
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_every_architecture_exports(architecture):
+    grows = architecture in ("dcgan", "dcgan_plain", "resnet")
+    shape = (16, 16, 2) if grows else (28, 28, 1)
+    codes = "cat:3,gaussian:1:spread=learned,bernoulli:2,noise:5"
+    config = Config(architecture=architecture, width=4 if grows else 0, codes=codes)
+    state = init_state(jax.random.key(0), config, shape)
+    dim = latent_dim(parse_spec(codes))
+    latents = jax.random.normal(jax.random.key(1), (3, dim))
+    images = jax.random.uniform(jax.random.key(2), (3, *shape))
+    for function, values in (
+        (lambda x: generate(state, x, config), latents),
+        (lambda x: recognize(state, x, config), images),
+    ):
+        content = export.to_onnx(function, values.shape[1:], "network")
+        for part in (values, values[:1]):
+            found = run_onnx(content, part)
+            np.testing.assert_allclose(found, function(part), atol=1e-5)
+
+
+@pytest.mark.parametrize("adversarial", sorted(ADVERSARIAL))
+def test_every_objective_is_described(adversarial, tmp_path):
+    """The networks are the same whatever they were trained by; the config is not."""
+    config = Config(adversarial=adversarial, codes="cat:3,uniform:1,noise:5")
+    runs.save_config(
+        tmp_path,
+        config,
+        runs.INFOGAN,
+        {"image_shape": [28, 28, 1], "class_names": [], "ranges": None},
+    )
+    about = export.describe(config, (28, 28, 1), tmp_path, tmp_path)
+    assert [code["dim"] for code in about["codes"]] == [3, 1, 5]
+    assert about["codes"][0]["labels"] == [None] * 3
+
+
+def test_the_files_compute_what_jax_does(run, exported):
+    about = json.loads((exported / "model.json").read_text())
+    (state,) = runs.load_states(run)
+    config, *_ = runs.load_config(run)
+    latents = jax.random.uniform(jax.random.key(3), (5, about["latent_dim"]))
+    expected = np.asarray(generate(state, latents, config))
+    found = run_onnx((exported / "generator.onnx").read_bytes(), latents)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    loaded = jax.export.deserialize((exported / "generator.stablehlo").read_bytes())
+    np.testing.assert_allclose(loaded.call(latents), expected, atol=1e-5)
+    assert set(loaded.platforms) == {"cpu", "cuda", "tpu"}
+    q = run_onnx((exported / "recognizer.onnx").read_bytes(), expected)
+    np.testing.assert_allclose(q, recognize(state, expected, config), atol=1e-4)
+    assert 0 <= max(about["parity"].values()) <= 1e-4
+    for name, file in about["files"].items():
+        assert (exported / name).stat().st_size == file["bytes"]
+
+
+def test_what_is_said_of_the_codes(run, exported):
+    about = json.loads((exported / "model.json").read_text())
+    cat, slant, width, noise = about["codes"]
+    assert (cat["kind"], cat["dim"], noise["n_params"]) == ("categorical", 10, 0)
+    assert [code["offset"] for code in about["codes"]] == [0, 10, 11, 12]
+    assert (slant["trained"], width["allowed"]) == ([-1, 1], [-2, 2])
+    assert cat["labels"] == [*"123456789", None]
+    assert (slant["meaning"], slant["r2"], "meaning" in width) == (
+        "slant",
+        0.912,
+        False,
+    )
+    assert about["metrics"] == {"accuracy of cat": 0.5}
+    assert len(list((exported / "thumbnails").glob("*.png"))) == 10
+    for file in ("index.html", "icon.svg"):
+        assert (exported / file).exists()
+    assert "://" not in (exported / "index.html").read_text()
+
+
+def test_half_the_bytes_and_the_same_pictures(run, exported, tmp_path, capsys):
+    out = export.export(run, tmp_path / "half", weights="float16")
+    assert "differ by" in capsys.readouterr().out
+    narrow, wide = ((x / "generator.onnx").read_bytes() for x in (out, exported))
+    assert len(narrow) < 0.8 * len(wide)  # most of so small a file is its graph
+    dim = json.loads((out / "model.json").read_text())["latent_dim"]
+    latents = jax.random.uniform(jax.random.key(4), (5, dim))
+    a, b = run_onnx(narrow, latents), run_onnx(wide, latents)
+    np.testing.assert_allclose(a, b, atol=5e-3)  # 2^-11 of each weight
+
+
+def test_an_export_that_differs_is_refused(monkeypatch, run, tmp_path):
+    monkeypatch.setattr(export, "_MOST_APART", 0.0)
+    with pytest.raises(UserError, match=r"differs from JAX by .* nothing usable"):
+        export.export(run, tmp_path / "out")
+    assert not (tmp_path / "out" / "model.json").exists()
+
+
+def test_an_export_is_made_anew_when_it_is_old(run, exported, tmp_path):
+    assert export.is_current(exported, run)
+    copy = tmp_path / "copy"
+    shutil.copytree(exported, copy)
+    about = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(about | {"digest": "another"}))
+    assert not export.is_current(copy, run)
+    assert export.export(run, copy) == copy
+    assert export.is_current(copy, run)
+
+
+def test_mistakes_of_exporting_are_one_line(run, command, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_text('{"kind": "an InfoGAN"}')
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    shutil.copy(run / "config.json", empty)
+    here = f"--workdir={run}"
+    for flags, told in (
+        ([here, f"--out={other}"], "holds other things"),
+        ([here, f"--out={other / 'thesis.txt'}"], "holds other things"),
+        ([here, "--out=/proc/page"], "cannot be written"),
+        ([here, "--weights=int8"], "expected one of ['float32', 'float16']"),
+        ([here, "--replica=7"], "--replica=7: expected one of [0]"),
+        ([f"--workdir={tmp_path / 'none'}"], "train there first"),
+        ([f"--workdir={damaged}"], "damaged"),
+        ([f"--workdir={empty}"], "has no checkpoint yet"),
+    ):
+        code, _, error = command("--mode=export", *flags)
+        assert (code, error.count("\n")) == (2, 1), error
+        assert told in error
+    assert (other / "thesis.txt").read_text() == "mine"
+
+
+def test_latents_of_the_page_become_pictures(run, exported, command, tmp_path):
+    about = json.loads((exported / "model.json").read_text())
+    rows = np.random.default_rng(0).uniform(-1, 1, (3, about["latent_dim"]))
+    good = {
+        "format": "infogan_jax latents 1",
+        "digest": about["digest"],
+        "latents": rows.tolist(),
+    }
+    path, out = tmp_path / "latents.json", tmp_path / "out.npy"
+    here = ["--mode=generate", f"--workdir={run}", f"--latents={path}"]
+    path.write_text(json.dumps(good))
+    assert command(*here, f"--out={out}")[0] == 0
+    (state,) = runs.load_states(run)
+    config, *_ = runs.load_config(run)
+    expected = generate(state, rows.astype(np.float32), config)
+    np.testing.assert_allclose(np.load(out), expected, atol=1e-5)
+    for wrong, told in (
+        (good | {"digest": "0123"}, "is of the network 0123"),
+        (good | {"format": "other"}, "expected format"),
+        (good | {"latents": [[1, 2]]}, "expected rows of 74 numbers"),
+        (good | {"latents": [[1e999] * 74]}, "finite"),
+        (good | {"latents": [["x"] * 74]}, "a file that the explorer saved"),
+        ([], "expected format"),
+    ):
+        path.write_text(json.dumps(wrong))
+        code, _, error = command(*here, f"--out={tmp_path / 'no.npy'}")
+        assert (code, error.count("\n")) == (2, 1), error
+        assert told in error
+    path.write_text("[" * 100_000)
+    assert command(*here, f"--out={tmp_path / 'no.npy'}")[0] == 2
+    path.unlink()
+    code, _, error = command(*here, f"--out={tmp_path / 'no.npy'}")
+    assert (code, "No such file" in error) == (2, True)
+
+
+@pytest.fixture(scope="module")
+def server(exported):
+    with make_server(exported, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+
+
+def ask(server, path, method="GET", host=None):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+    connection.request(method, path, headers={"Host": host} if host else {})
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, response.headers, content
+
+
+def test_the_server_gives_the_files_of_its_folder(server, exported):
+    status, headers, content = ask(server, "/")
+    assert (status, content) == (200, (exported / "index.html").read_bytes())
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["Cache-Control"] == "no-cache"
+    (wasm,) = (exported / "assets").glob("*.wasm")
+    status, headers, content = ask(server, f"/assets/{wasm.name}", "HEAD")
+    assert (status, content) == (200, b"")
+    assert headers["Content-Type"] == "application/wasm"
+    assert "immutable" in headers["Cache-Control"]
+    assert ask(server, "/model.json?x=1")[1]["Content-Type"] == "application/json"
+
+
+def test_the_server_gives_nothing_else(server, exported, tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    (exported / "link.txt").symlink_to(secret)
+    for path in (
+        *("/../secret.txt", "/%2e%2e/secret.txt", f"/..%2f..{secret}", str(secret)),
+        *("/link.txt", "/assets/", "/assets", "/none", "//etc/passwd", "/\0"),
+    ):
+        status, _, content = ask(server, path.replace("\0", "%00"))
+        assert status in (400, 404), path
+        assert b"secret" not in content
+    assert ask(server, "/", "POST")[0] == 501
+    (exported / "link.txt").unlink()
+
+
+def test_the_server_knows_its_own_names_only(server):
+    for host in ("localhost:80", "127.0.0.1", "[::1]:8000", "127.3.2.1"):
+        assert ask(server, "/model.json", host=host)[0] == 200, host
+    for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1", "@", "[::"):
+        assert ask(server, "/model.json", host=host)[0] in (400, 403), host
+    assert not is_loopback("0.0.0.0")
+
+
+def test_ports_that_cannot_be(server, exported):
+    with pytest.raises(UserError, match=r"in use.*--port=0 for any"):
+        make_server(exported, "127.0.0.1", server.server_port)
+    with pytest.raises(UserError, match="expected 0 to 65535"):
+        make_server(exported, "127.0.0.1", 70000)
+    with pytest.raises(UserError, match=r"--host=203\.0\.113\.1"):
+        make_server(exported, "203.0.113.1", 0)
+
+
+def test_the_page_in_a_browser(server, run, command, tmp_path):
+    browser = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    for what, is_here in (
+        ("Node.js", shutil.which("node")),
+        (f"Chromium as {browser}, or named by CHROMIUM", Path(browser).exists()),
+        ("npm ci in infogan_jax/explorer", (EXPLORER / "node_modules").exists()),
+    ):
+        if not is_here:
+            pytest.skip(f"needs {what}")
+    digit = Image.new("L", (60, 40))
+    digit.paste(255, (25, 5, 33, 35))
+    digit.save(tmp_path / "digit.png")
+    Image.new("L", (10_000, 5_000)).save(tmp_path / "huge.png")
+    (tmp_path / "text.png").write_text("words")
+    done = subprocess.run(
+        ["node", "e2e/page.mjs", f"http://127.0.0.1:{server.server_port}/", tmp_path],
+        cwd=EXPLORER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # What was on the canvas is what JAX makes of the latents that were saved.
+    out = tmp_path / "out.npy"
+    flags = [f"--latents={tmp_path / 'latents.json'}", f"--out={out}"]
+    assert command("--mode=generate", f"--workdir={run}", *flags)[0] == 0
+    shown = np.array(json.loads((tmp_path / "canvas.json").read_text()))
+    grey = shown.reshape(28, 28, 4)[..., 0]
+    np.testing.assert_allclose(grey, 255 * np.load(out)[0, ..., 0], atol=2)
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.size == (252, 252)  # nine times 28
+        small = np.asarray(picture.convert("L"))[4::9, 4::9]
+    np.testing.assert_array_equal(small, grey)
+    with Image.open(tmp_path / "moving.gif") as gif:
+        assert gif.n_frames == 2 * 48 - 2
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == 10 * (28 * 2 + 2) - 2
