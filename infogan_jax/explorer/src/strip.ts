@@ -18,6 +18,7 @@ export class Strip {
   ) {
     this.order = orderOf(code);
     into.setAttribute("aria-label", `category (${code.name})`);
+    into.style.setProperty("--count", String(this.order.length));
     for (const value of this.order) {
       const input = make("input", {
         type: "radio",
