@@ -1,6 +1,8 @@
 """Saving and restoring a state that has a `key`: the only file that knows Orbax."""
 
 import contextlib
+import hashlib
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -10,12 +12,15 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from infogan_jax import processes
 from infogan_jax.config import UserError
+from infogan_jax.writers import write_atomically
 
 # Orbax tells of every file it touches, and of its errors, which it raises as well.
 for _name in ("absl", "asyncio", "orbax"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
+_DIGESTS = "digests.json"  # in the folder of a step: file -> SHA-256
 _ROOM = 1.5  # times the bytes of a state: what has to be free before it is saved
 
 
@@ -23,16 +28,21 @@ class Checkpoints:
     """The checkpoints of one run, in `workdir/checkpoints`, written asynchronously."""
 
     def __init__(self, workdir: Path, keep: int):
+        self._folder = (workdir / "checkpoints").absolute()
+        self._aside = (workdir / "damaged").absolute()
+        self._passed_over: dict[int, str] = {}  # step -> why it cannot be used
+        self._begun: list[int] = []  # steps that were saved here, without digests yet
         self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep, enable_async_checkpointing=True
             ),
         )
 
     def latest(self) -> int | None:
-        """The step of the newest checkpoint."""
-        return self._manager.latest_step()
+        """The step of the newest checkpoint that is not known to be damaged."""
+        steps = set(self._manager.all_steps()) - set(self._passed_over)
+        return max(steps, default=None)
 
     def save(self, step: int, state: Any) -> None:
         """Starts to save; a copy is taken first, so the state may be donated.
@@ -49,35 +59,98 @@ class Checkpoints:
                     f"{self._manager.directory}: {free / 2**20:.1f} MiB are free, and "
                     f"saving needs {needed / 2**20:.1f}"
                 )
+            self.wait()
             with self._errors():
                 self._manager.save(step, args=ocp.args.StandardSave(_copy(plain)))
+            self._begun.append(step)
 
-    def restore(self, like: Any, step: int | None = None) -> Any:
-        """The state of a step, the newest by default, placed as `like` is.
+    def restore(self, like: Any) -> Any:
+        """The newest state that is whole, placed as `like` is.
+
+        What is passed over, and why, is said.
 
         Raises:
-            UserError: there is none, or it is of other networks.
+            UserError: there is none, or none is whole or of these networks.
         """
-        step = self.latest() if step is None else step
-        if step is None:
-            raise UserError(
-                f"{self._manager.directory}: has no checkpoint; train first"
-            )
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
+        while (step := self.latest()) is not None:
+            reason = processes.text_of_first(lambda step=step: self._harm(step))
+            if not reason:
+                try:
+                    plain = self._manager.restore(
+                        step, args=ocp.args.StandardRestore(shapes)
+                    )
+                except (ValueError, KeyError, OSError) as error:
+                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                else:
+                    self._tell(step)
+                    return plain.replace(key=jax.random.wrap_key_data(plain.key))
+            self._passed_over[step] = reason
+        if not self._passed_over:
+            raise UserError(f"{self._folder}: has no checkpoint; train first")
+        found = "; ".join(f"{n}: {why}" for n, why in sorted(self._passed_over.items()))
+        raise UserError(
+            f"{self._folder}: no checkpoint can be used ({found}); bring one back from "
+            "a copy, or begin anew with --restart"
+        )
+
+    def set_damaged_aside(self) -> None:
+        """Moves what `restore` passed over out of the way of checkpoints to come."""
+        if not self._passed_over:
+            return
+
+        def move():
+            self._aside.mkdir(exist_ok=True)
+            for step in self._passed_over:
+                number, place = 0, self._aside / str(step)
+                while place.exists():
+                    number += 1
+                    place = self._aside / f"{step}.{number}"
+                (self._folder / str(step)).rename(place)
+
+        processes.at_first(move)
+        self._manager.reload()
+        self._passed_over = {}
+
+    def _tell(self, used: int) -> None:
+        for step, reason in sorted(self._passed_over.items()):
+            print(f"checkpoint {step} is passed over ({reason}); using {used}")
+
+    def _write_digests(self) -> None:
+        """Of what was saved here: when the next one begins, or the run ends."""
+        for step in self._begun if processes.is_first() else ():
+            folder = self._folder / str(step)
+            if folder.exists():  # not yet one too many
+                content = json.dumps(_digests(folder), indent=1)
+                write_atomically(folder / _DIGESTS, content + "\n")
+        self._begun = []
+
+    def _harm(self, step: int) -> str:
+        """What is wrong with the files of a checkpoint; empty if nothing is.
+
+        One without digests, for it was cut short between the two or is of an older
+        version, is left to the attempt to read it.
+        """
+        folder = self._folder / str(step)
+        if not (folder / _DIGESTS).exists():
+            return ""
         try:
-            plain = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
-        except (ValueError, KeyError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{self._manager.directory}/{step}: cannot be restored ({reason}); "
-                "remove that folder to go on from an older one, or use --restart"
-            ) from None
-        return plain.replace(key=jax.random.wrap_key_data(plain.key))
+            expected = json.loads((folder / _DIGESTS).read_text())
+            found = _digests(folder)
+        except (OSError, ValueError) as error:
+            return f"{_DIGESTS}: {error}"
+        for name in sorted(set(expected) | set(found)):
+            if name not in found:
+                return f"{name} is missing"
+            if expected.get(name) != found[name]:
+                return f"{name} is not as it was written"
+        return ""
 
     def wait(self) -> None:
         """Until all that was begun is on disk."""
         with self._errors():
             self._manager.wait_until_finished()
+        self._write_digests()
 
     @contextlib.contextmanager
     def _errors(self):
@@ -94,6 +167,18 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+        self._write_digests()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below, but for the digests themselves."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _DIGESTS:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = digest
+    return found
 
 
 @jax.jit

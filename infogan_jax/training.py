@@ -101,13 +101,17 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
         Stopped: by SIGINT or SIGTERM, after saving.
         Diverged: a loss or a parameter is not finite; the last good state is kept.
     """
-    workdir = Path(workdir)
+    with runs.Lock() as lock:
+        return _train(config, Path(workdir), restart, lock)
+
+
+def _train(config: Config, workdir: Path, restart: bool, lock: runs.Lock) -> TrainState:
     config.validate()
     evaluator_names(config)
     data, doubtful = _load(config, workdir, restart, runs.INFOGAN)
     image_shape = data.images.shape[1:]
     init = functools.partial(init_state, config=config, image_shape=image_shape)
-    _open(config, workdir, restart, runs.INFOGAN, data, init)
+    _open(config, workdir, restart, runs.INFOGAN, data, init, lock)
     if not any(workdir.glob("**/metrics.jsonl")):
         for name, (parameters, flops) in network_costs(config, image_shape).items():
             each = f"{flops / 1e6:,.1f} MFLOP an image"
@@ -174,7 +178,13 @@ def train_classifier(
 
     Of the config it uses what concerns data, warps, the optimiser of D, and the run.
     """
-    workdir = Path(workdir)
+    with runs.Lock() as lock:
+        return _train_classifier(config, Path(workdir), restart, lock)
+
+
+def _train_classifier(
+    config: Config, workdir: Path, restart: bool, lock: runs.Lock
+) -> ClassifierState:
     config.validate()
     if config.seeds > 1:
         raise UserError(f"--seeds={config.seeds}: a classifier has one; set --seeds=1")
@@ -186,7 +196,7 @@ def train_classifier(
         image_shape=data.images.shape[1:],
         n_classes=classes,
     )
-    _open(config, workdir, restart, runs.CLASSIFIER, data, init)
+    _open(config, workdir, restart, runs.CLASSIFIER, data, init, lock)
 
     from infogan_jax.evaluation import classification
 
@@ -224,7 +234,13 @@ def _load(
 
 
 def _open(
-    config: Config, workdir: Path, restart: bool, kind: str, data: Data, init: Callable
+    config: Config,
+    workdir: Path,
+    restart: bool,
+    kind: str,
+    data: Data,
+    init: Callable,
+    lock: runs.Lock,
 ) -> None:
     """The work directory of the run, after all checks."""
     check_images(config, data)
@@ -245,7 +261,7 @@ def _open(
     def write():
         if not restart:
             runs.check_data(workdir, config, digest)
-        runs.open_run(workdir, restart)
+        runs.open_run(workdir, restart, lock)
         runs.save_config(workdir, config, kind, about)
 
     processes.at_first(write)
@@ -269,6 +285,7 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     state = runs.initial(task.init, config, placement)
     if checkpoints.latest() is not None:
         state = checkpoints.restore(state)
+        checkpoints.set_damaged_aside()
         print(f"going on from step {_step(state):,}")
     elif any(workdir.glob("**/metrics.jsonl")):
         print("no checkpoint yet, beginning at step 0")

@@ -7,9 +7,11 @@ evaluation.json   the measures                  figures/      pictures
 report.html       all of it to look at
 replicas.json     of several seeds, the choice  seed_N/       what belongs to one
 regrouped.npy     categories that Q is told
+damaged/          checkpoints that could not be used
 """
 
 import dataclasses
+import fcntl
 import functools
 import importlib.metadata
 import json
@@ -30,6 +32,7 @@ from infogan_jax.state import TrainState, init_state
 from infogan_jax.writers import write_atomically
 
 INFOGAN, CLASSIFIER = "an InfoGAN", "a classifier"  # kinds of runs
+_LOCK = ".lock"
 _PACKAGES = "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy"
 
 
@@ -38,29 +41,75 @@ def check_run(workdir: Path, config: Config, restart: bool, kind: str) -> None:
     if (workdir / "config.json").exists():
         if not restart:
             _check_same(load_config(workdir, kind)[0], config, workdir)
-    elif workdir.is_dir() and any(workdir.iterdir()):
+    elif workdir.is_dir() and {path.name for path in workdir.iterdir()} - {_LOCK}:
         raise UserError(
             f"--workdir={workdir}: holds files but no config.json of a run; choose "
             "another folder"
         )
 
 
-def open_run(workdir: Path, restart: bool) -> None:
+class Lock:
+    """Keeps a second run out of a work directory; it ends with the process, too."""
+
+    def __init__(self):
+        self._file = None
+
+    def take(self, workdir: Path) -> None:
+        """Locks a directory that exists, in place of one that was locked before.
+
+        Raises:
+            UserError: another process has it.
+        """
+        self.close()
+        file = (workdir / _LOCK).open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            file.close()
+            raise UserError(
+                f"--workdir={workdir}: is in use by {who}; wait for it, or choose "
+                "another folder"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        self._file = file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()  # the lock goes with it
+            self._file = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def open_run(workdir: Path, restart: bool, lock: Lock) -> None:
     """Makes the directory, or moves a run that is there aside to `WORKDIR.1`, `.2`, ..
 
+    Args:
+        workdir: of the run.
+        restart: move what is there aside.
+        lock: keeps others out from now on.
+
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or is in use.
     """
     try:
         if restart and workdir.exists():
+            lock.take(workdir)
             number = 1
             while (aside := workdir.with_name(f"{workdir.name}.{number}")).exists():
                 number += 1
             workdir.rename(aside)
             print(f"the former run is now in {aside}")
         workdir.mkdir(parents=True, exist_ok=True)
-        write_atomically(workdir / ".writable", "")
-        (workdir / ".writable").unlink()
+        lock.take(workdir)
     except OSError as error:
         raise UserError(
             f"--workdir={workdir}: cannot be written ({error.strerror}); choose "

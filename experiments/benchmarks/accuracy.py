@@ -1,6 +1,6 @@
 """Seconds from process start to 95 % and 98 % accuracy on MNIST's test set.
 
-    python -m experiments.benchmarks.accuracy [--seeds=0,1,2] [--flagfile_of_run=..]
+    python -m experiments.benchmarks.accuracy [--seeds=0,1,2] [--run=FLAGFILE]
 
 A process of the program itself, evaluated every 52 steps; its metrics are watched.
 """

@@ -1,0 +1,169 @@
+"""What harm leaves of a run: checkpoints damaged, directories in use."""
+
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from infogan_jax import UserError, init_state
+from infogan_jax.checkpoints import Checkpoints
+from infogan_jax.workdir import Lock
+
+
+@pytest.fixture(scope="module")
+def state(config):
+    return init_state(jax.random.key(0), config, (28, 28, 1))
+
+
+@pytest.fixture(scope="module")
+def config():
+    from infogan_jax import Config
+    from tests.conftest import TINY
+
+    return Config(**TINY)
+
+
+@pytest.fixture(scope="module")
+def saved(state, tmp_path_factory):
+    """A work directory with checkpoints of steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("saved")
+    checkpoints = Checkpoints(folder, 2)
+    for step in (1, 2):
+        checkpoints.save(step, state.replace(step=np.int32(step)))
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture
+def workdir(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def largest(folder):
+    return max(
+        (path for path in folder.rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+
+
+def flip_a_bit(folder):
+    content = bytearray(largest(folder).read_bytes())
+    content[len(content) // 2] ^= 1
+    largest(folder).write_bytes(content)
+
+
+def cut_short(folder):
+    content = largest(folder).read_bytes()
+    largest(folder).write_bytes(content[: len(content) // 2])
+
+
+def empty(folder):
+    largest(folder).write_bytes(b"")
+
+
+def lose_a_file(folder):
+    largest(folder).unlink()
+
+
+def garble_the_digests(folder):
+    (folder / "digests.json").write_text("{")
+
+
+def cut_without_digests(folder):
+    """As an older version left it, and then harmed."""
+    (folder / "digests.json").unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+
+
+HARM = {
+    flip_a_bit: "is not as it was written",
+    cut_short: "is not as it was written",
+    empty: "is not as it was written",
+    lose_a_file: "is missing",
+    garble_the_digests: "digests.json",
+    cut_without_digests: "",
+}
+
+
+@pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
+def test_a_damaged_checkpoint_is_passed_over(harm, workdir, state, capsys):
+    harm(workdir / "checkpoints" / "2")
+    checkpoints = Checkpoints(workdir, 2)
+    found = checkpoints.restore(state)
+    assert int(found.step) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("checkpoint 2 is passed over (")
+    assert HARM[harm] in said and said.endswith("using 1\n")
+    # Its place is free for the run that comes to that step again
+    checkpoints.set_damaged_aside()
+    assert (workdir / "damaged" / "2").is_dir()
+    checkpoints.save(2, found.replace(step=np.int32(2)))
+    checkpoints.close()
+    again = Checkpoints(workdir, 2)
+    assert int(again.restore(state).step) == 2
+    again.close()
+
+
+def test_nothing_begins_anew_where_no_checkpoint_can_be_used(workdir, state):
+    for step in "12":
+        flip_a_bit(workdir / "checkpoints" / step)
+    checkpoints = Checkpoints(workdir, 2)
+    with pytest.raises(UserError, match=r"\(1: .*; 2: .*\); bring one back"):
+        checkpoints.restore(state)
+    checkpoints.close()
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["1", "2"]
+
+
+def test_a_checkpoint_without_digests_is_as_good_as_it_reads(workdir, state):
+    (workdir / "checkpoints" / "2" / "digests.json").unlink()
+    checkpoints = Checkpoints(workdir, 2)
+    assert int(checkpoints.restore(state).step) == 2
+    checkpoints.close()
+
+
+def test_a_damaged_checkpoint_in_a_whole_run(command, tiny_flags, tmp_path):
+    flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--frame_every=0"]
+    assert command(*flags)[0] == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    flip_a_bit(tmp_path / "run" / "checkpoints" / "10")
+    code, out, _ = command(*flags)
+    assert code == 0
+    assert "checkpoint 10 is passed over" in out
+    assert "going on from step 5" in out
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    for step in ("5", "10"):
+        flip_a_bit(tmp_path / "run" / "checkpoints" / step)
+    code, _, error = command(*flags)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "no checkpoint can be used" in error
+
+
+def test_one_work_directory_has_one_run(command, tiny_flags, tmp_path):
+    """Until its process is gone, by whatever end."""
+    script = """
+import sys, time
+from pathlib import Path
+from infogan_jax.workdir import Lock
+lock = Lock()
+lock.take(Path(sys.argv[1]))
+print("taken", flush=True)
+time.sleep(600)
+"""
+    (tmp_path / "run").mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path / "run"], stdout=-1, text=True
+    )
+    assert holder.stdout.readline() == "taken\n"
+    code, _, error = command(*tiny_flags, f"--workdir={tmp_path / 'run'}")
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"is in use by process {holder.pid} on " in error
+    holder.kill()
+    holder.wait()
+    with Lock() as lock:
+        lock.take(tmp_path / "run")
