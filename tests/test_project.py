@@ -1,6 +1,7 @@
 """Rules that hold for the whole tree."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ CORE_MODULES = {"augment", "latents", "losses", "models", "state", "steps"}
 ALLOWED = {"flax", "jax", "optax"} | set(sys.stdlib_module_names) - {"os", "time"}
 LEAVES = {"checkpoints", "data", "evaluation", "figures", "writers"}
 KNOWS_LEAVES = {
+    "export",
     "filtering",
     "main",
     "page",
@@ -102,3 +104,13 @@ def test_training_needs_no_tensorflow(data_dir):
 
     load(Config(data_dir=str(data_dir)))
     assert "tensorflow" not in sys.modules
+
+
+def test_the_readme_shows_what_is_there():
+    text = (ROOT / "README.md").read_text()
+    for name in re.findall(r"\]\((docs/[^)]+)\)", text):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"experiments/[\w/]+\.(?:cfg|py)", text):
+        assert (ROOT / name).exists(), name
+    for flag in set(re.findall(r"--(\w+)", text)) - {"flagfile", "help"}:
+        assert flag in command_line.FLAGS, flag

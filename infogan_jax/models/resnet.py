@@ -17,8 +17,8 @@ The side is S = b 2^n, b from 4 to 7; no layer is wider than 8 W.
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
-import numpy as np
 
 from infogan_jax.models.layers import Convolve
 
@@ -41,11 +41,11 @@ def _resize(x, factor):
     )
 
 
-def _weights(size: int, factor: float) -> np.ndarray:
+def _weights(size: int, factor: float) -> jax.Array:
     """What each new pixel takes of each old one, `[size * factor, size]`."""
-    centres = (np.arange(int(size * factor)) + 0.5) / factor - 0.5
-    distance = np.abs(centres[:, None] - np.arange(size)) * min(factor, 1)
-    weights = np.maximum(0, 1 - distance)
+    centres = (jnp.arange(int(size * factor)) + 0.5) / factor - 0.5
+    distance = jnp.abs(centres[:, None] - jnp.arange(size)) * min(factor, 1)
+    weights = jnp.maximum(0, 1 - distance)
     return weights / weights.sum(1, keepdims=True)
 
 
