@@ -45,7 +45,7 @@ def _weights(size: int, factor: float) -> jax.Array:
     """What each new pixel takes of each old one, `[size * factor, size]`."""
     centres = (jnp.arange(int(size * factor)) + 0.5) / factor - 0.5
     distance = jnp.abs(centres[:, None] - jnp.arange(size)) * min(factor, 1)
-    weights = jnp.maximum(0, 1 - distance)
+    weights = jax.nn.relu(1 - distance)
     return weights / weights.sum(1, keepdims=True)
 
 
