@@ -1,0 +1,1 @@
+"""Faults, injected for real: see `__main__.py`."""
