@@ -82,9 +82,10 @@ class Checkpoints:
                     )
                 except (ValueError, KeyError, OSError) as error:
                     reason = (str(error).splitlines() or [type(error).__name__])[0]
-                else:
-                    self._tell(step)
-                    return plain.replace(key=jax.random.wrap_key_data(plain.key))
+                reason = processes.first_text(reason)  # all use it, or none
+            if not reason:
+                self._tell(step)
+                return plain.replace(key=jax.random.wrap_key_data(plain.key))
             self._passed_over[step] = reason
         if not self._passed_over:
             raise UserError(f"{self._folder}: has no checkpoint; train first")
@@ -135,14 +136,14 @@ class Checkpoints:
         if not (folder / _DIGESTS).exists():
             return ""
         try:
-            expected = json.loads((folder / _DIGESTS).read_text())
+            expected = dict(json.loads((folder / _DIGESTS).read_text()))
             found = _digests(folder)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             return f"{_DIGESTS}: {error}"
-        for name in sorted(set(expected) | set(found)):
+        for name in sorted(expected):
             if name not in found:
                 return f"{name} is missing"
-            if expected.get(name) != found[name]:
+            if expected[name] != found[name]:
                 return f"{name} is not as it was written"
         return ""
 
@@ -167,14 +168,15 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
-        self._write_digests()
+        with contextlib.suppress(OSError):  # without them it can be used all the same
+            self._write_digests()
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below, but for the digests themselves."""
+    """SHA-256 of every file below, but for hidden ones and the digests themselves."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _DIGESTS:
+        if path.is_file() and path.name != _DIGESTS and path.name[0] != ".":
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             found[path.relative_to(folder).as_posix()] = digest

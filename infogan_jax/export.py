@@ -48,6 +48,7 @@ from infogan_jax.writers import write_atomically
 FORMAT = 1  # of model.json
 WEIGHTS = ("float32", "float16")
 PAGE = Path(__file__).parent / "explorer" / "dist"
+_MARK = ".infogan_jax_export"  # in a folder that may be written over
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _MOST_APART = 1e-4  # ONNX and JAX, in pixels of [0, 1] or in Q's parameters
 _SAMPLE = 32  # latents that they are compared on, of each kind
@@ -83,6 +84,7 @@ def export(
     place = runs.find_replica(workdir, config, replica)
     folder = runs.replica_folders(workdir, config)[place]
     alone = config.replicas()[place]
+    config = dataclasses.replace(config, dtype="float32")  # of the arithmetic
     state = runs.load_states(workdir)[place]
     state_digest = digest(state.ema)
     if weights == "float16":
@@ -97,9 +99,11 @@ def export(
 
     try:
         (out / "thumbnails").mkdir(parents=True, exist_ok=True)
+        (out / _MARK).touch()
         (out / "model.json").unlink(missing_ok=True)  # until all else is there
         latents = _trial_latents(spec)
-        pictures = np.asarray(make(latents))
+        with jax.default_matmul_precision("float32"):  # GPUs round otherwise
+            pictures = np.asarray(make(latents))
         inputs = {
             "generator": (make, np.asarray(latents), (latent_dim(spec),)),
             "recognizer": (read, pictures, image_shape),
@@ -115,12 +119,11 @@ def export(
         for index, picture in enumerate(_thumbnails(state, config)):
             figures.save(picture, out / "thumbnails" / f"{index}.png")
         shutil.copytree(PAGE, out, dirs_exist_ok=True)
-        about = describe(config, image_shape, workdir, folder)
+        about = describe(config, image_shape, workdir, folder, int(state.step))
         about |= {
             "name": workdir.resolve().name,
             "digest": state_digest,
             "seed": alone.seed,
-            "step": int(state.step),
             "weights": weights,
             "parity": parity,
             "files": {name: _about_file(files[name]) for name in sorted(files)},
@@ -137,15 +140,20 @@ def export(
 
 
 def is_current(out: Path, workdir: Path, replica: int | None = None) -> bool:
-    """Whether a folder is an export of the newest checkpoint of a run."""
+    """Whether a folder is an export of a run's newest checkpoint and measures."""
     if not _is_export(out) or not (out / "index.html").exists():
         return False
-    config, *_ = runs.load_config(workdir)
-    state = runs.load_states(workdir)[runs.find_replica(workdir, config, replica)]
-    about = _read_model(out)
-    newest = hashlib.sha256((PAGE / "index.html").read_bytes()).digest()
-    shown = hashlib.sha256((out / "index.html").read_bytes()).digest()
-    return about.get("digest") == digest(state.ema) and newest == shown
+    config, image_shape, _ = runs.load_config(workdir)
+    place = runs.find_replica(workdir, config, replica)
+    folder = runs.replica_folders(workdir, config)[place]
+    state = runs.load_states(workdir)[place]
+    now = describe(config, image_shape, workdir, folder, int(state.step))
+    now = json.loads(json.dumps(now)) | {"digest": digest(state.ema)}
+    shown = _read_model(out)
+    if any(shown.get(name) != value for name, value in now.items()):
+        return False
+    newest, page = ((x / "index.html").read_bytes() for x in (PAGE, out))
+    return newest == page
 
 
 def sizes(out: Path) -> dict[str, int]:
@@ -184,7 +192,11 @@ def to_onnx(
 
 
 def describe(
-    config: Config, image_shape: tuple[int, int, int], workdir: Path, folder: Path
+    config: Config,
+    image_shape: tuple[int, int, int],
+    workdir: Path,
+    folder: Path,
+    step: int,
 ) -> dict:
     """What model.json says of codes, images and the run.
 
@@ -193,9 +205,12 @@ def describe(
         image_shape: (height, width, channels).
         workdir: of the run.
         folder: of the replica, which has its measures.
+        step: of the checkpoint; measures of another one are not its own.
     """
     spec = parse_spec(config.codes)
     results = runs.load_evaluation(folder)
+    if results.get("step") != step:
+        results = {}
     about = runs.load_about(workdir)
     height, width, channels = image_shape
     codes, offset, q_offset = [], 0, 0
@@ -212,6 +227,7 @@ def describe(
         colours = [list(table[k % len(table)]) for k in range(channels)]
     return {
         "format": FORMAT,
+        "step": step,
         "latent_dim": latent_dim(spec),
         "param_dim": param_dim(spec),
         "image": {
@@ -290,7 +306,7 @@ def _trial_latents(spec: Spec) -> jax.Array:
 
 
 def _parity(name: str, content: bytes, function: Callable, values) -> float:
-    """The largest difference between onnxruntime and JAX.
+    """The largest difference between onnxruntime and JAX, of large numbers a share.
 
     Raises:
         UserError: it is too large.
@@ -305,7 +321,11 @@ def _parity(name: str, content: bytes, function: Callable, values) -> float:
     apart = 0.0
     for part in (values, values[:1]):  # of any batch size
         (found,) = session.run(None, {session.get_inputs()[0].name: part})
-        apart = max(apart, float(np.abs(found - np.asarray(function(part))).max()))
+        with jax.default_matmul_precision("float32"):
+            expected = np.asarray(function(part))
+        # Pictures are within [0, 1]; Q's parameters may be large
+        error = np.abs(found - expected) / np.maximum(1, np.abs(expected))
+        apart = max(apart, float(error.max()))
     if not apart <= _MOST_APART:
         raise UserError(
             f"{name}.onnx differs from JAX by {apart:.1e}, more than "
@@ -369,10 +389,8 @@ def _about_file(content: bytes) -> dict:
 
 
 def _is_export(folder: Path) -> bool:
-    """Also one that was cut short, which has the models but no model.json yet."""
-    if not (folder / "model.json").exists():
-        return (folder / "thumbnails").is_dir()
-    return "digest" in _read_model(folder)
+    """Also one that was cut short."""
+    return (folder / _MARK).exists()
 
 
 def _read_model(folder: Path) -> dict:

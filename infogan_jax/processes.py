@@ -104,6 +104,13 @@ def text_of_first(action: Callable[[], str]) -> str:
     return text if jax.process_count() == 1 else _exchange(text)[0]
 
 
+def first_text(text: str) -> str:
+    """The first one that is not empty among those of all processes, in each."""
+    if jax.process_count() == 1:
+        return text
+    return next(filter(None, _exchange(text)), "")
+
+
 def check_alike(settings: dict) -> None:
     """Raises UserError in every process unless all have the same settings."""
     if jax.process_count() == 1:

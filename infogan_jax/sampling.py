@@ -155,7 +155,7 @@ def read_latents(path: Path, dim: int) -> tuple[np.ndarray, str]:
             raise ValueError(f"expected finite numbers, {_MAX_PICTURES} rows at most")
     except OSError as error:
         raise UserError(f"--latents={path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"--latents={path}: {error}; expected a file that the explorer saved"
         ) from None

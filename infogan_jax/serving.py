@@ -4,6 +4,7 @@ import functools
 import http.server
 import ipaddress
 import os
+import socket
 import webbrowser
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +36,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     error_message_format = "%(code)d %(message)s\n"
 
     def send_head(self):
+        # Another run may have had this port: dates of files say nothing.
+        del self.headers["If-Modified-Since"]
         # A page elsewhere may resolve its own name to this machine, and read us so.
         if self.server.is_local and not is_loopback(_host(self.headers.get("Host"))):
             return self.send_error(403, "unknown host")
@@ -46,9 +49,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             return self.send_error(404, "no such file")
         return super().send_head()
 
+    def send_response(self, code, message=None):
+        path = urlsplit(getattr(self, "path", "")).path  # none, if that was no HTTP
+        self._lasts = code == 200 and path.startswith("/assets/")
+        super().send_response(code, message)
+
     def end_headers(self):
-        in_assets = urlsplit(self.path).path.startswith("/assets/")
-        self.send_header("Cache-Control", _LASTING if in_assets else "no-cache")
+        self.send_header("Cache-Control", _LASTING if self._lasts else "no-cache")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
         super().end_headers()
@@ -63,6 +70,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, folder: Path, host: str, port: int):
         self.is_local = is_loopback(host)
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         handler = functools.partial(Handler, directory=str(folder))
         super().__init__((host, port), handler)
 

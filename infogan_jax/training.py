@@ -262,6 +262,7 @@ def _open(
         if not restart:
             runs.check_data(workdir, config, digest)
         runs.open_run(workdir, restart, lock)
+        runs.check_run(workdir, config, False, kind)  # what came before the lock
         runs.save_config(workdir, config, kind, about)
 
     processes.at_first(write)

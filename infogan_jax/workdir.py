@@ -61,10 +61,14 @@ class Lock:
             UserError: another process has it.
         """
         self.close()
-        file = (workdir / _LOCK).open("a+")
+        path = workdir / _LOCK
+        file = path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Between the two a --restart may have moved the directory aside
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
             file.seek(0)
             who = file.read().strip() or "another process"
             file.close()

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -42,6 +43,7 @@ def run(tmp_path_factory):
     checkpoints.save(10, state)
     checkpoints.close()
     found = {
+        "step": 0,
         "clustering": {
             "cat": {"accuracy": 0.5, "code_to_class": [*range(1, 10), None]}
         },
@@ -84,6 +86,18 @@ def test_every_architecture_exports(architecture):
             np.testing.assert_allclose(found, function(part), atol=1e-5)
 
 
+def test_a_run_in_bfloat16_exports_in_float32(tmp_path):
+    (tmp_path / "run").mkdir()
+    config = Config(architecture="mnist_tiny", dtype="bfloat16")
+    about = {"class_names": [], "ranges": None, "image_shape": [28, 28, 1]}
+    runs.save_config(tmp_path / "run", config, runs.INFOGAN, about)
+    checkpoints = Checkpoints(tmp_path / "run", 1)
+    checkpoints.save(1, init_state(jax.random.key(0), config, (28, 28, 1)))
+    checkpoints.close()
+    out = export.export(tmp_path / "run", tmp_path / "out")
+    assert max(json.loads((out / "model.json").read_text())["parity"].values()) < 1e-4
+
+
 @pytest.mark.parametrize("adversarial", sorted(ADVERSARIAL))
 def test_every_objective_is_described(adversarial, tmp_path):
     """The networks are the same whatever they were trained by; the config is not."""
@@ -94,7 +108,7 @@ def test_every_objective_is_described(adversarial, tmp_path):
         runs.INFOGAN,
         {"image_shape": [28, 28, 1], "class_names": [], "ranges": None},
     )
-    about = export.describe(config, (28, 28, 1), tmp_path, tmp_path)
+    about = export.describe(config, (28, 28, 1), tmp_path, tmp_path, 0)
     assert [code["dim"] for code in about["codes"]] == [3, 1, 5]
     assert about["codes"][0]["labels"] == [None] * 3
 
@@ -163,12 +177,21 @@ def test_an_export_is_made_anew_when_it_is_old(run, exported, tmp_path):
     assert not export.is_current(copy, run)
     assert export.export(run, copy) == copy
     assert export.is_current(copy, run)
+    # New measures are news as well; those of another step are not this one's
+    evaluation = run / "evaluation.json"
+    before = evaluation.read_text()
+    for change in ({"clustering": {}}, {"step": 7}):
+        evaluation.write_text(json.dumps(json.loads(before) | change))
+        assert not export.is_current(copy, run)
+    evaluation.write_text(before)
+    assert export.is_current(copy, run)
 
 
 def test_mistakes_of_exporting_are_one_line(run, command, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
+    (other / "thumbnails").mkdir()
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_text('{"kind": "an InfoGAN"}')
@@ -214,6 +237,7 @@ def test_latents_of_the_page_become_pictures(run, exported, command, tmp_path):
         (good | {"latents": [[1, 2]]}, "expected rows of 74 numbers"),
         (good | {"latents": [[1e999] * 74]}, "finite"),
         (good | {"latents": [["x"] * 74]}, "a file that the explorer saved"),
+        (good | {"latents": [[10**400] * 74]}, "a file that the explorer saved"),
         ([], "expected format"),
     ):
         path.write_text(json.dumps(wrong))
@@ -236,9 +260,10 @@ def server(exported):
         server.shutdown()
 
 
-def ask(server, path, method="GET", host=None):
+def ask(server, path, method="GET", host=None, headers=None):
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
-    connection.request(method, path, headers={"Host": host} if host else {})
+    headers = (headers or {}) | ({"Host": host} if host else {})
+    connection.request(method, path, headers=headers)
     response = connection.getresponse()
     content = response.read()
     connection.close()
@@ -255,6 +280,11 @@ def test_the_server_gives_the_files_of_its_folder(server, exported):
     assert (status, content) == (200, b"")
     assert headers["Content-Type"] == "application/wasm"
     assert "immutable" in headers["Cache-Control"]
+    status, headers, _ = ask(server, "/assets/none.js")
+    assert (status, headers["Cache-Control"]) == (404, "no-cache")
+    # Another run may have had this port, with newer files
+    later = {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}
+    assert ask(server, "/model.json", headers=later)[0] == 200
     assert ask(server, "/model.json?x=1")[1]["Content-Type"] == "application/json"
 
 
@@ -279,6 +309,23 @@ def test_the_server_knows_its_own_names_only(server):
     for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1", "@", "[::"):
         assert ask(server, "/model.json", host=host)[0] in (400, 403), host
     assert not is_loopback("0.0.0.0")
+
+
+def test_what_is_no_http_is_answered_all_the_same(server, capfd):
+    with socket.create_connection(("127.0.0.1", server.server_port)) as raw:
+        raw.sendall(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")  # as TLS begins
+        assert b"400" in raw.recv(1000)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_server_on_ipv6(exported):
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError:
+        pytest.skip("needs IPv6")
+    with make_server(exported, "::1", 0) as server:
+        assert server.is_local and server.server_port
 
 
 def test_ports_that_cannot_be(server, exported):

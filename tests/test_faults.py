@@ -1,5 +1,6 @@
 """What harm leaves of a run: checkpoints damaged, directories in use."""
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -125,6 +126,31 @@ def test_a_checkpoint_without_digests_is_as_good_as_it_reads(workdir, state):
     checkpoints = Checkpoints(workdir, 2)
     assert int(checkpoints.restore(state).step) == 2
     checkpoints.close()
+
+
+def test_files_that_others_leave_do_no_harm(workdir, state, capsys):
+    for step in "12":
+        (workdir / "checkpoints" / step / ".DS_Store").write_text("x")
+        (workdir / "checkpoints" / step / "notes.txt").write_text("x")
+        (workdir / "checkpoints" / step / ".digests.json.part").write_text("x")
+    checkpoints = Checkpoints(workdir, 2)
+    assert int(checkpoints.restore(state).step) == 2
+    checkpoints.close()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_lock_on_a_directory_that_was_moved_aside_is_none(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    lock_file = fcntl.flock
+
+    def moved_first(file, how):
+        (tmp_path / "run").rename(tmp_path / "run.1")
+        return lock_file(file, how)
+
+    with Lock() as lock, monkeypatch.context() as race:
+        race.setattr(fcntl, "flock", moved_first)
+        with pytest.raises(UserError, match="is in use by"):
+            lock.take(tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_in_a_whole_run(command, tiny_flags, tmp_path):

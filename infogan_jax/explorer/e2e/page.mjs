@@ -186,7 +186,16 @@ check("a link gives back all that was shown", async () => {
     assert.deepEqual(await pixels(again, canvas), await pixels(page, canvas));
   }
   assert.equal(await again.inputValue("#rows"), "styles");
+  assert.equal(await status(again), "");
   assert.equal(again.url(), page.url());
+  // A link with less in it, in the same page
+  const { hash } = new URL((await open()).url());
+  await again.evaluate((text) => {
+    location.hash = text;
+  }, hash);
+  await settled(again);
+  assert.equal(await again.locator("#beside canvas").count(), 0);
+  assert.equal(await again.getAttribute("#grid", "open"), null);
 });
 
 check("links that are wrong are told of, and nothing breaks", async () => {
@@ -243,6 +252,20 @@ check("pictures, an animation and latents are saved", async () => {
   await download(page, "#save-sheet", "sheet.png");
   const latents = JSON.parse(await download(page, "#save-latents", "latents.json"));
   assert.equal(latents.latents.length, 1);
+});
+
+check("what is saved at once is saved one after the other", async () => {
+  const page = await open();
+  const names = [];
+  page.on("download", (file) => names.push(file.suggestedFilename().split("_").pop()));
+  await page.evaluate(() => {
+    for (const id of ["pin", "save-gif", "save-png", "save-sheet"]) {
+      document.getElementById(id).click();
+    }
+  });
+  await page.waitForTimeout(4000);
+  assert.deepEqual(names.sort(), ["moving.gif", "picture.png", "sheet.png"]);
+  assert.deepEqual(await pixels(page, "#beside canvas"), await pixels(page));
 });
 
 check("everything is reached by keyboard", async () => {

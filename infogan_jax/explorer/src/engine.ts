@@ -1,25 +1,14 @@
-// The page's side of the worker: the newest wish of each kind, one at a time.
+// The page's side of the worker.
 
 import type { Latents } from "./latents";
 import { Fault, type Model } from "./model";
+import { type Purpose, Queue } from "./queue";
 import type { LoadTask, Reply, RunTask } from "./worker";
 
 const GENERATOR = "generator.onnx";
 const RECOGNIZER = "recognizer.onnx";
 const MISFIT = "The networks do not fit model.json. Export the model anew.";
 const NETWORKS = [GENERATOR, RECOGNIZER];
-const MOST = 25; // pictures of one call, so that an urgent wish waits for few
-
-interface Wish {
-  latents: readonly Latents[];
-  images: Float32Array<ArrayBuffer>; // as far as they are made
-  made: number;
-  done: (images: Float32Array | null) => void;
-}
-
-/** What pictures are for, the most urgent first. */
-export type Purpose = "picture" | "file" | "strip" | "grid";
-const PURPOSES: Purpose[] = ["picture", "file", "strip", "grid"];
 
 type Settled = {
   done: (output: Float32Array<ArrayBuffer> | null) => void;
@@ -32,14 +21,14 @@ export class Engine {
     type: "module",
   });
   private readonly waiting = new Map<number, Settled>();
-  private readonly wishes = new Map<Purpose, Wish>();
-  private busy = false;
+  private readonly queue: Queue;
   private next = 0;
 
   constructor(
     private readonly model: Model,
-    private readonly onFault: (fault: Fault) => void,
+    onFault: (error: unknown) => void,
   ) {
+    this.queue = new Queue((latents) => this.generateNow(latents), onFault);
     this.worker.onmessage = ({ data }: MessageEvent<Reply>) => {
       const settled = this.waiting.get(data.id);
       if (!settled) return;
@@ -70,24 +59,16 @@ export class Engine {
     const image = await this.generateNow([new Float32Array(this.model.latentDim)]);
     if (image.length !== this.size) throw new Fault(MISFIT);
     const q = await this.recognize(image);
-    if (q.length !== this.model.paramDim) {
-      throw new Fault(MISFIT);
-    }
+    if (q.length !== this.model.paramDim) throw new Fault(MISFIT);
+    this.queue.open();
   }
 
-  /**
-   * Pictures of latents, [N, H, W, C]; null if a newer wish for the same purpose came.
-   */
+  /** Pictures of latents, [N, H, W, C]; null where `Queue.add` says so. */
   generate(
     purpose: Purpose,
     latents: readonly Latents[],
   ): Promise<Float32Array | null> {
-    this.wishes.get(purpose)?.done(null);
-    const images = new Float32Array(this.size * latents.length);
-    return new Promise((done) => {
-      this.wishes.set(purpose, { latents, images, made: 0, done });
-      this.pump();
-    });
+    return this.queue.add(purpose, latents);
   }
 
   /** Parameters of Q(c|x) for one image [H, W, C]. */
@@ -96,32 +77,6 @@ export class Engine {
     const shape = [1, height, width, channels];
     const output = await this.ask({ run: RECOGNIZER, input: image, shape });
     return output ?? new Float32Array();
-  }
-
-  /** Some pictures of the most urgent wish, again and again. */
-  private async pump(): Promise<void> {
-    if (this.busy) return;
-    this.busy = true;
-    for (;;) {
-      const purpose = PURPOSES.find((one) => this.wishes.has(one));
-      const wish = purpose && this.wishes.get(purpose);
-      if (!wish) break;
-      try {
-        const some = wish.latents.slice(wish.made, wish.made + MOST);
-        wish.images.set(await this.generateNow(some), wish.made * this.size);
-        wish.made += some.length;
-      } catch (error) {
-        this.wishes.delete(purpose);
-        wish.done(null);
-        this.onFault(error instanceof Fault ? error : new Fault(String(error)));
-        continue;
-      }
-      if (wish.made >= wish.latents.length && this.wishes.get(purpose) === wish) {
-        this.wishes.delete(purpose);
-        wish.done(wish.images);
-      }
-    }
-    this.busy = false;
   }
 
   private get size(): number {

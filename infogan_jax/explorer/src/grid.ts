@@ -45,10 +45,22 @@ export class Grid {
       select.replaceChildren(
         ...axes.map(([name, title]) => make("option", { value: name }, title)),
       );
-      select.addEventListener("change", onAxes);
+      select.addEventListener("change", () => {
+        this.keepApart(select === this.rows ? this.columns : this.rows);
+        onAxes();
+      });
     }
-    const scalar = scalarCodes(model)[0]?.name;
-    this.setAxes(mainCategory(model)?.name ?? scalar ?? STYLES, scalar ?? STYLES);
+    const scalars = scalarCodes(model).map((code) => code.name);
+    const [first = STYLES, second = STYLES] = scalars;
+    const category = mainCategory(model)?.name;
+    this.setAxes(category ?? first, category ? first : second);
+  }
+
+  /** Along both axes one code would mean nothing: the other one gives way. */
+  private keepApart(other: HTMLSelectElement): void {
+    if (this.rows.value !== this.columns.value) return;
+    const free = Array.from(other.options).find((one) => one.value !== other.value);
+    if (free) other.value = free.value;
   }
 
   get axes(): { rows: string; columns: string } {
@@ -64,6 +76,7 @@ export class Grid {
       const known = Array.from(select.options).some((option) => option.value === name);
       if (known) select.value = name;
     }
+    this.keepApart(this.columns);
   }
 
   /** Latents of all pictures, row by row. */

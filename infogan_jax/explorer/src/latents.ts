@@ -84,7 +84,8 @@ function gaussian(random: Random): number {
  * A smooth walk without an end from where it starts.
  *
  * Each number goes to and fro at a pace of its own, evenly between its ends, so that at
- * any time the whole is a draw from the prior, as a network was trained on.
+ * any time uniform codes and noise are as if drawn from their prior, within which a walk
+ * from point to point would spend its time near the middle.
  */
 export class Walk {
   private readonly places: number[] = [];

@@ -172,7 +172,7 @@ class Page {
   private async readHash(): Promise<void> {
     try {
       const asked = fromHash(this.model, location.hash);
-      Object.assign(this.view, asked);
+      Object.assign(this.view, { pinned: null, grid: false }, asked);
       if (asked.rows !== undefined && asked.columns !== undefined) {
         this.grid.setAxes(asked.rows, asked.columns);
       }
@@ -437,7 +437,7 @@ async function start(): Promise<void> {
     throw new Fault("This browser has no WebAssembly, which the networks need.");
   }
   say("Loading the networks…");
-  const response = await fetch("model.json").catch(() => null);
+  const response = await fetch("model.json", { cache: "no-cache" }).catch(() => null);
   if (!response?.ok) {
     throw new Fault("model.json could not be loaded. Export the model anew.");
   }

@@ -198,7 +198,7 @@ function number(value: unknown, what: string): number {
 function whole(from: Record<string, unknown>, name: string, least: number): number {
   const value = number(from[name], name);
   check(
-    Number.isInteger(value) && value >= least && value < 1e9,
+    Number.isInteger(value) && value >= least && value < 2 ** 31,
     `${name} is ${value}`,
   );
   return value;

@@ -43,7 +43,9 @@ async function download(
   tell: (received: number) => void,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const name = expected?.name ?? "onnxruntime";
-  const response = await fetch(url).catch(() => null);
+  // Names of networks stay when a model is exported anew; that of the runtime does not.
+  const cache = expected ? "no-cache" : "default";
+  const response = await fetch(url, { cache }).catch(() => null);
   if (!response?.ok || !response.body) {
     throw new Error(
       `${name} could not be loaded (${response?.status ?? "no answer"}).`,
