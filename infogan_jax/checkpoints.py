@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from infogan_jax import processes
 from infogan_jax.config import UserError
-from infogan_jax.writers import write_atomically
+from infogan_jax.writers import next_name, write_atomically
 
 # Orbax tells of every file it touches, and of its errors, which it raises as well.
 for _name in ("absl", "asyncio", "orbax"):
@@ -53,10 +53,10 @@ class Checkpoints:
         if step != self.latest():
             plain = _plain(state)
             needed = _ROOM * sum(x.nbytes for x in jax.tree.leaves(plain))
-            free = shutil.disk_usage(self._manager.directory).free
+            free = shutil.disk_usage(self._folder).free
             if free < needed:
                 raise OSError(
-                    f"{self._manager.directory}: {free / 2**20:.1f} MiB are free, and "
+                    f"{self._folder}: {free / 2**20:.1f} MiB are free, and "
                     f"saving needs {needed / 2**20:.1f}"
                 )
             self.wait()
@@ -74,7 +74,8 @@ class Checkpoints:
         """
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
         while (step := self.latest()) is not None:
-            reason = processes.text_of_first(lambda step=step: self._harm(step))
+            reason = self._harm(step) if processes.is_first() else ""
+            reason = processes.first_text(reason)
             if not reason:
                 try:
                     plain = self._manager.restore(
@@ -84,7 +85,8 @@ class Checkpoints:
                     reason = (str(error).splitlines() or [type(error).__name__])[0]
                 reason = processes.first_text(reason)  # all use it, or none
             if not reason:
-                self._tell(step)
+                for bad, why in sorted(self._passed_over.items()):
+                    print(f"checkpoint {bad} is passed over ({why}); using {step}")
                 return plain.replace(key=jax.random.wrap_key_data(plain.key))
             self._passed_over[step] = reason
         if not self._passed_over:
@@ -103,19 +105,13 @@ class Checkpoints:
         def move():
             self._aside.mkdir(exist_ok=True)
             for step in self._passed_over:
-                number, place = 0, self._aside / str(step)
-                while place.exists():
-                    number += 1
-                    place = self._aside / f"{step}.{number}"
+                place = self._aside / str(step)
+                place = next_name(place) if place.exists() else place
                 (self._folder / str(step)).rename(place)
 
         processes.at_first(move)
         self._manager.reload()
         self._passed_over = {}
-
-    def _tell(self, used: int) -> None:
-        for step, reason in sorted(self._passed_over.items()):
-            print(f"checkpoint {step} is passed over ({reason}); using {used}")
 
     def _write_digests(self) -> None:
         """Of what was saved here: when the next one begins, or the run ends."""
@@ -162,8 +158,7 @@ class Checkpoints:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise  # such as the end of another process
             raise OSError(
-                f"{self._manager.directory}: a checkpoint could not be written (no "
-                "space left)"
+                f"{self._folder}: a checkpoint could not be written (no space left)"
             ) from None
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ index.html, assets/     the page
 """
 
 import dataclasses
-import functools
 import hashlib
 import importlib.util
 import json
@@ -80,12 +79,7 @@ def export(
         raise UserError(
             f"--out={out}: holds other things; choose a new or an empty folder"
         )
-    config, image_shape, _ = runs.load_config(workdir)
-    place = runs.find_replica(workdir, config, replica)
-    folder = runs.replica_folders(workdir, config)[place]
-    alone = config.replicas()[place]
-    config = dataclasses.replace(config, dtype="float32")  # of the arithmetic
-    state = runs.load_states(workdir)[place]
+    config, image_shape, folder, state = _load(workdir, replica)
     state_digest = digest(state.ema)
     if weights == "float16":
         state = _rounded(state)
@@ -123,7 +117,7 @@ def export(
         about |= {
             "name": workdir.resolve().name,
             "digest": state_digest,
-            "seed": alone.seed,
+            "seed": config.seed,
             "weights": weights,
             "parity": parity,
             "files": {name: _about_file(files[name]) for name in sorted(files)},
@@ -143,10 +137,7 @@ def is_current(out: Path, workdir: Path, replica: int | None = None) -> bool:
     """Whether a folder is an export of a run's newest checkpoint and measures."""
     if not _is_export(out) or not (out / "index.html").exists():
         return False
-    config, image_shape, _ = runs.load_config(workdir)
-    place = runs.find_replica(workdir, config, replica)
-    folder = runs.replica_folders(workdir, config)[place]
-    state = runs.load_states(workdir)[place]
+    config, image_shape, folder, state = _load(workdir, replica)
     now = describe(config, image_shape, workdir, folder, int(state.step))
     now = json.loads(json.dumps(now)) | {"digest": digest(state.ema)}
     shown = _read_model(out)
@@ -154,6 +145,18 @@ def is_current(out: Path, workdir: Path, replica: int | None = None) -> bool:
         return False
     newest, page = ((x / "index.html").read_bytes() for x in (PAGE, out))
     return newest == page
+
+
+def _load(
+    workdir: Path, replica: int | None
+) -> tuple[Config, tuple[int, int, int], Path, TrainState]:
+    """The replica's config, for float32; its images' shape, its folder, its state."""
+    config, image_shape, _ = runs.load_config(workdir)
+    place = runs.find_replica(workdir, config, replica)
+    folder = runs.replica_folders(workdir, config)[place]
+    state = runs.load_states(workdir)[place]
+    alone = dataclasses.replace(config.replicas()[place], dtype="float32")
+    return alone, image_shape, folder, state
 
 
 def sizes(out: Path) -> dict[str, int]:
@@ -221,10 +224,6 @@ def describe(
             | {"q_offset": q_offset, "n_params": code.n_params}
         )
         offset, q_offset = offset + code.dim, q_offset + code.n_params
-    colours = None
-    if channels not in (1, 3) or config.composite != figures.COLOURS:
-        table = figures.parse_colours(config.composite)
-        colours = [list(table[k % len(table)]) for k in range(channels)]
     return {
         "format": FORMAT,
         "step": step,
@@ -234,7 +233,7 @@ def describe(
             "height": height,
             "width": width,
             "channels": channels,
-            "composite": colours if channels > 1 else None,
+            "composite": figures.channel_colours(channels, config.composite),
             "ranges": about.get("ranges"),
         },
         "codes": codes,
@@ -353,15 +352,13 @@ def _rounded(state: TrainState) -> TrainState:
             tree,
         )
 
-    changed = {
-        name: dataclasses.replace(net, params=round_tree(net.params))
-        for name in ("discriminator", "recognizer")
-        for net in [getattr(state, name)]
-    }
-    rounded: TrainState = state.replace(  # type: ignore[attr-defined]
-        ema=round_tree(state.ema), **changed
+    d, q = state.discriminator, state.recognizer
+    return dataclasses.replace(
+        state,
+        ema=round_tree(state.ema),
+        discriminator=dataclasses.replace(d, params=round_tree(d.params)),
+        recognizer=dataclasses.replace(q, params=round_tree(q.params)),
     )
-    return rounded
 
 
 def _narrow(model) -> None:
@@ -401,7 +398,6 @@ def _read_model(folder: Path) -> dict:
         return {}
 
 
-@functools.cache
 def _check_packages() -> None:
     """Raises UserError unless what an export needs is there."""
     for package in ("jax2onnx", "onnxruntime"):

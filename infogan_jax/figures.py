@@ -50,16 +50,23 @@ def parse_colours(names: str) -> list[tuple[int, ...]]:
     return [ImageColor.getrgb(name.strip())[:3] for name in names.split(",")]
 
 
+def channel_colours(channels: int, names: str) -> list[tuple[int, ...]] | None:
+    """The colour of each channel; None where they are grey, or red, green and blue."""
+    if channels == 1 or (channels == 3 and names == COLOURS):
+        return None
+    table = parse_colours(names)
+    return [table[k % len(table)] for k in range(channels)]
+
+
 def composite(images: np.ndarray, colours: str = COLOURS) -> np.ndarray:
     """Channels added up, each in its colour: uint8 `[..., C]` -> `[..., 3]`.
 
     Images of one channel, or of three without `colours`, stay as they are.
     """
-    channels = images.shape[-1]
-    if channels == 1 or (channels == 3 and colours == COLOURS):
+    table = channel_colours(images.shape[-1], colours)
+    if table is None:
         return images
-    table = parse_colours(colours)
-    weights = np.array([table[k % len(table)] for k in range(channels)]) / 255
+    weights = np.array(table) / 255
     return np.clip(np.round(images @ weights), 0, 255).astype(np.uint8)
 
 

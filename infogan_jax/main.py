@@ -18,7 +18,13 @@ from infogan_jax.config import Config, UserError, one_of
 from infogan_jax.evaluation import evaluator_names
 
 MODES = (
-    *("train", "classify", "evaluate", "report", "generate", "export", "explore"),
+    "train",
+    "classify",
+    "evaluate",
+    "report",
+    "generate",
+    "export",
+    "explore",
     "prepare",
 )
 _FROM_FLAGS = ("train", "classify", "prepare")  # the others have a run's config

@@ -98,12 +98,6 @@ def at_first(action: Callable[[], T]) -> T | None:
     return everywhere(lambda: action() if is_first() else None)
 
 
-def text_of_first(action: Callable[[], str]) -> str:
-    """What it gives in process 0, in every process."""
-    text = action() if is_first() else ""
-    return text if jax.process_count() == 1 else _exchange(text)[0]
-
-
 def first_text(text: str) -> str:
     """The first one that is not empty among those of all processes, in each."""
     if jax.process_count() == 1:

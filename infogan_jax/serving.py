@@ -5,6 +5,7 @@ import http.server
 import ipaddress
 import os
 import socket
+import sys
 import webbrowser
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -105,7 +106,8 @@ def serve(folder: Path, host: str, port: int, show: bool) -> None:
         print(f"the page is at {address} until Ctrl-C", flush=True)
         if not server.is_local:
             print(f"note: everyone who reaches --host={host} can see it", flush=True)
-        if show and (os.name == "nt" or os.environ.get("DISPLAY") or _is_mac()):
+        has_screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY")
+        if show and has_screen:
             webbrowser.open(address)
         try:
             server.serve_forever()
@@ -129,7 +131,3 @@ def _host(header: str | None) -> str:
         return urlsplit(f"//{header or ''}").hostname or ""
     except ValueError:
         return ""
-
-
-def _is_mac() -> bool:
-    return os.uname().sysname == "Darwin"

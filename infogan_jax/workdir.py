@@ -29,7 +29,7 @@ from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.classifier import ClassifierState, init_classifier
 from infogan_jax.config import Config, UserError, fixed_fields
 from infogan_jax.state import TrainState, init_state
-from infogan_jax.writers import write_atomically
+from infogan_jax.writers import next_name, write_atomically
 
 INFOGAN, CLASSIFIER = "an InfoGAN", "a classifier"  # kinds of runs
 _LOCK = ".lock"
@@ -107,9 +107,7 @@ def open_run(workdir: Path, restart: bool, lock: Lock) -> None:
     try:
         if restart and workdir.exists():
             lock.take(workdir)
-            number = 1
-            while (aside := workdir.with_name(f"{workdir.name}.{number}")).exists():
-                number += 1
+            aside = next_name(workdir)
             workdir.rename(aside)
             print(f"the former run is now in {aside}")
         workdir.mkdir(parents=True, exist_ok=True)

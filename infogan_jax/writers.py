@@ -21,6 +21,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     os.replace(part, path)
 
 
+def next_name(path: Path) -> Path:
+    """`PATH.1`, `PATH.2` or so on: the first that is not there."""
+    number = 1
+    while (found := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    return found
+
+
 class MetricsFile:
     """metrics.jsonl and TensorBoard events of a run from a step on.
 

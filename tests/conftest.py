@@ -29,7 +29,7 @@ TINY = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config():
     from infogan_jax import Config
 

@@ -20,14 +20,6 @@ def state(config):
 
 
 @pytest.fixture(scope="module")
-def config():
-    from infogan_jax import Config
-    from tests.conftest import TINY
-
-    return Config(**TINY)
-
-
-@pytest.fixture(scope="module")
 def saved(state, tmp_path_factory):
     """A work directory with checkpoints of steps 1 and 2."""
     folder = tmp_path_factory.mktemp("saved")

@@ -91,14 +91,13 @@ def finish(workdir: Path, home: Path) -> tuple[int, str]:
 
 def result(workdir: Path) -> dict[str, str]:
     """A digest of each thing that a run is for."""
-    from infogan_jax import workdir as runs
+    import jax
 
-    found = {}
+    from infogan_jax import workdir as runs
+    from infogan_jax.evaluation.inference import digest
+
     (state,) = runs.load_states(workdir)
-    total = hashlib.sha256()
-    for leaf in _leaves(state):
-        total.update(np.ascontiguousarray(leaf).tobytes())
-    found["state"] = total.hexdigest()
+    found = {"state": digest(state.replace(key=jax.random.key_data(state.key)))}
     for path in sorted(workdir.rglob("*")):
         name = path.relative_to(workdir).as_posix()
         is_result = name.startswith(("figures/", "frames/")) or name in (
@@ -108,13 +107,6 @@ def result(workdir: Path) -> dict[str, str]:
         if is_result and path.is_file():
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
-
-
-def _leaves(state) -> list:
-    import jax
-
-    plain = state.replace(key=jax.random.key_data(state.key))
-    return jax.tree.leaves(plain)
 
 
 # The faults: each is done to a run under way, and tells what it did
@@ -152,9 +144,8 @@ def _politely(process, signum: signal.Signals) -> str:
 
 
 def _newest(workdir: Path) -> Path | None:
-    folders = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
-    whole = [p for p in folders if (p / "digests.json").exists()]
-    return max(whole, key=lambda p: int(p.name), default=None) if folders else None
+    whole = [p.parent for p in (workdir / "checkpoints").glob("*/digests.json")]
+    return max(whole, key=lambda p: int(p.name), default=None)
 
 
 def _harm(process, workdir: Path, trial: Trial, how: Callable[[Path], None]) -> str:

@@ -39,15 +39,18 @@ export async function toPng(
 export function toGif(model: Model, images: Float32Array, count: number): Blob {
   const gif = GIFEncoder();
   const scale = zoom(model, SIDE / 2);
-  const forth = Array.from({ length: count }, (_, i) => i);
   const size = model.width * model.height * model.channels;
-  for (const i of [...forth, ...forth.slice(1, -1).reverse()]) {
+  const forth = Array.from({ length: count }, (_, i) => {
     const one = images.subarray(i * size, (i + 1) * size);
     const canvas = sheet(model, one, 1, 1, scale);
-    const { data } = context(canvas).getImageData(0, 0, canvas.width, canvas.height);
+    const { width, height } = canvas;
+    const { data } = context(canvas).getImageData(0, 0, width, height);
     const palette = quantize(data, 256);
-    const index = applyPalette(data, palette);
-    gif.writeFrame(index, canvas.width, canvas.height, { palette, delay: 60 });
+    return { index: applyPalette(data, palette), width, height, palette };
+  });
+  for (const frame of [...forth, ...forth.slice(1, -1).reverse()]) {
+    const { index, width, height, palette } = frame;
+    gif.writeFrame(index, width, height, { palette, delay: 60 });
   }
   gif.finish();
   return new Blob([gif.bytes()], { type: "image/gif" });

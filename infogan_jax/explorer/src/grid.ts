@@ -4,16 +4,17 @@ import { find, make } from "./dom";
 import { type Latents, randomizeNoise, seeded, withValue } from "./latents";
 import {
   type Code,
+  isDiscrete,
+  isScalar,
   labelOf,
   type Model,
   mainCategory,
   orderOf,
-  scalarCodes,
   titleOf,
 } from "./model";
-import { draw } from "./picture";
+import { blank, draw } from "./picture";
 
-export const STYLES = "styles"; // an axis along which the noise changes
+const STYLES = "styles"; // an axis along which the noise changes
 const STEPS = 7; // of a continuous code
 const STYLE_COUNT = 8;
 const MOST = 20; // rows or columns
@@ -50,7 +51,7 @@ export class Grid {
         onAxes();
       });
     }
-    const scalars = scalarCodes(model).map((code) => code.name);
+    const scalars = model.codes.filter(isScalar).map((code) => code.name);
     const [first = STYLES, second = STYLES] = scalars;
     const category = mainCategory(model)?.name;
     this.setAxes(category ?? first, category ? first : second);
@@ -112,8 +113,7 @@ export class Grid {
     const lines = down.map((row) => {
       const line = make("tr", {}, make("th", { scope: "row" }, row.label));
       for (const column of across) {
-        const canvas = make("canvas", { "aria-hidden": "true" });
-        [canvas.width, canvas.height] = [this.model.width, this.model.height];
+        const canvas = blank(this.model);
         const cell = { canvas, latents: new Float32Array() };
         this.cells.push(cell);
         const label = `take ${row.label}, ${column.label}`;
@@ -146,7 +146,7 @@ export class Grid {
         };
       });
     }
-    if (code.kind === "categorical" || code.kind === "bernoulli") {
+    if (isDiscrete(code)) {
       return orderOf(code)
         .slice(0, MOST)
         .map((value) => ({

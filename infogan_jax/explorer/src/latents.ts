@@ -1,11 +1,11 @@
 // Vectors of latents: values of codes, draws from the prior, and a walk through it.
 
-import type { Code, Model } from "./model";
+import { type Code, isScalar, type Model } from "./model";
 
 export type Latents = Float32Array<ArrayBuffer>;
 export type Random = () => number; // from [0, 1)
 
-const NOISE_STEPS = 32767; // noise lies on these steps, so that a URL can hold it
+export const NOISE_STEPS = 32767; // noise lies on these steps, so that a URL can hold it
 
 /** The latents that everything starts from: the first category, codes and noise at 0. */
 export function middle(model: Model): Latents {
@@ -19,8 +19,12 @@ export function middle(model: Model): Latents {
 /** The value of a code: a number, or the index of a category; noise has none. */
 export function codeValue(code: Code, latents: Latents): number {
   if (code.kind !== "categorical") return latents[code.offset] ?? 0;
-  const part = latents.subarray(code.offset, code.offset + code.dim);
-  return part.indexOf(Math.max(...part));
+  return argmax(latents.subarray(code.offset, code.offset + code.dim));
+}
+
+/** The place of the largest number. */
+export function argmax(values: Float32Array): number {
+  return values.indexOf(Math.max(...values));
 }
 
 /** The same latents with another value of one code. */
@@ -102,8 +106,7 @@ export class Walk {
     random: Random,
   ) {
     for (const code of model.codes) {
-      const isScalar = code.kind === "uniform" || code.kind === "gaussian";
-      if (!(codes && isScalar) && !(noise && code.kind === "noise")) continue;
+      if (!(codes && isScalar(code)) && !(noise && code.kind === "noise")) continue;
       const [low, high] = code.trained;
       for (let i = 0; i < code.dim; i++) {
         const value = start[code.offset + i] ?? 0;

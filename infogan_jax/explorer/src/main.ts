@@ -3,8 +3,9 @@
 import { find, make } from "./dom";
 import { Engine } from "./engine";
 import { save, toGif, toPng } from "./files";
-import { Grid, STYLES } from "./grid";
+import { Grid } from "./grid";
 import {
+  argmax,
   codeValue,
   type Latents,
   middle,
@@ -17,6 +18,7 @@ import {
 import {
   type Code,
   Fault,
+  isDiscrete,
   labelOf,
   type Model,
   mainCategory,
@@ -24,7 +26,7 @@ import {
   titleOf,
 } from "./model";
 import { draw, panelsOf, panelTitle, readImage } from "./picture";
-import { fromHash, toFile, toHash, type View } from "./share";
+import { fromHash, toFile, toHash } from "./share";
 import { Sliders } from "./sliders";
 import { Strip } from "./strip";
 
@@ -73,24 +75,20 @@ class Panels {
 }
 
 class Page {
-  private readonly view: View;
+  private latents: Latents;
+  private pinned: Latents | null = null;
   private readonly engine: Engine;
   private readonly panels: Panels;
   private readonly sliders: Sliders;
   private readonly strip: Strip | null;
   private readonly grid: Grid;
+  private readonly details = find<HTMLDetailsElement>("grid"); // around it
   private readonly random = Math.random;
   private walk: Walk | null = null;
   private settling = 0;
 
   constructor(private readonly model: Model) {
-    this.view = {
-      latents: randomizeNoise(model, middle(model), seeded(0)),
-      pinned: null,
-      grid: false,
-      rows: STYLES,
-      columns: STYLES,
-    };
+    this.latents = randomizeNoise(model, middle(model), seeded(0));
     this.engine = new Engine(model, tell);
     const several = model.channels > 1;
     find("panels").classList.toggle("several", several);
@@ -98,7 +96,7 @@ class Page {
     this.panels = new Panels(model, find("panels"), "");
     const set = (code: Code, value: number) => {
       this.stop();
-      this.change(withValue(code, this.view.latents, value));
+      this.change(withValue(code, this.latents, value));
     };
     this.sliders = new Sliders(model, find("sliders"), set);
     const category = mainCategory(model);
@@ -123,14 +121,14 @@ class Page {
     });
     bar.hidden = true;
     if (!status.classList.contains("fault")) say("");
-    await this.change(this.view.latents);
-    if (this.view.pinned) await this.pin(this.view.pinned);
+    await this.change(this.latents);
+    if (this.pinned) await this.pin(this.pinned);
     document.body.dataset.ready = "true";
   }
 
   /** Other latents: everything follows. */
   private async change(latents: Latents): Promise<void> {
-    this.view.latents = latents;
+    this.latents = latents;
     this.sliders.show(latents);
     this.strip?.show(latents);
     this.compare();
@@ -149,13 +147,13 @@ class Page {
     if (this.settling) return;
     this.settling = window.setTimeout(async () => {
       this.settling = 0;
-      const { latents } = this.view;
+      const { latents } = this;
       this.writeHash();
       if (this.strip) {
         const images = await this.engine.generate("strip", this.strip.wish(latents));
         if (images) this.strip.paint(images);
       }
-      if (this.view.grid) {
+      if (this.details.open) {
         const images = await this.engine.generate("grid", this.grid.wish(latents));
         if (images) this.grid.paint(images);
       }
@@ -165,18 +163,20 @@ class Page {
   // The link
 
   private writeHash(): void {
-    Object.assign(this.view, this.grid.axes);
-    history.replaceState(null, "", toHash(this.model, this.view));
+    const { latents, pinned } = this;
+    const view = { latents, pinned, grid: this.details.open, ...this.grid.axes };
+    history.replaceState(null, "", toHash(this.model, view));
   }
 
   private async readHash(): Promise<void> {
     try {
       const asked = fromHash(this.model, location.hash);
-      Object.assign(this.view, { pinned: null, grid: false }, asked);
+      this.latents = asked.latents ?? this.latents;
+      this.pinned = asked.pinned ?? null;
+      this.details.open = asked.grid ?? false;
       if (asked.rows !== undefined && asked.columns !== undefined) {
         this.grid.setAxes(asked.rows, asked.columns);
       }
-      find<HTMLDetailsElement>("grid").open = this.view.grid;
     } catch (error) {
       tell(error);
     }
@@ -185,7 +185,7 @@ class Page {
   // To compare
 
   private async pin(latents: Latents | null): Promise<void> {
-    this.view.pinned = latents;
+    this.pinned = latents;
     const button = find("pin");
     button.setAttribute("aria-pressed", String(Boolean(latents)));
     button.textContent = latents ? "Unpin" : "Pin to compare";
@@ -200,15 +200,15 @@ class Page {
 
   /** Says what the picture has other than the pinned one. */
   private compare(): void {
-    const { pinned, latents } = this.view;
-    const changes = !pinned
-      ? []
-      : this.model.codes.flatMap((code) => differences(code, pinned, latents));
-    find("difference").textContent = pinned
-      ? changes.length
+    const { pinned, latents } = this;
+    let text = "";
+    if (pinned) {
+      const changes = this.model.codes.flatMap((c) => differences(c, pinned, latents));
+      text = changes.length
         ? `Other than pinned: ${changes.join("; ")}`
-        : "The same as pinned: now change one thing."
-      : "";
+        : "The same as pinned: now change one thing.";
+    }
+    find("difference").textContent = text;
   }
 
   // A person's image
@@ -216,7 +216,7 @@ class Page {
   private async read(file: Blob): Promise<void> {
     const { image, notes } = await readImage(this.model, file);
     const q = await this.engine.recognize(image);
-    let { latents } = this.view;
+    let { latents } = this;
     for (const code of this.model.codes) {
       if (!code.nParams) continue;
       latents = withValue(code, latents, inferred(code, q));
@@ -240,8 +240,7 @@ class Page {
   }
 
   private async move(): Promise<void> {
-    const what = find<HTMLSelectElement>("moving").value;
-    const walk = this.newWalk(what !== "noise", what !== "codes");
+    const walk = this.newWalk();
     this.walk = walk;
     const button = find("move");
     button.setAttribute("aria-pressed", "true");
@@ -252,8 +251,7 @@ class Page {
       await (calm.matches ? delay(1000) : nextFrame());
       if (this.walk !== walk) return;
       const now = performance.now();
-      const speed = 2 ** find<HTMLInputElement>("speed").valueAsNumber;
-      seconds += (speed * Math.min(now - last, 1000)) / 1000;
+      seconds += (this.speed() * Math.min(now - last, 1000)) / 1000;
       last = now;
       await this.change(walk.at(seconds));
       shown += 1;
@@ -265,15 +263,22 @@ class Page {
     }
   }
 
-  private newWalk(codes: boolean, noise: boolean): Walk {
-    return new Walk(this.model, this.view.latents, codes, noise, this.random);
+  private newWalk(): Walk {
+    const what = find<HTMLSelectElement>("moving").value;
+    const [codes, noise] = [what !== "noise", what !== "codes"];
+    return new Walk(this.model, this.latents, codes, noise, this.random);
+  }
+
+  /** Times the pace of a walk. */
+  private speed(): number {
+    return 2 ** find<HTMLInputElement>("speed").valueAsNumber;
   }
 
   // Files
 
   private async sheetLatents(): Promise<{ all: Latents[]; columns: number }> {
-    const { latents } = this.view;
-    if (this.view.grid) {
+    const { latents } = this;
+    if (this.details.open) {
       const all = this.grid.wish(latents);
       return { all, columns: find("cells").querySelectorAll("th[scope=col]").length };
     }
@@ -284,11 +289,9 @@ class Page {
         this.random,
       ),
     );
-    const rows = this.strip ? this.strip.wish(latents).length : 1;
-    const all = Array.from({ length: rows }, (_, row) =>
-      styles.map((style) => this.strip?.wish(style)[row] ?? style),
-    ).flat();
-    return { all, columns: SHEET_STYLES };
+    const columns = styles.map((style) => this.strip?.wish(style) ?? [style]);
+    const all = columns[0]?.flatMap((_, row) => columns.flatMap((c) => c[row] ?? []));
+    return { all: all ?? [], columns: SHEET_STYLES };
   }
 
   private async saveSheet(): Promise<void> {
@@ -302,15 +305,14 @@ class Page {
   }
 
   private async savePng(): Promise<void> {
-    const image = await this.engine.generate("file", [this.view.latents]);
+    const image = await this.engine.generate("file", [this.latents]);
     if (image) save(await toPng(this.model, image, 1, 1), this.file("picture", "png"));
   }
 
   private async saveGif(): Promise<void> {
     say("Making the animation…");
-    const what = find<HTMLSelectElement>("moving").value;
-    const walk = this.newWalk(what !== "noise", what !== "codes");
-    const speed = 2 ** find<HTMLInputElement>("speed").valueAsNumber;
+    const walk = this.newWalk();
+    const speed = this.speed();
     const path = Array.from({ length: GIF_FRAMES }, (_, i) =>
       walk.at((i * speed * GIF_SECONDS) / GIF_FRAMES),
     );
@@ -321,7 +323,7 @@ class Page {
   }
 
   private saveLatents(): void {
-    const text = toFile(this.model, [this.view.latents]);
+    const text = toFile(this.model, [this.latents]);
     save(new Blob([text], { type: "application/json" }), this.file("latents", "json"));
   }
 
@@ -352,14 +354,14 @@ class Page {
     };
     on("randomize-codes", () => {
       this.stop();
-      return this.change(randomizeCodes(this.model, this.view.latents, this.random));
+      return this.change(randomizeCodes(this.model, this.latents, this.random));
     });
     on("randomize-noise", () => {
       this.stop();
-      return this.change(randomizeNoise(this.model, this.view.latents, this.random));
+      return this.change(randomizeNoise(this.model, this.latents, this.random));
     });
     on("move", () => (this.walk ? this.stop() : this.move()));
-    on("pin", () => this.pin(this.view.pinned ? null : this.view.latents));
+    on("pin", () => this.pin(this.pinned ? null : this.latents));
     on("save-png", () => this.savePng());
     on("save-sheet", () => this.saveSheet());
     on("save-gif", () => this.saveGif());
@@ -368,15 +370,14 @@ class Page {
     find("moving").addEventListener("change", () => {
       if (this.walk) this.move();
     });
-    find("grid").addEventListener("toggle", () => {
-      this.view.grid = find<HTMLDetailsElement>("grid").open;
+    this.details.addEventListener("toggle", () => {
       this.settle(0);
     });
     window.addEventListener("hashchange", async () => {
       await this.readHash();
       this.stop();
-      await this.change(this.view.latents);
-      await this.pin(this.view.pinned);
+      await this.change(this.latents);
+      await this.pin(this.pinned);
     });
     const take = (files: FileList | null | undefined) => {
       const file = files?.[0];
@@ -409,7 +410,7 @@ function differences(code: Code, before: Latents, now: Latents): string[] {
   if (a.every((value, i) => Math.abs(value - (b[i] ?? 0)) < 1e-4)) return [];
   if (code.kind === "noise") return ["other noise"];
   const [was, is] = [codeValue(code, before), codeValue(code, now)];
-  if (code.kind === "categorical" || code.kind === "bernoulli") {
+  if (isDiscrete(code)) {
     return [`${labelOf(code, was)} → ${labelOf(code, is)}`];
   }
   return [`${titleOf(code)} ${was.toFixed(2)} → ${is.toFixed(2)}`];
@@ -418,7 +419,7 @@ function differences(code: Code, before: Latents, now: Latents): string[] {
 /** The value of a code that Q finds most probable, within what a slider allows. */
 function inferred(code: Code, q: Float32Array): number {
   const part = q.subarray(code.qOffset, code.qOffset + code.nParams);
-  if (code.kind === "categorical") return part.indexOf(Math.max(...part));
+  if (code.kind === "categorical") return argmax(part);
   const first = part[0] ?? 0;
   if (code.kind === "bernoulli") return first > 0 ? 1 : 0;
   return Math.min(code.allowed[1], Math.max(code.allowed[0], first));

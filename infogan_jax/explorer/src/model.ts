@@ -104,7 +104,7 @@ function parseCode(value: unknown): Code {
     `${name} has labels that are no words`,
   );
   if (kind === "categorical") check(labels.length === dim, `${name} lacks labels`);
-  const isScalar = kind === "uniform" || kind === "gaussian";
+  const hasRange = isScalar({ kind });
   return {
     name,
     kind,
@@ -115,8 +115,8 @@ function parseCode(value: unknown): Code {
     labels: labels as (string | null)[],
     meaning: about.meaning === undefined ? "" : text(about, "meaning"),
     r2: about.r2 === undefined ? 0 : number(about.r2, "r2"),
-    trained: isScalar ? range(about.trained, name) : [-1, 1],
-    allowed: isScalar ? range(about.allowed, name) : [-1, 1],
+    trained: hasRange ? range(about.trained, name) : [-1, 1],
+    allowed: hasRange ? range(about.allowed, name) : [-1, 1],
   };
 }
 
@@ -140,9 +140,19 @@ export function mainCategory(model: Model): Code | undefined {
   return model.codes.find((code) => code.kind === "categorical");
 }
 
-/** Codes that have a slider: a number each. */
-export function scalarCodes(model: Model): Code[] {
-  return model.codes.filter((c) => c.kind === "uniform" || c.kind === "gaussian");
+/** Whether a code has a slider: a number from a range. */
+export function isScalar({ kind }: Pick<Code, "kind">): boolean {
+  return kind === "uniform" || kind === "gaussian";
+}
+
+/** Whether a code has a few values, numbered from 0. */
+export function isDiscrete({ kind }: Pick<Code, "kind">): boolean {
+  return kind === "categorical" || kind === "bernoulli";
+}
+
+/** How many values a discrete code has. */
+export function valueCount(code: Code): number {
+  return code.kind === "bernoulli" ? 2 : code.dim;
 }
 
 /** What to call a code. */
@@ -157,9 +167,8 @@ export function labelOf(code: Code, value: number): string {
 
 /** Values of a discrete code, those with class names first and in their order. */
 export function orderOf(code: Code): number[] {
-  const count = code.kind === "bernoulli" ? 2 : code.dim;
   const compare = new Intl.Collator("en", { numeric: true }).compare;
-  return Array.from({ length: count }, (_, k) => k).sort((a, b) => {
+  return Array.from({ length: valueCount(code) }, (_, k) => k).sort((a, b) => {
     const [x, y] = [code.labels[a], code.labels[b]];
     if (x && y) return compare(x, y) || a - b;
     return Number(!x) - Number(!y) || a - b;

@@ -1,5 +1,6 @@
 // Numbers as pixels, and a person's file as numbers.
 
+import { make } from "./dom";
 import { Fault, type Model } from "./model";
 
 export type Panel = "composite" | number; // a number: that channel in grey
@@ -57,6 +58,13 @@ export function toPixels(
 
 function level(images: Float32Array, place: number): number {
   return Math.min(1, Math.max(0, images[place] ?? 0));
+}
+
+/** A canvas for an image that is a choice, and so has its words elsewhere. */
+export function blank(model: Model): HTMLCanvasElement {
+  const canvas = make("canvas", { "aria-hidden": "true" });
+  [canvas.width, canvas.height] = [model.width, model.height];
+  return canvas;
 }
 
 /** Draws one of several images; the canvas gets the size of the image. */

@@ -1,9 +1,8 @@
 // Latents and views as text: in the URL, and in files that --mode=generate reads.
 
-import { codeValue, type Latents, middle, withValue } from "./latents";
-import { Fault, type Model } from "./model";
+import { codeValue, type Latents, middle, NOISE_STEPS, withValue } from "./latents";
+import { Fault, isDiscrete, type Model, valueCount } from "./model";
 
-const NOISE_STEPS = 32767;
 const LATENTS_FORMAT = "infogan_jax latents 1";
 
 /** What a page shows. */
@@ -72,12 +71,9 @@ function fromText(model: Model, text: string): Latents {
     }
     const parsed = value === "" ? Number.NaN : Number(value);
     const [low, high] = code.allowed;
-    const isRight =
-      code.kind === "categorical" || code.kind === "bernoulli"
-        ? Number.isInteger(parsed) &&
-          parsed >= 0 &&
-          parsed < (code.kind === "bernoulli" ? 2 : code.dim)
-        : parsed >= low && parsed <= high;
+    const isRight = isDiscrete(code)
+      ? Number.isInteger(parsed) && parsed >= 0 && parsed < valueCount(code)
+      : parsed >= low && parsed <= high;
     if (!isRight) throw badLink(`${name} cannot be ${value.slice(0, 20)}`);
     latents = withValue(code, latents, parsed);
   }

@@ -4,11 +4,12 @@ import { make } from "./dom";
 import { codeValue, type Latents } from "./latents";
 import {
   type Code,
+  isDiscrete,
+  isScalar,
   labelOf,
   type Model,
   mainCategory,
   orderOf,
-  scalarCodes,
   titleOf,
 } from "./model";
 
@@ -19,11 +20,12 @@ export class Sliders {
   private readonly showers: ((latents: Latents) => void)[] = [];
 
   constructor(model: Model, into: HTMLElement, onChange: OnChange) {
-    for (const code of scalarCodes(model)) into.append(this.slider(code, onChange));
+    for (const code of model.codes.filter(isScalar)) {
+      into.append(this.slider(code, onChange));
+    }
     const strip = mainCategory(model);
-    for (const code of model.codes) {
-      const isDiscrete = code.kind === "categorical" || code.kind === "bernoulli";
-      if (isDiscrete && code !== strip) into.append(this.choice(code, onChange));
+    for (const code of model.codes.filter(isDiscrete)) {
+      if (code !== strip) into.append(this.choice(code, onChange));
     }
   }
 

@@ -3,7 +3,7 @@
 import { make } from "./dom";
 import { codeValue, type Latents, withValue } from "./latents";
 import { type Code, labelOf, type Model, orderOf } from "./model";
-import { draw } from "./picture";
+import { blank, draw } from "./picture";
 
 export class Strip {
   private readonly order: number[];
@@ -27,8 +27,7 @@ export class Strip {
         class: "hidden",
         onchange: () => onChange(code, value),
       });
-      const canvas = make("canvas", { "aria-hidden": "true" });
-      [canvas.width, canvas.height] = [model.width, model.height];
+      const canvas = blank(model);
       const thumbnail = new Image();
       thumbnail.onload = () => {
         // Until the network is there

@@ -51,8 +51,7 @@ async function download(
       `${name} could not be loaded (${response?.status ?? "no answer"}).`,
     );
   }
-  const parts: Uint8Array[] = [];
-  let length = 0;
+  const parts: Uint8Array<ArrayBuffer>[] = [];
   const reader = response.body.getReader();
   for (;;) {
     const { done, value } = await reader.read().catch(() => {
@@ -60,19 +59,13 @@ async function download(
     });
     if (done) break;
     parts.push(value);
-    length += value.length;
     tell(value.length);
   }
-  const content = new Uint8Array(length);
-  let place = 0;
-  for (const part of parts) {
-    content.set(part, place);
-    place += part.length;
-  }
+  const content = new Uint8Array(await new Blob(parts).arrayBuffer());
   if (expected) {
-    if (length !== expected.bytes) {
+    if (content.length !== expected.bytes) {
       throw new Error(
-        `${name} has ${length} bytes, model.json says ${expected.bytes}: it was cut short, or is of another export. Export the model anew.`,
+        `${name} has ${content.length} bytes, model.json says ${expected.bytes}: it was cut short, or is of another export. Export the model anew.`,
       );
     }
     // Where a page came over plain HTTP from elsewhere, browsers offer no digest.
