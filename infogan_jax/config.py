@@ -177,6 +177,12 @@ class Config:
         "Colours of the channels in pictures, where those are not grey or RGB.",
         True,
     )
+    on_nonfinite: str = _field(
+        "stop",
+        "At a value that is not finite: stop, or rollback to the last good state and "
+        "go on with other random numbers, at most 3 times from each state.",
+        True,
+    )
     tensorboard: bool = _field(
         True, "Write TensorBoard events beside metrics.jsonl.", True
     )
@@ -210,6 +216,7 @@ class Config:
             raise UserError(
                 f"--filter_above={self.filter_above}: expected more than 0, below 1"
             )
+        one_of("on_nonfinite", self.on_nonfinite, ("stop", "rollback"))
         one_of("input", self.input, ("auto", "resident", "stream"))
         for name in _AT_LEAST:
             value, least = getattr(self, name), _AT_LEAST[name]

@@ -77,6 +77,17 @@ def gather(tree):
     return jax.device_put(tree, jax.local_devices()[0])
 
 
+def other_keys(key, which: np.ndarray, number: int, sharding: NamedSharding):
+    """The keys of some replicas `[R]`, or of a run alone, folded with a number."""
+
+    def change(key):
+        shape = (-1,) if key.ndim else ()
+        folded = jax.vmap(jax.random.fold_in, (0, None))(key.reshape(-1), number)
+        return jnp.where(which.reshape(shape), folded.reshape(shape), key)
+
+    return jax.jit(change, out_shardings=sharding)(key)
+
+
 @functools.cache
 def _replicator() -> Callable:
     whole = NamedSharding(make_mesh(), PartitionSpec())

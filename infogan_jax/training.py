@@ -283,14 +283,21 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
 
     # State
     checkpoints = Checkpoints(workdir, config.keep)
-    state = runs.initial(task.init, config, placement)
-    if checkpoints.latest() is not None:
-        state = checkpoints.restore(state)
+
+    def last_good():
+        begun = runs.initial(task.init, config, placement)
+        if checkpoints.latest() is None:
+            return begun
+        found = checkpoints.restore(begun)
         checkpoints.set_damaged_aside()
-        print(f"going on from step {_step(state):,}")
+        return found
+
+    state = last_good()
+    step = _step(state)
+    if step:
+        print(f"going on from step {step:,}")
     elif any(workdir.glob("**/metrics.jsonl")):
         print("no checkpoint yet, beginning at step 0")
-    step = _step(state)
 
     def on_first(callback):
         states = runs.split(state, config)
@@ -303,13 +310,10 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     run = parallel.make_run(
         task.train_step, mesh, config.log_every, len(seeds), feed.streamed
     )
-    files = []
-    if first:
-        folders = runs.replica_folders(workdir, config)
-        files = [MetricsFile(folder, config.tensorboard, step) for folder in folders]
+    files = _metrics_files(workdir, config, step)
     progress = Progress(config, task.ceilings, step)
     stream, stop = Stream(feed.take), _SignalFlag()
-    targets, signum = None, 0
+    targets, signum, retries = None, 0, _Retries()
     traced = next_stop(step) if config.profile and first else None
     if traced is not None:
         progress.floor = feed.floor()
@@ -338,7 +342,27 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                 {name: float(value[r]) for name, value in metrics.items()}
                 for r in range(len(seeds))
             ]
-            _check_finite(rows, seeds, step, end, checkpoints)
+            if not all(map(_is_finite, rows)):
+                what = _not_finite(runs.split(state, config), rows, seeds, step, end)
+                checkpoints.wait()
+                retries.count(checkpoints.latest() or 0, rows)
+                if config.on_nonfinite == "stop" or retries.number > _RETRIES:
+                    raise Diverged(f"{what}; {retries.told()}. {_CURES}")
+                state, targets = last_good(), None
+                step = _step(state)
+                progress.go_back(step)
+                print(
+                    f"warning: {what}; back to step {step:,} with other random "
+                    f"numbers, {retries.number} of {_RETRIES}"
+                )
+                keys = parallel.other_keys(
+                    state.key, retries.harmed, retries.number, placement
+                )
+                state = state.replace(key=keys)
+                for file in files:
+                    file.close()
+                files = _metrics_files(workdir, config, step)
+                continue
             step = end
 
             # Log
@@ -357,6 +381,7 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                 on_first(task.on_frame)
             if step % config.checkpoint_every == 0:
                 checkpoints.save(step, state)
+                progress.close()
                 on_first(task.on_checkpoint)
         checkpoints.save(step, state)
         checkpoints.wait()
@@ -460,22 +485,69 @@ def _step(state) -> int:
     return int(np.ravel(parallel.gather(state.step))[0])
 
 
-def _check_finite(rows, seeds, begin: int, end: int, checkpoints: Checkpoints) -> None:
-    for row, seed in zip(rows, seeds, strict=True):
-        broken = sorted(name for name, value in row.items() if not math.isfinite(value))
-        if broken:
-            last = checkpoints.latest()
-            kept = (
-                f"the state of step {last:,} is kept"
-                if last
-                else "nothing was saved yet"
-            )
-            whose = f"seed {seed}: " if len(seeds) > 1 else ""
-            raise Diverged(
-                f"{whose}{', '.join(broken)} not finite between steps {begin:,} and "
-                f"{end:,}; {kept}. Likely cures: a smaller --d_learning_rate and "
-                "--g_learning_rate, --dtype=float32, another --seed"
-            )
+def _metrics_files(workdir: Path, config: Config, step: int) -> list[MetricsFile]:
+    """Of each replica, from a step on; of several processes the first has them."""
+    folders = runs.replica_folders(workdir, config) if processes.is_first() else []
+    return [MetricsFile(folder, config.tensorboard, step) for folder in folders]
+
+
+def _is_finite(row: dict[str, float]) -> bool:
+    return all(map(math.isfinite, row.values()))
+
+
+class _Retries:
+    """How often training went back to one state, and for the sake of which replicas."""
+
+    def __init__(self):
+        self.number, self.harmed = 0, np.array(False)
+        self._last = -1
+
+    def count(self, last: int, rows: list[dict[str, float]]) -> None:
+        """Once more, to the state of step `last`, because of what `rows` tell."""
+        if last != self._last:
+            self.number, self.harmed, self._last = 0, np.array(False), last
+        self.number += 1
+        self.harmed = self.harmed | ~np.array([_is_finite(row) for row in rows])
+
+    def told(self) -> str:
+        tries = f"{self.number} times; " if self.number > 1 else ""
+        kept = f"the state of step {self._last:,} is kept"
+        return tries + (kept if self._last else "nothing was saved yet")
+
+
+_RETRIES = 3  # times that training goes back to one state before it gives up
+_SHOWN = 3  # metrics and tensors that a message names
+_CURES = (
+    "Likely cures: a smaller --d_learning_rate and --g_learning_rate, "
+    "--dtype=float32, another --seed, --on_nonfinite=rollback"
+)
+
+
+def _not_finite(states, rows, seeds, begin: int, end: int) -> str:
+    """Whose metrics and tensors are not finite, and since when."""
+    told = []
+    for state, row, seed in zip(states, rows, seeds, strict=True):
+        broken = sorted(name for name in row if not math.isfinite(row[name]))
+        if not broken:
+            continue
+        leaves = jax.tree.leaves_with_path(state.variables())
+        tensors = [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, leaf in leaves
+            if not np.isfinite(np.asarray(leaf, np.float32)).all()
+        ]
+        whose = f"seed {seed}: " if len(seeds) > 1 else ""
+        where = f" (in {_some(tensors)})" if tensors else ""
+        told.append(
+            f"{whose}{_some(broken)} not finite between steps {begin:,} and {end:,}"
+            f"{where}"
+        )
+    return "; ".join(told)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 class _SignalFlag:

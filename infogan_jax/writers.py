@@ -144,9 +144,16 @@ class Progress:
                 parts += f" | {title} {' '.join(words)}"
         return parts
 
+    def go_back(self, step: int) -> None:
+        """Training has returned to a former step."""
+        self.close()
+        self._last_step, self._last_time = step, time.perf_counter()
+
     def close(self) -> None:
+        """Ends the line, for others to write."""
         if self._width:
             print(flush=True)
+        self._width = 0
 
 
 def _step(line: str) -> float:

@@ -12,6 +12,7 @@ import pytest
 from infogan_jax import UserError, init_state
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.workdir import Lock
+from tests.conftest import TINY
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,7 @@ def test_one_work_directory_has_one_run(command, tiny_flags, tmp_path):
 import sys, time
 from pathlib import Path
 from infogan_jax.workdir import Lock
+from tests.conftest import TINY
 lock = Lock()
 lock.take(Path(sys.argv[1]))
 print("taken", flush=True)
@@ -185,3 +187,69 @@ time.sleep(600)
     holder.wait()
     with Lock() as lock:
         lock.take(tmp_path / "run")
+
+
+def poisoned(step, always):
+    """`make_train_step`, but that step spoils a weight, unless keys are other ones."""
+    from infogan_jax import training
+
+    make = training.make_train_step
+
+    def made(config, image_shape):
+        train_step = make(config, image_shape)
+        usual = init_state(jax.random.key(config.seed), config, image_shape).key
+        usual = jax.random.key_data(usual)
+
+        def spoil(state, *batch):
+            new, metrics = train_step(state, *batch)
+            same = (jax.random.key_data(state.key) == usual).all() | always
+            spoiled = (state.step == step) & same
+            params = dict(new.generator.params)
+            name = sorted(params)[0]
+            params[name] = jax.tree.map(
+                lambda x: jax.numpy.where(spoiled, jax.numpy.nan, x), params[name]
+            )
+            return new.replace(generator=new.generator.replace(params=params)), metrics
+
+        return spoil
+
+    return made
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_rollback(always, command, tiny_flags, tmp_path, monkeypatch):
+    from infogan_jax import training, workdir
+
+    monkeypatch.setattr(training, "make_train_step", poisoned(9, always))
+    flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--seeds=2"]
+    code, out, error = command(*flags, "--on_nonfinite=rollback")
+    told = "warning: seed 0: norm/state not finite between steps 5 and 10 (in "
+    assert told in out and "generator/params/" in out
+    assert "back to step 5 with other random numbers, 1 of 3" in out
+    for seed in (0, 1):
+        text = (tmp_path / "run" / f"seed_{seed}" / "metrics.jsonl").read_text()
+        assert text.count("\n") == (1 if always else 2) and "NaN" not in text
+    keys = [state.key for state in workdir.load_states(tmp_path / "run")]
+    usual = [
+        init_state(jax.random.key(seed), training.Config(**TINY), (28, 28, 1)).key
+        for seed in (0, 1)
+    ]
+    assert keys[1] == usual[1]  # what is well goes on as it was
+    assert (keys[0] == usual[0]) == always
+    if always:
+        assert code == 1 and "numbers, 3 of 3" in out
+        assert "4 times; the state of step 5 is kept" in error
+    else:
+        assert code == 0 and "2 of 3" not in out
+
+
+def test_a_spoiled_weight_stops_a_run_by_its_name(
+    command, tiny_flags, tmp_path, monkeypatch
+):
+    from infogan_jax import training
+
+    monkeypatch.setattr(training, "make_train_step", poisoned(9, False))
+    code, _, error = command(*tiny_flags, f"--workdir={tmp_path / 'run'}")
+    assert (code, error.count("\n")) == (1, 1)
+    assert "norm/state not finite between steps 5 and 10 (in generator/" in error
+    assert "the state of step 5 is kept. Likely cures: " in error

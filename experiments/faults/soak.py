@@ -70,7 +70,10 @@ def main(argv: list[str]) -> None:
         )
     settled = np.arange(len(steps)) >= _SETTLED * len(steps)
     hour = 3600 / FLAGS.every
-    for name, values in {"memory, MiB": memory, "ms a step": np.r_[cost[0], cost]}.items():
+    for name, values in {
+        "memory, MiB": memory,
+        "ms a step": np.r_[cost[0], cost],
+    }.items():
         slope = np.polyfit(np.flatnonzero(settled), values[settled], 1)[0] * hour
         print(f"{name}: {slope:+.3g} an hour, {slope / values[-1]:+.2%}")
 
