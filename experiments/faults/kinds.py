@@ -1,0 +1,282 @@
+"""The faults: each is done to a run under way, and tells what it did.
+
+Add one as a function and a row of FAULTS. It gets the run and its processes, and leaves
+none of them alive; it raises Lost for what should not have happened on the way.
+"""
+
+import contextlib
+import dataclasses
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.faults.runs import Lost, Run, send, wait
+
+_PROMPT = 60  # seconds within which one process notices the end of another
+_DISK = 64  # MiB of a small disk
+_ERRORS = "ENOSPC", "EDQUOT", "EIO", "EROFS"
+# What writing comes down to; a call that only reads is not among them
+_WRITES = "rename,renameat,renameat2,mkdir,mkdirat,fsync,fdatasync,pwrite64,ftruncate"
+
+Processes = list[subprocess.Popen]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What is done, to which of `runs.VARIANTS`."""
+
+    do: Callable[[Run, Processes, random.Random], str]
+    variants: tuple[str, ...] = ("alone", "replicas")
+    span: tuple[float, float] = (0.0, 1.0)  # shares of a run between which it comes
+    own_data: bool = False  # the run prepares its data itself
+    disk: bool = False  # the run has a small disk of its own
+    wrap: Callable[[random.Random], list[str]] = lambda drawn: []
+
+
+def kill(run: Run, processes: Processes, drawn: random.Random) -> str:
+    for process in processes:
+        send(process, signal.SIGKILL)
+        process.communicate()
+    return "killed"
+
+
+def kill_twice(run: Run, processes: Processes, drawn: random.Random) -> str:
+    kill(run, processes, drawn)
+    again = run.start()
+    time.sleep(8 * drawn.random())
+    kill(run, again, drawn)
+    return "killed, and soon again"
+
+
+def terminate(run: Run, processes: Processes, drawn: random.Random) -> str:
+    return _politely(processes, signal.SIGTERM, drawn)
+
+
+def interrupt(run: Run, processes: Processes, drawn: random.Random) -> str:
+    return _politely(processes, signal.SIGINT, drawn)
+
+
+def _politely(processes: Processes, signum: signal.Signals, drawn) -> str:
+    """To one of them."""
+    asked = time.monotonic()
+    send(drawn.choice(processes), signum)
+    ended = wait(processes)
+    took = time.monotonic() - asked
+    if "Traceback" in ended.error:
+        raise Lost(f"a traceback: {ended.last_line}")
+    if ended.code == 128 + signum and "; the same command goes on" not in ended.error:
+        raise Lost(f"does not say that it saved: {ended.last_line}")
+    return f"{signum.name}: exit {ended.code} after {took:.1f} s"
+
+
+def interrupt_twice(run: Run, processes: Processes, drawn: random.Random) -> str:
+    send(processes[0], signal.SIGINT)
+    time.sleep(drawn.random())
+    asked = time.monotonic()
+    send(processes[0], signal.SIGINT)
+    ended = wait(processes)
+    if "Traceback" in ended.error:
+        raise Lost(f"a traceback: {ended.last_line}")
+    return f"exit {ended.code}, {time.monotonic() - asked:.1f} s after the second"
+
+
+def freeze(run: Run, processes: Processes, drawn: random.Random) -> str:
+    send(processes[0], signal.SIGSTOP)
+    time.sleep(5)
+    send(processes[0], signal.SIGCONT)
+    ended = wait(processes)
+    if ended.code:
+        raise Lost(f"did not go on: {ended.last_line}")
+    return "frozen for 5 s"
+
+
+# One of two processes
+
+
+def kill_one(run: Run, processes: Processes, drawn: random.Random) -> str:
+    return _without(processes, signal.SIGKILL, drawn)
+
+
+def freeze_one(run: Run, processes: Processes, drawn: random.Random) -> str:
+    return _without(processes, signal.SIGSTOP, drawn)
+
+
+def _without(processes: Processes, signum: signal.Signals, drawn) -> str:
+    one = drawn.choice(processes)
+    (other,) = (process for process in processes if process is not one)
+    begun = time.monotonic()
+    send(one, signum)
+    ended = wait([other], _PROMPT)
+    took = time.monotonic() - begun
+    send(one, signal.SIGKILL)
+    one.communicate()
+    which = processes.index(one)
+    return f"process {which}: {signum.name}; the other: exit {ended.code}, {took:.0f} s"
+
+
+# Checkpoints
+
+
+def cut(run: Run, processes: Processes, drawn: random.Random) -> str:
+    def cut_short(path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if len(content) > 1 else b"xx")
+
+    return _harm(run, processes, drawn, cut_short)
+
+
+def empty(run: Run, processes: Processes, drawn: random.Random) -> str:
+    def emptied(path: Path) -> None:
+        path.write_bytes(b"" if path.stat().st_size else b"x")
+
+    return _harm(run, processes, drawn, emptied)
+
+
+def flip(run: Run, processes: Processes, drawn: random.Random) -> str:
+    def a_bit_flipped(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        if content:
+            content[drawn.randrange(len(content))] ^= 1
+        path.write_bytes(content or b"x")
+
+    return _harm(run, processes, drawn, a_bit_flipped)
+
+
+def lose(run: Run, processes: Processes, drawn: random.Random) -> str:
+    return _harm(run, processes, drawn, Path.unlink)
+
+
+def _harm(run: Run, processes: Processes, drawn, how: Callable[[Path], None]) -> str:
+    """To a file of the newest checkpoint that has digests, of a run that was killed.
+
+    A newer one without digests goes, so that the harmed one counts.
+    """
+    kill(run, processes, drawn)
+    folder = run.workdir / "checkpoints"
+    whole = [p.parent for p in folder.glob("*/digests.json")]
+    if not whole:
+        return "killed before a checkpoint was there to harm"
+    newest = max(whole, key=lambda path: int(path.name))
+    for other in folder.glob("*"):
+        if other.name.isdigit() and int(other.name) > int(newest.name):
+            shutil.rmtree(other)
+    files = [p for p in sorted(newest.rglob("*")) if p.is_file()]
+    path = drawn.choice([p for p in files if p.name != "digests.json"])
+    how(path)
+    return f"{path.relative_to(folder)}: {getattr(how, '__name__', 'gone')}"
+
+
+# Disks
+
+
+def fill(run: Run, processes: Processes, drawn: random.Random) -> str:
+    filler = run.workdir.parent / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**16))
+    ended = wait(processes)
+    filler.unlink()
+    ended.check_told()
+    return f"full: {ended.last_line}"
+
+
+def read_only(run: Run, processes: Processes, drawn: random.Random) -> str:
+    kill(run, processes, drawn)
+    disk = str(run.workdir.parent)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    ended = run.finish()
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    ended.check_told()
+    return f"read-only: {ended.last_line}"
+
+
+def gone(run: Run, processes: Processes, drawn: random.Random) -> str:
+    if not run.workdir.exists():
+        kill(run, processes, drawn)
+        return "killed before a directory was there to lose"
+    aside = run.folder / "aside"
+    run.workdir.rename(aside)
+    ended = wait(processes)
+    if run.workdir.exists():
+        shutil.rmtree(run.workdir)
+    aside.rename(run.workdir)
+    ended.check_told()
+    return f"gone: {ended.last_line}"
+
+
+def fail(run: Run, processes: Processes, drawn: random.Random) -> str:
+    ended = wait(processes)
+    ended.check_told()
+    return f"a write failed: {ended.last_line}"
+
+
+def _failing(drawn: random.Random) -> list[str]:
+    """One of the calls that write fails."""
+    error, when = drawn.choice(_ERRORS), drawn.randrange(1, 400)
+    return _traced(f"error={error}:when={when}")
+
+
+def slow(run: Run, processes: Processes, drawn: random.Random) -> str:
+    ended = wait(processes)
+    if ended.code:
+        raise Lost(f"did not end well: {ended.last_line}")
+    return "a slow disk"
+
+
+def _traced(what: str) -> list[str]:
+    words = ["strace", "--follow-forks", "--seccomp-bpf", "--output=/dev/null"]
+    return [*words, f"--trace={_WRITES}", f"--inject={_WRITES}:{what}"]
+
+
+FAULTS = {
+    "kill": Fault(kill),
+    "kill_preparing": Fault(kill, span=(0.1, 0.7), own_data=True),
+    "kill_twice": Fault(kill_twice),
+    "terminate": Fault(terminate),
+    "interrupt": Fault(interrupt),
+    "interrupt_twice": Fault(interrupt_twice),
+    "freeze": Fault(freeze),
+    "kill_one": Fault(kill_one, ("pair",), (0.4, 1.0)),
+    "freeze_one": Fault(freeze_one, ("pair",), (0.4, 1.0)),
+    "terminate_one": Fault(terminate, ("pair",), (0.4, 1.0)),
+    "cut": Fault(cut, span=(0.3, 1.0)),
+    "empty": Fault(empty, span=(0.3, 1.0)),
+    "flip": Fault(flip, span=(0.3, 1.0)),
+    "lose": Fault(lose, span=(0.3, 1.0)),
+    "gone": Fault(gone),
+    "fill": Fault(fill, disk=True),
+    "read_only": Fault(read_only, disk=True),
+    "fail": Fault(fail, span=(0.0, 0.0), wrap=_failing),
+    "slow": Fault(
+        slow, span=(0.0, 0.0), wrap=lambda drawn: _traced("delay_enter=50ms")
+    ),
+}
+
+
+def available() -> tuple[list[str], list[str]]:
+    """Names of the faults that this machine can do, and why others are left out."""
+    names, left_out = list(FAULTS), []
+    if os.geteuid() != 0:
+        names = [name for name in names if not FAULTS[name].disk]
+        left_out.append("disks of their own need root")
+    if not shutil.which("strace"):
+        names = [n for n in names if FAULTS[n].span != (0.0, 0.0)]
+        left_out.append("calls that fail or are slow need strace")
+    return names, left_out
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path):
+    """A tmpfs, for as long as it is needed."""
+    folder.mkdir()
+    size = f"size={_DISK}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
