@@ -1,5 +1,8 @@
 from setuptools import find_packages, setup
 
+# jax2onnx 0.17 uses parts of jax that 0.12 no longer has
+_EXPORT = ["jax2onnx", "jax<0.12", "onnxruntime"]
+
 setup(
     name="infogan_jax",
     version="0.1.0",
@@ -29,13 +32,14 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "export": ["jax2onnx", "onnxruntime"],
+        "export": _EXPORT,
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "test": [
-            *("jax2onnx", "onnxruntime"),
-            *("mypy", "pre-commit", "pytest", "pytest-xdist", "pyyaml", "ruff"),
+            *_EXPORT,
+            *("hypothesis", "mypy", "pre-commit", "pytest", "pytest-xdist"),
+            *("pyyaml", "ruff"),
         ],
     },
 )

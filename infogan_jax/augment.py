@@ -71,17 +71,17 @@ def parse_warp(text: str) -> Warp | None:
         key, _, value = part.partition("=")
         if key not in known:
             raise ValueError(f"warp: {part!r} in {text!r}; expected one of {known}")
+        if key in changed:
+            raise ValueError(f"warp: {text!r} gives {key} twice")
         try:
             changed[key] = float(value)
         except ValueError:
             changed[key] = math.nan
-        most = 1 if key == "flip" else math.inf
+        most = {"rotation": 360, "mute": 1000}.get(key, 1)
         whole = key != "mute" or changed[key].is_integer()
-        if not (0 <= changed[key] <= most and changed[key] < math.inf and whole):
-            kind = {"flip": "0 to 1", "mute": "a channel's number"}
-            raise ValueError(
-                f"warp: {part!r} in {text!r}; expected {kind.get(key, '0 or more')}"
-            )
+        if not (0 <= changed[key] <= most and whole):
+            kind = "a channel's number" if key == "mute" else f"0 to {most}"
+            raise ValueError(f"warp: {part!r} in {text!r}; expected {kind}")
     return dataclasses.replace(warp, **changed)
 
 

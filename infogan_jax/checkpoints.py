@@ -74,7 +74,9 @@ class Checkpoints:
         """
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
         while (step := self.latest()) is not None:
-            reason = self._harm(step) if processes.is_first() else ""
+            reason = ""
+            if processes.is_first():
+                reason = self._harm(step) or self._misfit(step, shapes)
             reason = processes.first_text(reason)
             if not reason:
                 try:
@@ -134,13 +136,36 @@ class Checkpoints:
         try:
             expected = dict(json.loads((folder / _DIGESTS).read_text()))
             found = _digests(folder)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             return f"{_DIGESTS}: {error}"
+        if not expected:
+            return f"{_DIGESTS} is empty"
         for name in sorted(expected):
             if name not in found:
                 return f"{name} is missing"
             if expected[name] != found[name]:
                 return f"{name} is not as it was written"
+        return ""
+
+    def _misfit(self, step: int, shapes: Any) -> str:
+        """Which array is not there in its shape; empty if all are.
+
+        Orbax tells that too, at length and by several threads.
+        """
+        try:
+            with ocp.StandardCheckpointer() as reader:
+                about = reader.metadata(self._folder / str(step) / "default")
+            stored = {
+                jax.tree_util.keystr(path, simple=True, separator="/"): tuple(x.shape)
+                for path, x in jax.tree.leaves_with_path(about.item_metadata.tree)
+            }
+        except Exception as error:  # anything, for files that others may have harmed
+            return (str(error).splitlines() or [type(error).__name__])[0]
+        for path, like in jax.tree.leaves_with_path(shapes):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            if stored.get(name) != like.shape:
+                has = f"has shape {stored[name]}" if name in stored else "is missing"
+                return f"{name} {has}, config.json describes {like.shape}"
         return ""
 
     def wait(self) -> None:

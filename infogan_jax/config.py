@@ -8,7 +8,10 @@ over the last `decay_share` of a run fall later if it is made longer.
 import dataclasses
 import json
 import math
+import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from infogan_jax.augment import WARPS, parse_warp
 from infogan_jax.latents import Categorical, continuous_codes, parse_spec
@@ -207,6 +210,8 @@ class Config:
         one_of("fit", self.fit, ("pad", "crop", "stretch"))
         one_of("align", self.align, ("none", "centre", "axis"))
         self._check_percentiles()
+        self._check_channels()
+        self._check_mirror()
         if bool(self.filter_by) != bool(self.filter_class):
             raise UserError(
                 f"--filter_by={self.filter_by} --filter_class={self.filter_class}: "
@@ -222,11 +227,12 @@ class Config:
             value, least = getattr(self, name), _AT_LEAST[name]
             if not (math.isfinite(value) and value >= least):
                 raise UserError(f"--{name}={value}: expected {least} or more")
-            if type(value) is int and value >= _BEYOND:
-                raise UserError(f"--{name}={value}: expected less than {_BEYOND}")
-        if 0 < self.image_size < 8:
+            if type(value) is int and value >= BEYOND:
+                raise UserError(f"--{name}={value}: expected less than {BEYOND}")
+        if self.image_size and not 8 <= self.image_size <= _LARGEST:
             raise UserError(
-                f"--image_size={self.image_size}: expected 8 or more pixels"
+                f"--image_size={self.image_size}: expected 8 to {_LARGEST} pixels, or "
+                "0 for the images' own size"
             )
         for name in ("adam_b1", "adam_b2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
@@ -235,10 +241,10 @@ class Config:
                 )
         if not self.decay_share <= 1:
             raise UserError(f"--decay_share={self.decay_share}: expected 0 to 1")
-        if self.info_weight > 0 and not any(code.n_params for code in spec):
+        if not any(code.n_params for code in spec):
             raise UserError(
-                f"--codes={self.codes}: --info_weight={self.info_weight} needs a code "
-                "to inform about; add one, such as cat:10, or set --info_weight=0"
+                f"--codes={self.codes}: Q needs a code to read, even if it only "
+                "watches; add one, such as cat:10"
             )
         if self.real_weight > 0:
             if self.info_weight == 0:
@@ -286,6 +292,29 @@ class Config:
                 "100, the smaller one first"
             ) from None
 
+    def _check_channels(self) -> None:
+        if self.channels in ("", "grey", "rgb") or "{channel}" in self.pattern:
+            return
+        numbers = [number.strip() for number in self.channels.split(",")]
+        if len(set(numbers)) < len(numbers) or not all(
+            re.fullmatch("[1-9][0-9]{0,3}", number) for number in numbers
+        ):
+            raise UserError(
+                f"--channels={self.channels}: expected grey, rgb, or numbers from 1, "
+                "each once, such as 1,3"
+            )
+
+    def _check_mirror(self) -> None:
+        try:
+            scheme = urlsplit(self.mirror).scheme
+        except ValueError:
+            scheme = ""
+        if self.mirror and scheme not in ("http", "https", "file"):
+            raise UserError(
+                f"--mirror={self.mirror}: expected an address that begins with "
+                "https://, http:// or file://"
+            )
+
     def replicas(self) -> list["Config"]:
         """The config of each replica, as if it ran alone."""
         return [
@@ -317,7 +346,8 @@ class Config:
             raise UserError(f"unreadable config: {error}") from None
 
 
-_BEYOND = 2**31  # what an int32 cannot hold
+BEYOND = 2**31  # what an int32 cannot hold
+_LARGEST = 1024  # side of an image; no network makes larger ones
 _AT_LEAST = {
     "max_bad": 0,
     "image_size": 0,
@@ -342,6 +372,18 @@ _AT_LEAST = {
     "frame_every": 0,
     "eval_every": 0,
 }
+
+
+def expand(name: str, value: str) -> Path:
+    """The path that a flag names, with ~ for somebody's home.
+
+    Raises:
+        UserError: there is no such home.
+    """
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{name}={value}: {error}") from None
 
 
 def one_of(name: str, value: str, table: Any) -> None:

@@ -223,7 +223,7 @@ def animate(
         row_labels: what to write beside them.
         colours: of channels in a composite.
     """
-    paths = sorted((folder / "frames").glob("*.png"))
+    paths = sorted((folder / "frames").glob("[0-9]*.png"))
     if not paths:
         return
     thinned = paths[:: -(-len(paths) // _GIF_FRAMES)]

@@ -1,7 +1,5 @@
 """Only the images in which a classification network finds one class."""
 
-from pathlib import Path
-
 import jax
 import numpy as np
 from PIL import Image
@@ -9,7 +7,7 @@ from PIL import Image
 from infogan_jax import figures
 from infogan_jax import workdir as runs
 from infogan_jax.classifier import classify
-from infogan_jax.config import Config, UserError
+from infogan_jax.config import Config, UserError, expand
 from infogan_jax.data import Data, StoredImages
 from infogan_jax.evaluation.inference import apply
 
@@ -24,7 +22,7 @@ def apply_filter(config: Config, data: Data) -> tuple[Data, Image.Image | None]:
     """
     if not config.filter_by:
         return data, None
-    folder = Path(config.filter_by).expanduser()
+    folder = expand("filter_by", config.filter_by)
     _, image_shape, classes = runs.load_config(folder, runs.CLASSIFIER)
     if image_shape != data.images.shape[1:]:
         raise UserError(

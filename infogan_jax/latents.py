@@ -183,8 +183,8 @@ class _Continuous:
         return jnp.linspace(low, high, n)[:, None]
 
     def check(self, number):
-        if not math.isfinite(number):
-            raise ValueError("expected a finite number")
+        if not abs(number) <= _FARTHEST:
+            raise ValueError(f"expected a number from -{_FARTHEST} to {_FARTHEST}")
 
     def encode(self, number):
         return jnp.array([float(number)])
@@ -266,7 +266,9 @@ KINDS = {
     "noise": (Noise, True),
     "uniform": (Uniform, False),
 }
-_MAX_SIZE = 65536  # of a whole specification: beyond it, certainly a slip
+_FARTHEST = 1000  # of a continuous code; such pictures mean nothing long before
+_MAX_SIZE = 4096  # of one code: each category is a row of pictures
+_MAX_CODES = 1024
 
 
 def parse_spec(text: str) -> Spec:
@@ -309,6 +311,10 @@ def parse_spec(text: str) -> Spec:
             [(kind, cls, options | {"size": size})]
             if wide
             else ([(kind, cls, options)] * size)
+        )
+    if len(makers) > _MAX_CODES:
+        raise ValueError(
+            f"codes: {len(makers)} codes in {text!r}; expected {_MAX_CODES} at most"
         )
     kinds = [kind for kind, _, _ in makers]
     seen: dict[str, int] = {}

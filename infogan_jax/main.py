@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from absl import app, flags
 
-from infogan_jax.config import Config, UserError, one_of
+from infogan_jax.config import Config, UserError, expand, fixed_fields, one_of
 from infogan_jax.evaluation import evaluator_names
 
 MODES = (
@@ -85,17 +85,20 @@ def config_from_flags() -> Config:
 
 def main(argv: list[str]) -> None:
     # Which backends are not there is no news to a user, nor a new cache of fonts.
-    for name in ("jax._src.xla_bridge", "jax._src.distributed", "matplotlib"):
+    for name in ("absl", "jax._src.xla_bridge", "jax._src.distributed", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         if len(argv) > 1:
             raise UserError(f"{argv[1]}: expected flags only, such as --workdir=FOLDER")
         one_of("mode", FLAGS.mode, MODES)
+        for name, flag in FLAGS.flag_values_dict().items():
+            if isinstance(flag, str) and "\0" in flag:
+                raise UserError(f"--{name}={flag}: holds a zero byte; leave it out")
         if FLAGS.mode != "prepare" and not FLAGS.workdir:
             raise UserError("--workdir: expected the folder of the run")
         if FLAGS.coordinator:
             _join()
-        _run(FLAGS.mode, Path(FLAGS.workdir).expanduser())
+        _run(FLAGS.mode, expand("workdir", FLAGS.workdir))
     except UserError as error:
         _fail(str(error), 2)
     except OSError as error:
@@ -105,20 +108,21 @@ def main(argv: list[str]) -> None:
 
 
 def _run(mode: str, workdir: Path) -> None:
+    config = config_from_flags() if mode in _FROM_FLAGS else _saved_config(workdir)
     if FLAGS.dry_run:
-        config = config_from_flags() if mode in _FROM_FLAGS else _saved_config(workdir)
         return print(f"{mode} in {workdir}\n{config.to_json()}")
     if mode == "generate":
         from infogan_jax.sampling import Asked, sample
 
-        out = Path(FLAGS.out) if FLAGS.out else _unused(workdir / "generated")
+        out = expand("out", FLAGS.out) if FLAGS.out else None
+        out = out or _unused(workdir / "generated")
         asked = Asked(FLAGS.set, FLAGS.count, FLAGS.seed, FLAGS.latents)
         return sample(workdir, asked, out, FLAGS.replica)
     if mode in ("export", "explore"):
         from infogan_jax.export import export, is_current
         from infogan_jax.serving import serve
 
-        out = Path(FLAGS.out).expanduser() if FLAGS.out else workdir / "explorer"
+        out = expand("out", FLAGS.out) if FLAGS.out else workdir / "explorer"
         if mode == "export" or not is_current(out, workdir, FLAGS.replica):
             export(workdir, out, FLAGS.replica, FLAGS.weights)
         if mode == "explore":
@@ -128,16 +132,15 @@ def _run(mode: str, workdir: Path) -> None:
         from infogan_jax import workdir as runs
         from infogan_jax.page import write_page
 
-        config = _saved_config(workdir)
         if mode == "evaluate":
-            from infogan_jax.data import load
+            from infogan_jax.data import fingerprint, load
             from infogan_jax.filtering import apply_filter
             from infogan_jax.replicas import report_all
 
             data, _ = apply_filter(config, load(config))
+            runs.check_data(workdir, config, fingerprint(data))
             report_all(runs.load_states(workdir), config, data, workdir)
         return print(f"the report is {write_page(workdir, config.baseline)}")
-    config = config_from_flags()
     _persistent_compilation_cache()
     if mode == "prepare":
         from infogan_jax.data import prepare
@@ -173,6 +176,13 @@ def _saved_config(workdir: Path) -> Config:
     from infogan_jax import workdir as runs
 
     config = runs.load_config(workdir)[0]
+    for name in set(fixed_fields()) - {"seed", "data_dir", "mirror"}:
+        was, asked = getattr(config, name), FLAGS[name]
+        if asked.present and asked.value != was:
+            raise UserError(
+                f"--{name}={asked.value}: the run in {workdir} has {name}={was}, which "
+                f"--mode={FLAGS.mode} goes by; leave the flag out"
+            )
     here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
     asked = ("evaluators", "classifier", "baseline")
     here |= {name: FLAGS[name].value for name in asked if FLAGS[name].present}
@@ -219,13 +229,15 @@ def parse_flags(argv: list[str]) -> list[str]:
     """What absl does, but for an error in one line."""
     try:
         return FLAGS(argv)
-    except flags.Error as error:
+    except (flags.Error, OSError, UnicodeError) as error:  # a flagfile's, too
         message = " ".join(str(error).splitlines())
         return _fail(f"{message}; --help lists all flags", 2)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"infogan_jax: {message}", file=sys.stderr, flush=True)
+    # One line, whatever a value, a file's name or a library's text may hold
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message)
+    print(f"infogan_jax: {shown}", file=sys.stderr, flush=True)
     if FLAGS.is_parsed() and FLAGS.coordinator:
         os._exit(code)  # at once, so that no other process waits for this one
     sys.exit(code)

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from infogan_jax import workdir as runs
-from infogan_jax.config import Config, UserError
+from infogan_jax.config import Config, UserError, expand
 from infogan_jax.evaluation import EVALUATORS, evaluator_names
 from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.replicas import summary, table_rows
@@ -47,17 +47,18 @@ def write_page(workdir: Path, baseline: str = "") -> Path:
     """
     run, other = _read(workdir), None
     if baseline:
-        other = _read(Path(baseline).expanduser())
-    sections = [
-        ("Result", _seeds(run)),
-        ("What each category is", _categories(run)),
-        ("What each code does", _codes(run, other)),
-        ("The bound on I(c; G)", _bounds(run, other)),
-        ("Confusions on held-out images", _confusions(run)),
-        ("Generated pictures, measured", _generated(run)),
-        ("While it trained", _picture(run, "training.gif", "The same latents.")),
-        ("How to repeat it", _repeat(run)),
-    ]
+        other = _read(expand("baseline", baseline))
+    with runs.reading(workdir):
+        sections = [
+            ("Result", _seeds(run)),
+            ("What each category is", _categories(run)),
+            ("What each code does", _codes(run, other)),
+            ("The bound on I(c; G)", _bounds(run, other)),
+            ("Confusions on held-out images", _confusions(run)),
+            ("Generated pictures, measured", _generated(run)),
+            ("While it trained", _picture(run, "training.gif", "The same latents.")),
+            ("How to repeat it", _repeat(run)),
+        ]
     body = "".join(
         f"<section><h2>{html.escape(title)}</h2>{content}</section>"
         for title, content in sections
@@ -186,8 +187,9 @@ def _history(folder: Path, metric: str) -> list[tuple[int, float]]:
     try:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
-        return [(row["step"], row[metric]) for row in rows if metric in row]
-    except (OSError, ValueError) as error:
+        points = [(row["step"], row[metric]) for row in rows if metric in row]
+        return [(int(step), float(value)) for step, value in points]
+    except (OSError, *runs.UNREADABLE) as error:
         raise UserError(f"{folder / 'metrics.jsonl'}: damaged ({error})") from None
 
 

@@ -50,19 +50,21 @@ def told_categories(step: int, states, config, images, workdir: Path) -> np.ndar
         UserError: the file is missing or damaged.
     """
     path = workdir / "regrouped.npy"
+    category = main_category(parse_spec(config.codes))
     if step > config.regroup_at:
         try:
-            kept = np.load(path)
-            if kept.shape != (len(states), len(images)):
+            kept = np.load(path, mmap_mode="r", allow_pickle=False)
+            if kept.shape != (len(states), len(images)) or kept.dtype != np.int32:
                 raise ValueError("of another run")
-            return kept
+            if not (kept.min() >= 0 and kept.max() < category.size):
+                raise ValueError("no such categories")
+            return np.array(kept)
         except (OSError, ValueError, EOFError):
             raise UserError(
                 f"{path}: missing or damaged, and needed at step {step}; restore it "
                 "from a copy, or begin anew with --restart"
             ) from None
-    category, pairs = main_category(parse_spec(config.codes)), neighbour_pairs(images)
-    found = []
+    pairs, found = neighbour_pairs(images), []
     for state, alone in zip(states, config.replicas(), strict=True):
         categories = infer_categories(state, images, config)[category.name]
         features = apply(extract_features, state, images, config)

@@ -1,6 +1,8 @@
 """Pictures on demand: `--mode=generate --set="class=three,uniform1=-2..2"`."""
 
+import io
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from infogan_jax import figures
 from infogan_jax import workdir as runs
-from infogan_jax.config import UserError
+from infogan_jax.config import BEYOND, UserError, expand
 from infogan_jax.evaluation.inference import apply, digest
 from infogan_jax.latents import (
     Bernoulli,
@@ -24,6 +26,7 @@ from infogan_jax.latents import (
     split_latents,
 )
 from infogan_jax.steps import generate
+from infogan_jax.writers import write_atomically
 
 _DIGITS = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
 _MAX_PICTURES = 100_000
@@ -94,8 +97,14 @@ def parse_settings(
             numbers = np.linspace(ends[0], ends[-1], count if dots else 1)
         values = np.stack([np.asarray(code.encode(number)) for number in numbers])
         settings.append(Setting(name, values))
-    if sum(len(setting.values) > 1 for setting in settings) > 2:
+    ranges = [len(setting.values) for setting in settings if len(setting.values) > 1]
+    if len(ranges) > 2:
         raise UserError(f"--set={text}: expected two ranges at most, rows and columns")
+    if math.prod(ranges) > _MAX_PICTURES:
+        raise UserError(
+            f"--count={count}: {math.prod(ranges):,} pictures by two ranges; expected "
+            f"at most {_MAX_PICTURES:,}"
+        )
     return settings
 
 
@@ -180,11 +189,13 @@ def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -
     spec = parse_spec(config.codes)
     if not 1 <= asked.count <= _MAX_PICTURES:
         raise UserError(f"--count={asked.count}: expected 1 to {_MAX_PICTURES}")
+    if not 0 <= asked.seed < BEYOND:
+        raise UserError(f"--seed={asked.seed}: expected 0 or more, below {BEYOND}")
     if asked.latents and asked.settings:
         raise UserError(
             f"--latents={asked.latents}: has all values already; leave --set out"
         )
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise UserError(f"--out={out}: exists already; choose another name")
     place = runs.find_replica(workdir, config, replica)
     folder = runs.replica_folders(workdir, config)[place]
@@ -193,14 +204,9 @@ def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -
     key = jax.random.key(asked.seed)
     latents, columns = lay_out(key, spec, settings, asked.count)
     if asked.latents:
-        path = Path(asked.latents).expanduser()
+        path = expand("latents", asked.latents)
         latents, wanted = read_latents(path, latent_dim(spec))
         columns = min(len(latents), 10)
-    if len(latents) > _MAX_PICTURES:
-        raise UserError(
-            f"--count={asked.count}: {len(latents)} pictures by two ranges; expected "
-            f"at most {_MAX_PICTURES}"
-        )
     state = runs.load_states(workdir)[place]
     if asked.latents and wanted != (here := digest(state.ema)):
         raise UserError(
@@ -217,14 +223,17 @@ def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -
 
 def _class_to_category(config, folder: Path, classes: list[str]) -> dict[str, int]:
     category = main_category(parse_spec(config.codes))
-    results = runs.load_evaluation(folder).get("clustering", {})
-    values = results.get(category.name) if category else None
-    labels = values["code_to_class"] if isinstance(values, dict) else []
-    return {
-        classes[label].lower(): code
-        for code, label in enumerate(labels)
-        if label is not None
-    }
+    if category is None:
+        return {}
+    with runs.reading(folder):
+        results = runs.load_evaluation(folder).get("clustering", {})
+        values = results.get(category.name)
+        labels = values["code_to_class"] if isinstance(values, dict) else []
+        return {
+            classes[label].lower(): code
+            for code, label in enumerate(labels)
+            if label is not None
+        }
 
 
 def _write(images, columns: int, out: Path, colours: str, ranges) -> None:
@@ -235,8 +244,9 @@ def _write(images, columns: int, out: Path, colours: str, ranges) -> None:
         if ranges is not None:  # back to the user's units
             low, high = np.asarray(ranges, np.float32).T
             images = low + images * (high - low)
-        with out.open("wb") as file:
-            np.save(file, images, allow_pickle=False)
+        content = io.BytesIO()
+        np.save(content, images, allow_pickle=False)
+        write_atomically(out, content.getbuffer())
     else:
         for i, image in enumerate(figures.to_uint8(images)):
             shown = figures.to_picture(figures.composite(image, colours))

@@ -32,6 +32,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     """Files of one folder, to those who ask for them by this machine's own name."""
 
     protocol_version = "HTTP/1.1"
+    timeout = 60  # seconds without a word, after which a connection is let go
     extensions_map = _TYPES | {"": "application/octet-stream"}
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s\n"
@@ -70,10 +71,15 @@ class Server(http.server.ThreadingHTTPServer):
     allow_reuse_address = os.name != "nt"
 
     def __init__(self, folder: Path, host: str, port: int):
-        self.is_local = is_loopback(host)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         handler = functools.partial(Handler, directory=str(folder))
         super().__init__((host, port), handler)
+        self.is_local = is_loopback(self.server_address[0])  # 127.1 is, too
+
+    def handle_error(self, request, client_address):
+        """Nothing of a client that went away; the rest is told."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 def make_server(folder: Path, host: str, port: int) -> Server:
@@ -87,13 +93,16 @@ def make_server(folder: Path, host: str, port: int) -> Server:
     Raises:
         UserError: there is no such interface or port, or it is in use.
     """
+    if not host:
+        raise UserError("--host=: expected an address, or 0.0.0.0 for all interfaces")
     if not 0 <= port < 1 << 16:
         raise UserError(f"--port={port}: expected 0 to 65535")
     try:
         return Server(folder, host, port)
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"--host={host} --port={port}: cannot listen there ({error.strerror}); "
+            f"--host={host} --port={port}: cannot listen there ({reason}); "
             "choose another port, or --port=0 for any that is free"
         ) from None
 

@@ -220,6 +220,8 @@ def _load(
     config: Config, workdir: Path, restart: bool, kind: str
 ) -> tuple[Data, Image.Image | None]:
     """The data, after all checks that need none, and the sheet of a filter."""
+    if side := config.image_size:  # before memory is taken for such images
+        check_networks(config, (side, side, 1))
     processes.at_first(lambda: runs.check_run(workdir, config, restart, kind))
     parallel.check_batch(config, parallel.make_mesh())
     processes.at_first(lambda: prepare(config))
@@ -308,7 +310,7 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     feed = _Feed(task, config, mesh)
     next_stop = functools.partial(_next_stop, config, task.told)
     run = parallel.make_run(
-        task.train_step, mesh, config.log_every, len(seeds), feed.streamed
+        task.train_step, mesh, _longest(config), len(seeds), feed.streamed
     )
     files = _metrics_files(workdir, config, step)
     progress = Progress(config, task.ceilings, step)
@@ -406,6 +408,12 @@ def _next_stop(config: Config, told: range, step: int) -> int:
     return min(config.steps, *due)
 
 
+def _longest(config: Config) -> int:
+    """The most steps between two of these."""
+    due = [config.log_every, config.checkpoint_every, config.steps]
+    return min(due + [n for n in (config.frame_every, config.eval_every) if n])
+
+
 class _Feed:
     """What the compiled run takes: all data, or a stretch of batches at a time."""
 
@@ -435,7 +443,7 @@ class _Feed:
         if not self.streamed:
             return self._resident, batches
         stretch = parallel.load_batches(
-            self._task.arrays, batches, self._mesh, config.log_every, config.seeds
+            self._task.arrays, batches, self._mesh, _longest(config), config.seeds
         )
         return stretch, batches
 
@@ -471,14 +479,22 @@ def check_images(config: Config, data: Data) -> None:
         )
     try:
         figures.parse_colours(config.composite)
-        build_networks(config, data.images.shape[1:], 1)
     except ValueError as error:
-        raise UserError(str(error)) from None
+        raise UserError(f"--composite={config.composite}: {error}") from None
+    check_networks(config, data.images.shape[1:])
     if len(data.images) < config.batch_size:
         raise UserError(
             f"--batch_size={config.batch_size}: the dataset has but {len(data.images)} "
             "training images; choose a smaller batch"
         )
+
+
+def check_networks(config: Config, image_shape: tuple[int, int, int]) -> None:
+    """Raises UserError unless there are networks for such images."""
+    try:
+        build_networks(config, image_shape, 1)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _step(state) -> int:

@@ -10,6 +10,7 @@ regrouped.npy     categories that Q is told
 damaged/          checkpoints that could not be used
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import functools
@@ -23,11 +24,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from infogan_jax import parallel
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.classifier import ClassifierState, init_classifier
 from infogan_jax.config import Config, UserError, fixed_fields
+from infogan_jax.models import build_networks
 from infogan_jax.state import TrainState, init_state
 from infogan_jax.writers import next_name, write_atomically
 
@@ -62,7 +65,9 @@ class Lock:
         """
         self.close()
         path = workdir / _LOCK
-        file = path.open("a+")
+        # Not where a link leads to: it is written over
+        how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.fdopen(os.open(path, how, 0o666), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Between the two a --restart may have moved the directory aside
@@ -104,6 +109,7 @@ def open_run(workdir: Path, restart: bool, lock: Lock) -> None:
     Raises:
         UserError: it cannot be written, or is in use.
     """
+    workdir = workdir.absolute()  # "." has no name to move aside
     try:
         if restart and workdir.exists():
             lock.take(workdir)
@@ -154,16 +160,20 @@ def load_config(
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(
-            f"--workdir={workdir}: has no config.json; train there first, or name the "
-            "folder of a run"
+            f"{workdir}: has no config.json; train there first, or name the folder of "
+            "a run"
         )
     try:
         content = json.loads(path.read_text())
         found = content.get("kind", INFOGAN)
         config = Config.from_json(json.dumps(content["config"]))
+        config.validate()
         height, width, channels = (int(side) for side in content["image_shape"])
+        build_networks(config, (height, width, channels), 1)
         classes = list(content["class_names"])
-    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        if not all(isinstance(name, str) for name in classes):
+            raise ValueError("class_names are no names")
+    except (*UNREADABLE, UserError) as error:
         raise UserError(f"{path}: damaged ({error}); restore it from a copy") from None
     if found != kind:
         raise UserError(f"{workdir}: is the run of {found}; expected one of {kind}")
@@ -256,7 +266,14 @@ def check_data(workdir: Path, config: Config, digest: str) -> None:
 
 def load_ranges(workdir: Path) -> list[tuple[float, float]] | None:
     """Of each channel, the values of the user's files that became 0 and 1."""
-    return _load_json(workdir / "config.json").get("ranges")
+    with reading(workdir):
+        ranges = _load_json(workdir / "config.json").get("ranges")
+        if ranges is None:
+            return None
+        found = [(float(low), float(high)) for low, high in ranges]
+        if not np.isfinite(found).all():
+            raise ValueError("ranges that are not finite")
+        return found
 
 
 def load_about(workdir: Path) -> dict:
@@ -270,11 +287,29 @@ def load_evaluation(folder: Path) -> dict:
 
 
 def _load_json(path: Path) -> dict:
+    with reading(path):
+        content = json.loads(path.read_text()) if path.exists() else {}
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        return content
+
+
+# What comes of reading files that a program wrote and something else changed
+UNREADABLE = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError),
+    *(TypeError, ValueError),
+)
+
+
+@contextlib.contextmanager
+def reading(place: Path):
+    """Raises UserError for what a damaged file of a run leads to."""
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
+        yield
+    except UNREADABLE as error:
         raise UserError(
-            f"{path}: damaged ({error}); run --mode=evaluate anew"
+            f"{place}: damaged ({error}); restore it from a copy, or run "
+            "--mode=evaluate anew"
         ) from None
 
 

@@ -13,11 +13,13 @@ _SHORT = {"loss/discriminator": "D", "loss/generator": "G"}
 _QUIET = 10  # seconds between lines where the output is not a terminal
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """The whole file or none of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content if isinstance(content, bytes) else content.encode())
+    # What a path may hold that is not Unicode is written as it looks
+    is_text = isinstance(content, str)
+    part.write_bytes(content.encode(errors="backslashreplace") if is_text else content)
     os.replace(part, path)
 
 
@@ -39,9 +41,8 @@ class MetricsFile:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         if path.exists():
-            kept = [
-                line for line in path.read_text().splitlines() if _step(line) <= start
-            ]
+            lines = path.read_text(errors="replace").splitlines()
+            kept = [line for line in lines if _step(line) <= start]
             write_atomically(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a")
         self._events = None
@@ -159,6 +160,6 @@ class Progress:
 def _step(line: str) -> float:
     """The step of a line of metrics; a line cut short by a kill counts as the last."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf

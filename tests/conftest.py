@@ -9,6 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples each time; `--hypothesis-profile=bulk` draws many more
+settings.register_profile("default", max_examples=30, deadline=None, derandomize=True)
+settings.register_profile("bulk", max_examples=1000, deadline=None)
+settings.load_profile("default")
 
 jax.config.update("jax_num_cpu_devices", 4)
 

@@ -305,7 +305,7 @@ def test_bfloat16_computes_and_parameters_stay_float32(tiny, start, batches, ref
         {"adversarial": "hinge", **PLAIN},
         {"architecture": "dcgan", "width": 2, "adversarial": "relativistic"},
         {"codes": "gaussian:2:spread=learned,bernoulli:2,noise:4", "real_weight": 0.0},
-        {"codes": "noise:8", "info_weight": 0.0, **PLAIN},
+        {"codes": "cat:3:weight=0,noise:8", "info_weight": 0.0, **PLAIN},
     ],
 )
 def test_every_term_gives_finite_updates(tiny, batches, change):

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import logging
+import math
 import os
 import re
 import warnings
@@ -23,6 +24,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy"} | _TIFF
 _UNREADABLE = "no image that can be read"
 _SMALLEST = 8  # pixels
 _FEWEST = 10  # images
+_MOST_VALUES = 1 << 28  # pixels times channels of one file: beyond it, a bomb or a slip
 _LOOKED_AT, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
 _SHOWN = 5  # files that an error names
 _UNSORTED = "unsorted"  # label of images beside subfolders, not in one
@@ -125,18 +127,27 @@ def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str], str]:
     regex = _compile(config.pattern) if config.pattern else None
     parts: dict[str, dict[str, Path]] = {}
     about: dict[str, tuple[str, str]] = {}
+    left_out: dict[str, str] = {}
     others: list[Path] = []
     for path in paths:
         relative = path.relative_to(root)
         if any(part.startswith(".") for part in relative.parts):
             continue  # as macOS leaves them beside each file
-        label = relative.parts[0] if len(relative.parts) > 1 else _UNSORTED
+        # tfds keeps a label on a line of its own
+        label = " ".join(relative.parts[0].split()) if len(relative.parts) > 1 else ""
+        label = label or _UNSORTED
         name, channel, group = relative.as_posix(), "", ""
         match = None
         if regex:
             match = regex.fullmatch(name if "/" in config.pattern else relative.name)
         if path.suffix.lower() not in SUFFIXES or (regex and not match):
             others.append(relative)
+            continue
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = name.encode(errors="backslashreplace").decode()
+            left_out[shown] = "a name that is not UTF-8"
             continue
         if match:
             fields = match.groupdict()
@@ -160,7 +171,7 @@ def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str], str]:
             f"{root}: has no files {of}; expected some of {sorted(SUFFIXES)}"
         )
     channels = _wanted(parts, config)
-    items, left_out = [], {}
+    items = []
     for name, files in parts.items():
         missing = [channel for channel in channels if channel not in files]
         if missing:
@@ -228,14 +239,19 @@ def listing_digest(items: list[Item]) -> str:
     total = hashlib.sha256()
     for item in items:
         for path in item.paths:
-            stat = path.stat()
-            total.update(f"{item} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            try:
+                stat = path.stat()
+                found = f"{stat.st_size} {stat.st_mtime_ns}"
+            except OSError:  # such as a link to nowhere
+                found = "missing"
+            total.update(f"{item} {found}\n".encode())
     return total.hexdigest()
 
 
 class _Look(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
+    lowest: float
     highest: float
     pixels: np.ndarray | None  # some, `[n, C]`
 
@@ -249,14 +265,16 @@ def _look(item: Item, config: Config, with_pixels: bool) -> _Look | str:
         return reason[0] if reason else type(error).__name__
     pixels = image.reshape(-1, image.shape[-1])
     some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
-    return _Look(image.shape, str(image.dtype), float(image.max()), some)
+    extremes = float(image.min()), float(image.max())
+    return _Look(image.shape, str(image.dtype), *extremes, some)
 
 
 def _ranges(found: list[_Look], dtype: str, config: Config):
     """0 and 255 for bytes, and for bytes in wider clothes; else percentiles."""
     channels = found[0].shape[-1]
     is_whole = np.issubdtype(np.dtype(dtype), np.integer)
-    if dtype == "uint8" or (is_whole and max(look.highest for look in found) <= 255):
+    are_bytes = all(look.lowest >= 0 and look.highest <= 255 for look in found)
+    if is_whole and are_bytes:
         return [(0.0, 255.0)] * channels
     pixels = np.concatenate([x.pixels for x in found if x.pixels is not None])
     percents = [float(p) for p in config.percentiles.split(",")]
@@ -320,7 +338,9 @@ def _read_file(path: Path, channels: str) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.suffix.lower() == ".npy":
-            image = _with_channels(np.load(path, allow_pickle=False))
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
+            _check_size(stored.shape)
+            image = _with_channels(np.array(stored))
         elif path.suffix.lower() in _TIFF:
             image = _read_tiff(path)
         else:
@@ -329,6 +349,8 @@ def _read_file(path: Path, channels: str) -> np.ndarray:
         raise ValueError(f"values of type {image.dtype}; expected numbers")
     if image.dtype.kind == "f":
         image = image.astype(np.float32)
+    if channels in ("grey", "rgb") and image.shape[-1] not in (1, 3):
+        raise ValueError(f"{image.shape[-1]} channels cannot become {channels}")
     if channels == "rgb" and image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
     if channels == "grey" and image.shape[-1] == 3:
@@ -342,6 +364,7 @@ def _read_tiff(path: Path) -> np.ndarray:
 
     try:
         with tifffile.TiffFile(path) as file:
+            _check_size(file.series[0].shape)
             image = file.asarray()
             inverted = file.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
     except (tifffile.TiffFileError, KeyError, IndexError, RuntimeError):
@@ -349,6 +372,12 @@ def _read_tiff(path: Path) -> np.ndarray:
     if inverted and image.dtype.kind == "u":
         image = np.iinfo(image.dtype).max - image
     return _with_channels(image)
+
+
+def _check_size(shape: tuple[int, ...]) -> None:
+    """Before memory is taken for it."""
+    if math.prod(shape) > _MOST_VALUES:
+        raise ValueError(f"an array of shape {shape}; that is too large")
 
 
 def _with_channels(image: np.ndarray) -> np.ndarray:
@@ -365,6 +394,7 @@ def _with_channels(image: np.ndarray) -> np.ndarray:
 def _read_picture(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
+            _check_size((*file.size, len(file.getbands())))
             wide = any(isinstance(x[3], str) and ";16" in x[3] for x in file.tile)
             picture = ImageOps.exif_transpose(file)
     except UnidentifiedImageError:

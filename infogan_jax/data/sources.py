@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
-from infogan_jax.config import Config, UserError
+from infogan_jax.config import Config, UserError, expand
 from infogan_jax.data import builders, imaging, splits
 from infogan_jax.data import folder as own
 from infogan_jax.data.download import DownloadError
@@ -76,7 +77,7 @@ def load(
             labels asked for.
     """
     folder = prepare(config)
-    builder = tfds.builder_from_directory(folder)
+    builder = _open(folder)
     features = builder.info.features
     image_key = _image_feature(features)
     if image_key is None:
@@ -129,14 +130,22 @@ def load(
         every = records.__getitems__(list(range(len(records))))
         return np.array([record[label_key] for record in every])
 
+    names = list(features[label_key].names) if label_key else []
     try:
+        _check_whole(builder)
         train, test = _splits(builder, image_key, stored, config)
         most = {"auto": most_bytes, "resident": math.inf, "stream": 0}[config.input]
         images, eval_images = read(train, most), read(test, math.inf)
         labels = labels_of(train) if with_labels and label_key else None
         eval_labels = labels_of(test) if label_key else None
-    except (OSError, ValueError) as error:
-        raise UserError(f"--dataset={config.dataset}: {folder}: {error}") from None
+        for some in (labels, eval_labels):
+            if some is not None and not (some.min() >= 0 and some.max() < len(names)):
+                raise ValueError(f"labels beyond the {len(names)} names of classes")
+    except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord: RuntimeError
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"--dataset={config.dataset}: {folder}: damaged ({reason}); {_ANEW}"
+        ) from None
     if with_labels and labels is None:
         raise UserError(
             f"--dataset={config.dataset}: has no labels for a classification network "
@@ -146,10 +155,35 @@ def load(
         images,
         eval_images,
         eval_labels,
-        list(features[label_key].names) if label_key else [],
+        names,
         labels,
         (builder.info.metadata or {}).get("ranges"),
     )
+
+
+_ANEW = "delete that folder, and it is prepared anew"
+
+
+def _open(folder: Path) -> tfds.core.DatasetBuilder:
+    """Raises UserError if what describes the dataset is damaged."""
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # it is parsed by several libraries
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: damaged ({reason}); {_ANEW}") from None
+
+
+def _check_whole(builder: tfds.core.DatasetBuilder) -> None:
+    """Raises ValueError unless the files hold as many records as they should."""
+    for name, split in builder.info.splits.items():
+        for path, expected in zip(split.filepaths, split.shard_lengths, strict=True):
+            reader = ArrayRecordReader(str(path))
+            found = reader.num_records()
+            reader.close()
+            if found != expected:
+                raise ValueError(
+                    f"{Path(path).name} has {found} records, '{name}' {expected}"
+                )
 
 
 def _splits(builder, image_key: str, stored: Callable, config: Config):
@@ -185,7 +219,7 @@ def _splits(builder, image_key: str, stored: Callable, config: Config):
 
 def _out_by_groups(records, stored: Callable, config: Config) -> np.ndarray:
     """Which records are held out, by the groups of `config.groups`, bool `[N]`."""
-    group_of = splits.read_groups(Path(config.groups).expanduser())
+    group_of = splits.read_groups(expand("groups", config.groups))
 
     def digest(i):
         return splits.digest(stored(records.__getitems__([i])[0]))
@@ -218,11 +252,8 @@ def prepare(config: Config) -> Path:
     Raises:
         UserError: there is no such dataset, and none could be made.
     """
-    root = Path(
-        config.data_dir
-        or os.environ.get("TFDS_DATA_DIR")
-        or tfds.core.constants.DATA_DIR
-    ).expanduser()
+    standard = os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
+    root = expand("data_dir", config.data_dir or str(standard))
     kind, _, name = config.dataset.rpartition(":")
     if kind == "folder" or config.dataset.startswith("folder:"):
         return _prepare_folder(config, root)
@@ -232,6 +263,11 @@ def prepare(config: Config) -> Path:
             f"--dataset={config.dataset}: expected one of {sorted(DATASETS)}, "
             "folder:PATH for images of your own, or tfds:NAME for a dataset that tfds "
             "has prepared"
+        )
+    if not known and not re.fullmatch(r"\w[\w-]*(/[\w-][\w.-]*)*", name):
+        raise UserError(
+            f"--dataset={config.dataset}: expected the name of a dataset, such as "
+            "tfds:cifar10"
         )
     if known:
         name = DATASETS[config.dataset].builder.name
@@ -285,8 +321,9 @@ def _build(builder: type, root: Path, dataset: str, **options) -> Path:
 
 def _prepare_folder(config: Config, root: Path) -> Path:
     """Images of the user's own: prepared anew whenever a file has changed."""
-    source = Path(config.dataset.removeprefix("folder:")).expanduser().resolve()
-    if not source.is_dir():
+    named = config.dataset.removeprefix("folder:")
+    source = expand("dataset", named).resolve()
+    if not named or not source.is_dir():
         raise UserError(
             f"--dataset={config.dataset}: {source} is no folder; expected one with "
             "images"
@@ -298,7 +335,7 @@ def _prepare_folder(config: Config, root: Path) -> Path:
     name = re.sub(r"\W", "_", source.name) + "_" + digest
     folder = _prepared(root / builders.Folder.name / name)
     if folder is not None:
-        if tfds.builder_from_directory(folder).info.metadata["listing"] == listing:
+        if (_open(folder).info.metadata or {}).get("listing") == listing:
             return folder
         print(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,8 +44,10 @@ def read_groups(path: Path) -> dict[str, str]:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", newline="") as file:
             _, *rows = csv.reader(file)
+        if short := [i for i, row in enumerate(rows, start=2) if len(row) < 2]:
+            raise ValueError(f"line {short[0]} has no two columns")
         return {row[0]: row[1] for row in rows}
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise UserError(
             f"--groups={path}: {error}; expected a CSV file with a header, then a row "
             "for each image: 16 digits of SHA-256 of its pixels, and its group"

@@ -71,4 +71,8 @@ class StoredImages:
         return images.reshape(*places.shape, *self.shape[1:])
 
     def _read(self, places: list[int]) -> np.ndarray:
-        return self._decode(self._records.__getitems__(places))
+        try:
+            return self._decode(self._records.__getitems__(places))
+        except RuntimeError as error:  # how ArrayRecord tells of a damaged file
+            reason = str(error).splitlines()[0]
+            raise OSError(f"images cannot be read ({reason})") from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from infogan_jax import workdir as runs
 from infogan_jax.classifier import ClassifierState, classify
-from infogan_jax.config import Config, UserError
+from infogan_jax.config import Config, UserError, expand
 from infogan_jax.evaluation.inference import apply, digest
 from infogan_jax.models.layers import downsample
 from infogan_jax.steps import as_float
@@ -46,7 +46,7 @@ def load_judge(config: Config, data) -> tuple[ClassifierState, Config]:
             "--classifier: expected the work directory of a classification network; "
             "train one by --mode=classify"
         )
-    folder = Path(config.classifier).expanduser()
+    folder = expand("classifier", config.classifier)
     _, image_shape, classes = runs.load_config(folder, runs.CLASSIFIER)
     if classes != data.class_names or image_shape != data.images.shape[1:]:
         raise UserError(

@@ -1,0 +1,442 @@
+"""Wrong and odd input in bulk: each ends well, or in one line that says what to do.
+
+A thousand of each kind: `./run.sh test tests/test_inputs.py --hypothesis-profile=bulk`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import shutil
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from infogan_jax import Config, UserError, init_state, main, make_train_step, training
+from infogan_jax import workdir as runs
+from infogan_jax.augment import parse_warp
+from infogan_jax.checkpoints import Checkpoints
+from infogan_jax.data import folder
+from infogan_jax.figures import parse_colours
+from infogan_jax.latents import latent_dim, parse_spec
+from infogan_jax.sampling import _class_to_category, parse_settings, read_latents
+from tests.conftest import TINY
+
+# A file of each example is written to the same place, and that is meant
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+SPEC = parse_spec("cat:10,uniform:2,bernoulli:1,noise:62")
+FIELDS = {field.name: type(field.default) for field in dataclasses.fields(Config)}
+
+
+def ended(*arguments: str) -> tuple[int, str, str]:
+    """The program on a command line -> exit code, output, error."""
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        flagsaver.flagsaver(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        flags.FLAGS.unparse_flags()
+        try:
+            main.main(main.parse_flags(["main", *arguments]))
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            flags.FLAGS.mark_as_parsed()  # as packages of the data expect
+    return code, out.getvalue(), error.getvalue()
+
+
+def in_pieces(*pieces: str):
+    """Texts that are made of pieces, and texts of any kind."""
+    made = st.lists(st.sampled_from(pieces), max_size=12).map("".join)
+    return st.one_of(made, st.text(max_size=20))
+
+
+SPECS = in_pieces(
+    *("cat", "uniform", "normal", "bernoulli", "noise", "weight", "spread", "learned"),
+    *(
+        ":",
+        ":",
+        ":",
+        ",",
+        "=",
+        " ",
+        "10",
+        "2",
+        "62",
+        "0",
+        "-1",
+        "1e9",
+        "nan",
+        "٣",
+        "\n",
+    ),
+)
+WARPS = in_pieces(
+    *("digits", "cells", "clothes", "affine", "none", "rotation", "gain", "flip"),
+    *(
+        "mute",
+        "bend",
+        "blur",
+        ":",
+        ":",
+        "=",
+        "=",
+        "1",
+        "90",
+        "-1",
+        "nan",
+        "inf",
+        "1e99",
+    ),
+)
+SETTINGS = in_pieces(
+    *("cat", "class", "uniform1", "bernoulli", "noise", "three", "=", "=", ",", ".."),
+    *("..", "0", "7", "9", "10", "-2", "2", "nan", "inf", "1e30", " ", "٣"),
+)
+COLOURS = in_pieces("red", "blue", "#", "fff", "hsl(0,100%,50%)", ",", " ", "rgb(1,2,3")
+
+
+def is_line(text: str) -> bool:
+    return bool(text.strip()) and "\n" not in text
+
+
+@given(SPECS)
+@example("cat:1000000000")
+def test_specs(text):
+    try:
+        spec = parse_spec(text)
+    except ValueError as error:
+        assert is_line(str(error))
+    else:
+        assert spec and latent_dim(spec) > 0
+        assert len({code.name for code in spec}) == len(spec)
+
+
+@given(WARPS)
+def test_warps(text):
+    try:
+        warp = parse_warp(text)
+    except ValueError as error:
+        assert is_line(str(error))
+    else:
+        values = dataclasses.astuple(warp) if warp else ()
+        assert all(np.isfinite(value) and value >= 0 for value in values)
+
+
+@given(SETTINGS)
+def test_settings(text):
+    try:
+        found = parse_settings(text, SPEC, 5, {"3": 7})
+    except UserError as error:
+        assert str(error).startswith("--set=")
+    else:
+        assert all(np.isfinite(setting.values).all() for setting in found)
+
+
+@given(COLOURS)
+def test_colours(text):
+    with contextlib.suppress(ValueError):
+        table = parse_colours(text)
+        assert table and all(0 <= v <= 255 for colour in table for v in colour)
+
+
+INTEGERS = [
+    "-1",
+    "0",
+    "1",
+    "2",
+    "3",
+    "7",
+    "128",
+    "2147483648",
+    "9" * 30,
+    "1e3",
+    "",
+    "x",
+]
+REALS = ["-1", "0", "0.5", "1", "1e-320", "1e38", "1e999", "nan", "inf", "", "x"]
+WORDS = {
+    "codes": SPECS,
+    "warp": WARPS,
+    "composite": COLOURS,
+    "percentiles": in_pieces("0", "1", "99.9", "100", ",", "-1", "nan"),
+    "evaluators": in_pieces("clustering", "factors", "pose", ",", " "),
+    "architecture": st.sampled_from(
+        ["mnist", "mnist_half", "mnist_tiny", "dcgan", "resnet", "vgg", ""]
+    ),
+    "adversarial": st.sampled_from(
+        ["hinge", "wasserstein", "rsgan", "relativistic", "least_squares", "x"]
+    ),
+    "dtype": st.sampled_from(["float32", "bfloat16", "float16", "x"]),
+    "pattern": in_pieces("{id}", "{channel}", "{", "}", "_", ".png", "*"),
+}
+# What reads files or joins others is tried elsewhere
+ELSEWHERE = {"dataset", "data_dir", "mirror", "groups", "filter_by", "classifier"}
+ELSEWHERE |= {"baseline"}
+
+
+def values(name: str):
+    kind = FIELDS[name]
+    odd = {int: INTEGERS, float: REALS, bool: ["true", "false", "2", ""]}.get(kind)
+    return (
+        st.sampled_from(odd) if odd else WORDS.get(name, in_pieces("x", "0", ",", "="))
+    )
+
+
+@st.composite
+def changed_flags(draw):
+    names = st.sampled_from(sorted(set(FIELDS) - ELSEWHERE))
+    chosen = draw(st.lists(names, min_size=1, max_size=4, unique=True))
+    return {name: draw(values(name)) for name in chosen}
+
+
+@functools.cache
+def lowers(text: str) -> None:
+    """Shapes of a whole step, if checks let it pass."""
+    config = Config.from_json(text)
+    sides = (config.image_size or 28,) * 2
+    images = np.broadcast_to(np.uint8(0), (config.batch_size, *sides, 1))
+    try:
+        training.check_images(config, types.SimpleNamespace(images=images))
+    except UserError as error:
+        assert is_line(str(error))
+        return
+    state = jax.eval_shape(
+        lambda: init_state(jax.random.key(config.seed), config, images.shape[1:])
+    )
+    batch = jax.ShapeDtypeStruct(images.shape, np.uint8)
+    jax.eval_shape(make_train_step(config, images.shape[1:]), state, batch)
+
+
+@SHARED
+@given(changed_flags())
+@example({"seed": "2147483648"})
+@example({"architecture": "dcgan", "image_size": "7"})
+def test_flags(changed):
+    given_flags = [f"--{name}={value}" for name, value in changed.items()]
+    code, out, error = ended("--dry_run", "--workdir=run", *given_flags)
+    assert not Path("run").exists()
+    if code:
+        assert (code, error.count("\n")) == (2, 1), error
+        return
+    text = out[out.index("{") :]
+    Config.from_json(text).validate()
+    lowers(text)
+
+
+LINES = st.one_of(
+    st.sampled_from(
+        ["--steps=5", "--steps", "--nosuch", "steps=5", "# x", "--flagfile"]
+    ),
+    st.builds("--{}={}".format, st.sampled_from(sorted(FIELDS)), st.text(max_size=5)),
+    st.text(max_size=20),
+)
+
+
+@SHARED
+@given(
+    st.lists(LINES, max_size=5).map("\n".join).map(str.encode) | st.binary(max_size=40)
+)
+def test_flagfiles(tmp_path, content):
+    path = tmp_path / "odd.cfg"
+    path.write_bytes(content)
+    code, _, error = ended("--dry_run", f"--workdir={tmp_path}", f"--flagfile={path}")
+    assert code in (0, 2)
+    assert error.count("\n") == (code == 2), error
+
+
+@pytest.mark.parametrize("name", ["no.cfg", "."])
+def test_flagfiles_that_are_none(tmp_path, name):
+    code, _, error = ended("--workdir=run", f"--flagfile={tmp_path / name}")
+    assert (code, error.count("\n")) == (2, 1), error
+
+
+# Files of JSON
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner)
+    ),
+    max_leaves=8,
+)
+
+
+def changed_json(content, draw):
+    """With one thing in it, at any depth, exchanged or gone."""
+    if (
+        not content
+        or not isinstance(content, dict | list)
+        or draw(st.integers(0, 3)) == 0
+    ):
+        return draw(JSON)
+    content = content.copy()
+    keys = list(content) if isinstance(content, dict) else range(len(content))
+    key = draw(st.sampled_from(keys))
+    if draw(st.integers(0, 4)) == 0:
+        del content[key]
+    else:
+        content[key] = changed_json(content[key], draw)
+    return content
+
+
+@st.composite
+def harmed(draw, content: bytes):
+    """Bytes with a piece cut out, doubled or exchanged, or cut short."""
+    begin = draw(st.integers(0, max(0, len(content) - 1)))
+    length = draw(st.integers(0, 64))
+    piece = draw(st.binary(max_size=8))
+    return draw(
+        st.sampled_from(
+            [
+                content[:begin],
+                content[:begin] + content[begin + length :],
+                content[:begin] + piece + content[begin + len(piece) :],
+                content[: begin + length] + content[begin:],
+            ]
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def small_run(trained, tmp_path_factory):
+    """The JSON files of a finished run, without its checkpoints."""
+    place = tmp_path_factory.mktemp("small") / "run"
+    place.mkdir()
+    for name in ("config.json", "evaluation.json"):
+        shutil.copy(trained[0] / name, place)
+    return place
+
+
+@SHARED
+@given(st.data())
+def test_configs(small_run, tmp_path, data):
+    original = (small_run / "config.json").read_bytes()
+    content = changed_json(json.loads(original), data.draw)
+    text = data.draw(st.just(json.dumps(content).encode()) | harmed(original))
+    (tmp_path / "config.json").write_bytes(text)
+    code, _, error = ended("--mode=evaluate", "--dry_run", f"--workdir={tmp_path}")
+    assert code in (0, 2)
+    assert error.count("\n") == (code == 2), error
+    for read in (runs.load_about, runs.load_ranges):
+        with contextlib.suppress(UserError):
+            read(tmp_path)
+
+
+@SHARED
+@given(st.data())
+def test_evaluations(small_run, tmp_path, data):
+    original = (small_run / "evaluation.json").read_bytes()
+    content = changed_json(json.loads(original), data.draw)
+    text = data.draw(st.just(json.dumps(content).encode()) | harmed(original))
+    (tmp_path / "evaluation.json").write_bytes(text)
+    classes = [str(digit) for digit in range(10)]
+    with contextlib.suppress(UserError):
+        found = _class_to_category(Config(**TINY), tmp_path, classes)
+        assert set(found) <= set(classes)
+
+
+@SHARED
+@given(st.data())
+def test_files_of_latents(tmp_path, data):
+    content = {
+        "format": "infogan_jax latents 1",
+        "digest": "1",
+        "latents": [[0.5] * 3, [1.0] * 3],
+    }
+    changed = data.draw(st.just(changed_json(content, data.draw)))
+    raw = json.dumps(changed).encode()
+    path = tmp_path / "latents.json"
+    path.write_bytes(data.draw(st.just(raw) | harmed(raw) | st.binary(max_size=20)))
+    try:
+        latents, _ = read_latents(path, 3)
+    except UserError as error:
+        assert is_line(str(error))
+    else:
+        assert latents.shape[1] == 3 and np.isfinite(latents).all()
+
+
+# Images
+
+
+@functools.cache
+def stored(suffix: str) -> bytes:
+    """A picture as a file of that kind holds it."""
+    import tifffile
+
+    rng = np.random.default_rng(0)
+    pixels, out = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), io.BytesIO()
+    if suffix == ".npy":
+        np.save(out, pixels)
+    elif suffix in (".tif", ".tiff"):
+        tifffile.imwrite(out, pixels, compression="zlib")
+    else:
+        kind = {".jpg": "JPEG", ".jpeg": "JPEG"}.get(suffix, suffix[1:].upper())
+        Image.fromarray(pixels).save(out, kind)
+    return out.getvalue()
+
+
+@SHARED
+@given(st.data())
+def test_images(tmp_path, data):
+    suffix = data.draw(st.sampled_from(sorted(folder.SUFFIXES)))
+    path = tmp_path / f"odd{suffix}"
+    path.write_bytes(data.draw(harmed(stored(suffix)) | st.binary(max_size=40)))
+    item = folder.Item("odd", (path,), "", "")
+    look = folder._look(item, Config(), True)
+    if isinstance(look, str):
+        assert is_line(look)
+    else:
+        assert min(look.shape[:2]) >= 8 and np.isfinite(look.pixels).all()
+
+
+# Checkpoints
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A state, and a work directory that has it as steps 1 and 2."""
+    state = init_state(jax.random.key(0), Config(**TINY), (28, 28, 1))
+    place = tmp_path_factory.mktemp("kept")
+    checkpoints = Checkpoints(place, 2)
+    for step in (1, 2):
+        checkpoints.save(step, state.replace(step=np.int32(step)))
+    checkpoints.close()
+    return state, place
+
+
+@settings(parent=SHARED, max_examples=settings.get_profile("default").max_examples // 3)
+@given(st.data())
+def test_checkpoints(kept, tmp_path_factory, data):
+    state, place = kept
+    here = tmp_path_factory.mktemp("harmed") / "run"
+    shutil.copytree(place, here)
+    newest = here / "checkpoints" / "2"
+    files = sorted(p for p in newest.rglob("*") if p.is_file())
+    path = data.draw(st.sampled_from(files))
+    before = path.read_bytes()
+    path.write_bytes(after := data.draw(harmed(before)))
+    checkpoints = Checkpoints(here, 2)
+    with contextlib.redirect_stdout(out := io.StringIO()):
+        found = checkpoints.restore(state)
+    checkpoints.close()
+    assert int(found.step) == 2 or "checkpoint 2 is passed over" in out.getvalue()
+    assert int(found.step) == (2 if after == before else 1) or path.suffix == ".json"
+    for one, other in zip(
+        jax.tree.leaves(found.variables()),
+        jax.tree.leaves(state.variables()),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    shutil.rmtree(here.parent)
