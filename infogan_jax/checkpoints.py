@@ -176,14 +176,15 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _errors(self):
-        """A full disk as an OSError, also where it met a checkpoint begun before."""
+        """What Orbax meets on a disk as an OSError, also of a save begun before."""
         try:
             yield
         except ValueError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise  # such as the end of another process
+            if processes.is_by_another(error):
+                raise
+            reason = ": ".join(str(error).splitlines()[0].split(": ")[-2:])
             raise OSError(
-                f"{self._folder}: a checkpoint could not be written (no space left)"
+                f"{self._folder}: a checkpoint could not be written ({reason})"
             ) from None
 
     def close(self) -> None:

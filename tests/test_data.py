@@ -3,6 +3,7 @@ import functools
 import hashlib
 import http.server
 import io
+import shutil
 import threading
 import zipfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from infogan_jax.data import (
     epoch_order,
     fingerprint,
     load,
+    splits,
 )
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
 from tests.conftest import REAL_DATA, write_idx
@@ -311,6 +313,92 @@ def test_a_damaged_idx_file_is_refused(tmp_path):
     (tmp_path / "bad.gz").write_bytes((tmp_path / "good.gz").read_bytes()[:-9])
     with pytest.raises((ValueError, EOFError)):
         builders.read_idx(tmp_path / "bad.gz")
+
+
+@pytest.fixture
+def prepared(data_dir, tmp_path):
+    """A copy of the prepared digits."""
+    shutil.copytree(data_dir, tmp_path / "tfds")
+    return tmp_path / "tfds" / "mnist_5k" / "1.0.0"
+
+
+def record(prepared):
+    return next(prepared.glob("*train*array_record*"))
+
+
+def flip_a_record(prepared):
+    content = bytearray(record(prepared).read_bytes())
+    content[len(content) // 2] ^= 1
+    record(prepared).write_bytes(content)
+
+
+def cut_records(prepared):
+    content = record(prepared).read_bytes()
+    record(prepared).write_bytes(content[: len(content) // 2])
+
+
+def empty_records(prepared):
+    record(prepared).write_bytes(b"")
+
+
+def lose_records(prepared):
+    record(prepared).unlink()
+
+
+def garble(prepared):
+    (prepared / "features.json").write_text("{")
+
+
+def fewer_records(prepared):
+    path = prepared / "dataset_info.json"
+    path.write_text(path.read_text().replace('"4000"', '"10"'))
+
+
+def fewer_names(prepared):
+    (prepared / "label.labels.txt").write_text("0\n1\n2")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *(flip_a_record, cut_records, empty_records, lose_records),
+        *(garble, fewer_records, fewer_names),
+    ],
+    ids=lambda harm: harm.__name__,
+)
+def test_a_damaged_dataset_is_no_dataset(prepared, harm):
+    harm(prepared)
+    with pytest.raises(UserError, match=r"damaged \(.*delete that folder") as error:
+        load(Config(data_dir=str(prepared.parents[1])))
+    assert "\n" not in str(error.value)
+
+
+def test_records_that_break_while_they_are_streamed(prepared):
+    data = load(Config(data_dir=str(prepared.parents[1]), input="stream"))
+    flip_a_record(prepared)
+    with pytest.raises(OSError, match="images cannot be read"):
+        data.images[:]
+
+
+@pytest.mark.parametrize("name", ["", "/", "..", "/etc", "mnist/../..", " "])
+def test_names_of_datasets_that_are_none(name, tmp_path):
+    with pytest.raises(UserError, match="expected the name of a dataset"):
+        load(Config(dataset=f"tfds:{name}", data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("image,group\n\n", "line 2 has no two columns"),
+        ("x" * 200_000, "field larger than field limit"),
+        ("", "not enough values"),
+    ],
+)
+def test_tables_of_groups_that_are_none(content, told, tmp_path):
+    path = tmp_path / "groups.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"--groups={path}: {told}"):
+        splits.read_groups(path)
 
 
 def test_tfrecord_is_told_with_its_cure(tmp_path):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 from pathlib import Path
@@ -318,6 +319,20 @@ def test_what_is_no_http_is_answered_all_the_same(server, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_client_that_goes_away_is_no_news(server, capfd):
+    with socket.create_connection(("127.0.0.1", server.server_port)) as raw:
+        # To be reset at once when it is closed
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.sendall(b"GET /model.json HTTP/1.1\r\n")
+    assert ask(server, "/model.json")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_another_way_to_write_this_machine(exported):
+    with make_server(exported, "127.1", 0) as server:
+        assert server.is_local
+
+
 def test_a_server_on_ipv6(exported):
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
@@ -331,6 +346,9 @@ def test_a_server_on_ipv6(exported):
 def test_ports_that_cannot_be(server, exported):
     with pytest.raises(UserError, match=r"in use.*--port=0 for any"):
         make_server(exported, "127.0.0.1", server.server_port)
+    for host in ("", "a\0b", "\u00e4" * 99):
+        with pytest.raises(UserError, match="--host="):
+            make_server(exported, host, 0)
     with pytest.raises(UserError, match="expected 0 to 65535"):
         make_server(exported, "127.0.0.1", 70000)
     with pytest.raises(UserError, match=r"--host=203\.0\.113\.1"):

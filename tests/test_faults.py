@@ -12,6 +12,7 @@ import pytest
 from infogan_jax import UserError, init_state
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.workdir import Lock
+from infogan_jax.writers import MetricsFile
 from tests.conftest import TINY
 
 
@@ -67,6 +68,14 @@ def garble_the_digests(folder):
     (folder / "digests.json").write_text("{")
 
 
+def nest_the_digests(folder):
+    (folder / "digests.json").write_text("[" * 100_000)
+
+
+def empty_the_digests(folder):
+    (folder / "digests.json").write_text("{}")
+
+
 def cut_without_digests(folder):
     """As an older version left it, and then harmed."""
     (folder / "digests.json").unlink()
@@ -81,6 +90,8 @@ HARM = {
     empty: "is not as it was written",
     lose_a_file: "is missing",
     garble_the_digests: "digests.json",
+    nest_the_digests: "digests.json",
+    empty_the_digests: "digests.json is empty",
     cut_without_digests: "",
 }
 
@@ -146,6 +157,49 @@ def test_a_lock_on_a_directory_that_was_moved_aside_is_none(tmp_path, monkeypatc
             lock.take(tmp_path / "run")
 
 
+def test_what_is_locked_is_no_file_elsewhere(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with Lock() as lock, pytest.raises(OSError):
+        lock.take(tmp_path)
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: np.save(path, np.full((1, 4000), 77, np.int32)),
+        lambda path: np.save(path, np.full((1, 4000), 0.5)),
+        lambda path: np.save(path, np.full((1, 4000), "x")),
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.unlink(),
+    ],
+    ids=["no category", "no integers", "words", "cut", "gone"],
+)
+def test_damaged_categories_are_not_told(harm, config, tmp_path, state):
+    from infogan_jax.regroup import told_categories
+
+    path, images = tmp_path / "regrouped.npy", np.zeros((4000, 28, 28, 1), np.uint8)
+    np.save(path, np.zeros((1, 4000), np.int32))
+    arguments = 5, [state], config, images, tmp_path
+    assert told_categories(*arguments).shape == (1, 4000)
+    harm(path)
+    with pytest.raises(UserError, match="missing or damaged"):
+        told_categories(*arguments)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"step":"a"}', '{"step":null}', "[" * 100_000, "5", '{"step":1e999}']
+)
+def test_damaged_lines_of_metrics_go(line, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 5}}\n{line}\n')
+    with path.open("ab") as file:
+        file.write(b"\xff\n")
+    MetricsFile(tmp_path, False, 7).close()
+    assert path.read_text() == '{"step": 5}\n'
+
+
 def test_a_damaged_checkpoint_in_a_whole_run(command, tiny_flags, tmp_path):
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--frame_every=0"]
     assert command(*flags)[0] == 0
@@ -169,6 +223,7 @@ def test_one_work_directory_has_one_run(command, tiny_flags, tmp_path):
 import sys, time
 from pathlib import Path
 from infogan_jax.workdir import Lock
+from infogan_jax.writers import MetricsFile
 from tests.conftest import TINY
 lock = Lock()
 lock.take(Path(sys.argv[1]))

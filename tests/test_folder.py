@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 
 from infogan_jax import Config
 from infogan_jax.config import UserError
-from infogan_jax.data import load, prepare
+from infogan_jax.data import folder, load, prepare
 from infogan_jax.data.folder import Item, read
 
 
@@ -263,6 +265,69 @@ def test_bytes_in_wider_clothes_keep_their_scale(tmp_path):
     assert picture(3, (16, 16), 1).tobytes() in found
 
 
+def test_signed_numbers_are_no_bytes(tmp_path):
+    """Such as the Hounsfield units of a CT scan, all below 0."""
+    root = tmp_path / "scans"
+    root.mkdir()
+    for i in range(12):
+        np.save(root / f"{i}.npy", picture(i, (16, 16), 1)[..., 0].astype("i2") - 2000)
+    data = load(config_of(root, tmp_path))
+    assert data.images.max() == 255 and data.images.min() == 0
+    assert data.ranges[0][1] < -1700
+
+
+def test_labels_are_one_line(tmp_path):
+    root = tmp_path / "cells"
+    for name in ("two\nlines ", "x"):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            save(root / name / f"{i}.png", picture(i))
+    data = load(config_of(root, tmp_path))
+    assert data.class_names == ["two lines", "x"]
+
+
+def test_links_and_names_that_lead_nowhere_are_left_out(cells, tmp_path):
+    some = next(cells.rglob("*.png"))
+    (cells / "gone.png").symlink_to(tmp_path / "none.png")
+    (cells / "loop.png").symlink_to(cells / "loop.png")
+    odd = os.path.join(os.fsencode(cells), b"\xff.png")
+    shutil.copy(some, odd)
+    where = prepare(config_of(cells, tmp_path, max_bad=50.0))
+    left_out = json.loads((where / "metadata.json").read_text())["left_out"]
+    assert left_out.pop("\\udcff.png") == "a name that is not UTF-8"
+    assert set(left_out) == {"gone.png", "loop.png"}
+
+
+def bombs(root):
+    """Files that would take far more memory than they have bytes."""
+    with (root / "a.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (100_000, 100_000)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(4 * 10**10 + 128)  # a file with holes, and no bytes on disk
+    np.save(root / "b.npy", np.zeros(4))
+    content = (root / "b.npy").read_bytes().replace(b"(4,)", b"(9999999999, 9)")
+    (root / "b.npy").write_bytes(content)
+    np.save(root / "c.npy", np.array([print]), allow_pickle=True)
+    tifffile.imwrite(root / "d.tif", picture(0))
+    with tifffile.TiffFile(root / "d.tif", mode="r+b") as file:
+        for tag in ("ImageWidth", "ImageLength"):
+            file.pages[0].tags[tag].overwrite(100_000)
+    buffer = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(buffer, "PNG")
+    (root / "e.png").write_bytes(buffer.getvalue())
+
+
+def test_no_file_takes_memory_beyond_reason_or_is_unpickled(tmp_path):
+    bombs(tmp_path)
+    tracemalloc.start()
+    for path in sorted(tmp_path.iterdir()):
+        look = folder._look(folder.Item("x", (path,), "", ""), Config(), True)
+        assert isinstance(look, str) and look, path
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
+
+
 def broken(root):
     """Files that cannot be used, and why."""
     (root / "empty.png").touch()
@@ -343,6 +408,10 @@ def test_wrong_folders(tmp_path):
     assert "of 2 sizes" in told(root, tmp_path, image_size=0)
     assert "no files that match" in told(root, tmp_path, pattern="{id}.gif")
     assert "expected {id}" in told(root, tmp_path, pattern="*.png")
+    for channels in ("blue", "RGB", "0", "1,", "1,1", "rgb,grey", "-1"):
+        text = f"--channels={channels}: expected grey, rgb, or numbers"
+        with pytest.raises(UserError, match=text):
+            config_of(root, tmp_path, channels=channels).validate()
     assert "{name}; expected" in told(root, tmp_path, pattern="{id}{name}")
     save(root / "c.png", picture(0, channels=1))
     text = told(root, tmp_path)

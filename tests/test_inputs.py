@@ -28,6 +28,7 @@ from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.data import folder
 from infogan_jax.figures import parse_colours
 from infogan_jax.latents import latent_dim, parse_spec
+from infogan_jax.page import write_page
 from infogan_jax.sampling import _class_to_category, parse_settings, read_latents
 from tests.conftest import TINY
 
@@ -314,7 +315,7 @@ def small_run(trained, tmp_path_factory):
     """The JSON files of a finished run, without its checkpoints."""
     place = tmp_path_factory.mktemp("small") / "run"
     place.mkdir()
-    for name in ("config.json", "evaluation.json"):
+    for name in ("config.json", "evaluation.json", "metrics.jsonl"):
         shutil.copy(trained[0] / name, place)
     return place
 
@@ -345,6 +346,25 @@ def test_evaluations(small_run, tmp_path, data):
     with contextlib.suppress(UserError):
         found = _class_to_category(Config(**TINY), tmp_path, classes)
         assert set(found) <= set(classes)
+
+
+@SHARED
+@given(st.data())
+def test_reports(small_run, tmp_path, data):
+    """From files of a run of which one was changed."""
+    for path in small_run.iterdir():
+        shutil.copy(path, tmp_path)
+    name = data.draw(st.sampled_from(["evaluation.json", "metrics.jsonl"]))
+    rows = (small_run / name).read_text().splitlines()
+    rows = ["\n".join(rows)] if name == "evaluation.json" else rows
+    content = changed_json(json.loads(rows[-1]), data.draw)
+    raw = json.dumps(content).encode()
+    before = "".join(f"{row}\n" for row in rows[:-1]).encode()
+    (tmp_path / name).write_bytes(before + data.draw(st.just(raw) | harmed(raw)))
+    try:
+        write_page(tmp_path)
+    except UserError as error:
+        assert is_line(str(error))
 
 
 @SHARED
@@ -416,7 +436,7 @@ def kept(tmp_path_factory):
     return state, place
 
 
-@settings(parent=SHARED, max_examples=settings.get_profile("default").max_examples // 3)
+@settings(parent=SHARED, max_examples=settings.default.max_examples // 3)
 @given(st.data())
 def test_checkpoints(kept, tmp_path_factory, data):
     state, place = kept

@@ -427,6 +427,19 @@ WRONG = [
     (["--seed=99999999999999999999"], "expected less than 2147483648"),
     (["--dry_run", "--evaluators=guess"], "['clustering', 'detection', 'factors',"),
     (["stray"], "expected flags only"),
+    (["--codes=noise:5", "--info_weight=0", "--real_weight=0"], "a code to read"),
+    (["--codes=cat:20000"], "from 2 to 4096"),
+    (["--image_size=30000"], "expected 8 to 1024"),
+    (["--image_size=512"], "--architecture"),
+    (["--composite=zzz"], "--composite=zzz: unknown color"),
+    (["--data_dir=~nobody/x"], "--data_dir=~nobody/x: "),
+    (["--dataset=folder:"], "is no folder"),
+    (["--warp=affine:shift=2"], "expected 0 to 1"),
+    (["--warp=affine:shift=1:shift=1"], "gives shift twice"),
+    (["--mirror=ftp"], "--mirror=ftp: expected an address"),
+    (["--mirror=http://[::1"], "expected an address"),
+    (["--composite=a\nb"], "--composite=a\\x0ab"),
+    (["--groups=a\0b"], "holds a zero byte"),
     (["--dataset=mnist", "--mirror=http://127.0.0.1:9"], "--dataset=mnist_5k"),
     (["--dataset=mnist", "--mirror=http://127.0.0.1:9"], "prepared by --data_dir"),
 ]
@@ -489,7 +502,11 @@ def test_work_directories_that_cannot_be(command, tiny_flags, tmp_path):
         ("cat=1.5", "whole number from 0 to 9"),
         ("uniform3=1", "['cat', 'uniform1', 'uniform2'], or class=NAME"),
         ("uniform1=x", "a number or a range"),
-        ("uniform1=nan", "finite"),
+        ("uniform1=nan", "expected a number from -1000 to 1000"),
+        ("uniform1=1e300", "expected a number from -1000 to 1000"),
+        ("uniform1=-1..1,uniform2=-1..1 --count=99999", "pictures by two ranges"),
+        ("cat=1 --seed=4294967297", "--seed=4294967297: expected 0 or more, below"),
+        ("cat=1 --architecture=dcgan", "the run in"),
         ("uniform1", "a number or a range"),
         ("noise=1", "expected NAME=VALUE"),
         ("class=eleven", "expected a class"),
@@ -498,12 +515,48 @@ def test_work_directories_that_cannot_be(command, tiny_flags, tmp_path):
 )
 def test_wrong_settings_of_generate(trained, command, tmp_path, setting, told):
     out = tmp_path / "out.png"
-    code, _, error = command(
-        "--mode=generate", f"--workdir={trained[0]}", f"--set={setting}", f"--out={out}"
-    )
+    setting, *more = setting.split(" ")
+    flags = [f"--workdir={trained[0]}", f"--set={setting}", f"--out={out}", *more]
+    code, _, error = command("--mode=generate", *flags)
     assert (code, error.count("\n")) == (2, 1)
     assert told in error
     assert not out.exists()
+
+
+def test_a_run_whose_config_is_another_s(trained, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text.replace("mnist_tiny", "mnist_half"))
+    code, _, error = command("--mode=generate", f"--workdir={run}")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "config.json describes (" in error
+
+
+def test_other_data_are_not_measured(trained, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    path = run / "config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"data": "0123456789ab"}))
+    before = (run / "evaluation.json").read_text()
+    code, _, error = command("--mode=evaluate", f"--workdir={run}")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "has changed since the run" in error
+    assert (run / "evaluation.json").read_text() == before
+
+
+def test_the_longest_log_interval_takes_no_memory(command, tiny_flags, tmp_path):
+    flags = [*tiny_flags, "--log_every=1000000000", "--steps=5"]
+    assert command(f"--workdir={tmp_path / 'run'}", *flags)[0] == 0
+
+
+def test_a_run_in_the_folder_where_one_is(command, tiny_flags, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    for more in ([], ["--restart"]):
+        assert command(*tiny_flags, "--steps=5", "--workdir=.", *more)[0] == 0
+    assert (tmp_path / "run.1" / "config.json").exists()
 
 
 def test_dry_run_does_nothing(trained, command, tiny_flags, tmp_path):

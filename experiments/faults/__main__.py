@@ -97,6 +97,7 @@ def attempt(trial: Trial, home: Path, alone: Alone) -> Outcome:
             if differs:
                 raise Lost(f"other than left alone: {sorted(differs)[:4]}")
         except Lost as lost:
+            (folder / "told.txt").write_text(lost.told)
             return Outcome(did, time.monotonic() - begun, str(lost))
     shutil.rmtree(folder)
     return Outcome(did, time.monotonic() - begun)
@@ -128,7 +129,7 @@ def main(argv: list[str]) -> None:
     used = {variant for kind in kinds for variant in FAULTS[kind].variants}
     alone = {name: leave_alone(home, name) for name in VARIANTS if name in used}
     for name, one in alone.items():
-        print(f"left alone, {name}: {one.seconds:.1f} s, {len(one.result)} results")
+        print(f"left alone, {name}: {one.seconds:.1f} s", flush=True)
     for reason in left_out:
         print(f"left out: {reason}")
     drawn = random.Random(FLAGS.seed)

@@ -67,8 +67,7 @@ def _politely(processes: Processes, signum: signal.Signals, drawn) -> str:
     send(drawn.choice(processes), signum)
     ended = wait(processes)
     took = time.monotonic() - asked
-    if "Traceback" in ended.error:
-        raise Lost(f"a traceback: {ended.last_line}")
+    ended.check_clean()
     told = ("all saved in", "the last checkpoint is kept")
     if ended.code > 0 and not any(words in ended.error for words in told):
         raise Lost(f"does not say what is saved: {ended.last_line}")
@@ -81,8 +80,7 @@ def interrupt_twice(run: Run, processes: Processes, drawn: random.Random) -> str
     asked = time.monotonic()
     send(processes[0], signal.SIGINT)
     ended = wait(processes)
-    if "Traceback" in ended.error:
-        raise Lost(f"a traceback: {ended.last_line}")
+    ended.check_clean()
     return f"exit {ended.code}, {time.monotonic() - asked:.1f} s after the second"
 
 

@@ -23,17 +23,22 @@ _FLAGS = {
     "warp": "digits",
     "real_weight": 1.0,
     "batch_size": 16,
-    "steps": 60,
+    "steps": 40,
     "log_every": 5,
     "checkpoint_every": 10,
     "frame_every": 20,
-    "eval_every": 30,
+    "eval_every": 20,
+    "evaluators": "clustering,unlabelled",
     "tensorboard": "false",
 }
 
 
 class Lost(Exception):
     """Something that should have survived did not, or was not told as it should."""
+
+    def __init__(self, what: str, told: str = ""):
+        super().__init__(what)
+        self.told = told  # all that the process said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +55,14 @@ class Ended:
 
     def check_told(self) -> None:
         """Raises Lost unless it went well, or one line says what did not."""
-        if "Traceback" in self.error:
-            raise Lost(f"a traceback: {self.last_line}")
+        self.check_clean()
         if self.code and self.error.count("\n") != 1:
-            raise Lost(f"exit {self.code}, and not one line: {self.error!r}")
+            raise Lost(f"exit {self.code}, and not one line", self.error)
+
+    def check_clean(self) -> None:
+        """Raises Lost if there is a traceback."""
+        if "Traceback" in self.error:
+            raise Lost(f"a traceback: {self.last_line}", self.error)
 
 
 class Run:
