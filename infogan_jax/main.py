@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 from absl import app, flags
@@ -87,6 +88,7 @@ def main(argv: list[str]) -> None:
     # Which backends are not there is no news to a user, nor a new cache of fonts.
     for name in ("absl", "jax._src.xla_bridge", "jax._src.distributed", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    sys.excepthook = _tell
     try:
         if len(argv) > 1:
             raise UserError(f"{argv[1]}: expected flags only, such as --workdir=FOLDER")
@@ -232,6 +234,15 @@ def parse_flags(argv: list[str]) -> list[str]:
     except (flags.Error, OSError, UnicodeError) as error:  # a flagfile's, too
         message = " ".join(str(error).splitlines())
         return _fail(f"{message}; --help lists all flags", 2)
+
+
+def _tell(kind: type, error: BaseException, trace: TracebackType | None) -> None:
+    """An error that nobody caught, but for late answers to a save that has failed.
+
+    TensorStore's threads give those to a loop that is closed by then.
+    """
+    if str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
 
 
 def _fail(message: str, code: int) -> NoReturn:
