@@ -182,7 +182,8 @@ class Checkpoints:
         except ValueError as error:
             if processes.is_by_another(error):
                 raise
-            reason = ": ".join(str(error).splitlines()[0].split(": ")[-2:])
+            # The last of many words, before the specification of an array
+            reason = str(error).partition(" [")[0].rpartition(": ")[2]
             raise OSError(
                 f"{self._folder}: a checkpoint could not be written ({reason})"
             ) from None
