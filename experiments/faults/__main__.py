@@ -82,8 +82,8 @@ def attempt(trial: Trial, home: Path, alone: Alone) -> Outcome:
             run.workdir = stack.enter_context(small_disk(folder / "disk")) / "run"
         try:
             processes = run.start(*fault.wrap(drawn))
-            # Two trials at a time take nearly twice as long each
-            slowed = 1 + 0.6 * (FLAGS.parallel > 1)
+            # Two trials at a time are slower each
+            slowed = 1.3 if FLAGS.parallel > 1 else 1.0
             time.sleep(drawn.uniform(*fault.span) * alone.seconds * slowed)
             did = fault.do(run, processes, drawn)
             begun = time.monotonic()

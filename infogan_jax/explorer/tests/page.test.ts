@@ -137,6 +137,30 @@ describe("model.json", () => {
     expect(() => parseModel(about)).toThrow(told);
   });
 
+  it("with any one thing changed gives a model or a fault", () => {
+    const random = seeded(4);
+    const odd = [null, -1, 0.5, 1e308, "", "x", [], {}, true, ["a"], { a: 1 }];
+    const pick = <T>(all: readonly T[]) => all[Math.floor(random() * all.length)] as T;
+    for (let i = 0; i < 1000; i++) {
+      const about = structuredClone(json());
+      let place = about;
+      let key = pick(Object.keys(place));
+      while (random() < 0.7) {
+        const inner = place[key] as Record<string, unknown> | null;
+        if (typeof inner !== "object" || !inner || !Object.keys(inner).length) break;
+        place = inner;
+        key = pick(Object.keys(place));
+      }
+      if (random() < 0.2) delete place[key];
+      else place[key] = pick(odd);
+      try {
+        expect(middle(parseModel(about)).every(Number.isFinite)).toBe(true);
+      } catch (error) {
+        expect(error).toBeInstanceOf(Fault);
+      }
+    }
+  });
+
   it("that is no object is told of", () => {
     for (const value of [null, 3, [], "x"])
       expect(() => parseModel(value)).toThrow(Fault);
