@@ -4,6 +4,7 @@ import fcntl
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from infogan_jax import UserError, init_state
 from infogan_jax.checkpoints import Checkpoints
-from infogan_jax.workdir import Lock
+from infogan_jax.evaluation.inference import digest
+from infogan_jax.workdir import Lock, load_states
 from infogan_jax.writers import MetricsFile
 from tests.conftest import TINY
 
@@ -132,6 +134,17 @@ def test_a_checkpoint_without_digests_is_as_good_as_it_reads(workdir, state):
     checkpoints.close()
 
 
+@pytest.mark.parametrize("run", sorted((Path(__file__).parent / "data").glob("run_*")))
+def test_runs_of_former_versions_are_read(run, tmp_path):
+    """One for each form that checkpoints and config.json have had."""
+    workdir = tmp_path / "run"
+    shutil.copytree(run, workdir)
+    (found,) = load_states(workdir)
+    assert int(found.step) == 4
+    expected = {"run_1": "a63fe46b48e5"}[run.name]
+    assert digest(found.replace(key=jax.random.key_data(found.key))) == expected
+
+
 def test_files_that_others_leave_do_no_harm(workdir, state, capsys):
     for step in "12":
         (workdir / "checkpoints" / step / ".DS_Store").write_text("x")
@@ -222,7 +235,7 @@ def test_one_work_directory_has_one_run(command, tiny_flags, tmp_path):
     script = """
 import sys, time
 from pathlib import Path
-from infogan_jax.workdir import Lock
+from infogan_jax.workdir import Lock, load_states
 from infogan_jax.writers import MetricsFile
 from tests.conftest import TINY
 lock = Lock()
