@@ -14,7 +14,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "flax>=0.10",
-        "imagecodecs>=2024.12.30",  # tifffile reads LZW, JPEG and other compressed files by it
+        "imagecodecs>=2024.12.30",  # by which tifffile reads compressed files
         "importlib_resources>=6.4",  # tensorflow-datasets needs it and does not say so
         "jax>=0.8",
         "matplotlib>=3.9",
