@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn
 
 from absl import app, flags
@@ -88,7 +87,7 @@ def main(argv: list[str]) -> None:
     # Which backends are not there is no news to a user, nor a new cache of fonts.
     for name in ("absl", "jax._src.xla_bridge", "jax._src.distributed", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    sys.excepthook = _tell
+    sys.unraisablehook = _tell
     try:
         if len(argv) > 1:
             raise UserError(f"{argv[1]}: expected flags only, such as --workdir=FOLDER")
@@ -236,13 +235,13 @@ def parse_flags(argv: list[str]) -> list[str]:
         return _fail(f"{message}; --help lists all flags", 2)
 
 
-def _tell(kind: type, error: BaseException, trace: TracebackType | None) -> None:
-    """An error that nobody caught, but for late answers to a save that has failed.
+def _tell(late: "sys.UnraisableHookArgs") -> None:
+    """An error where nobody can catch it, but for answers to a save that has failed.
 
     TensorStore's threads give those to a loop that is closed by then.
     """
-    if str(error) != "Event loop is closed":
-        sys.__excepthook__(kind, error, trace)
+    if str(late.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(late)
 
 
 def _fail(message: str, code: int) -> NoReturn:
