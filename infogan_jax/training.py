@@ -315,16 +315,14 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     files = _metrics_files(workdir, config, step)
     progress = Progress(config, task.ceilings, step)
     stream, stop = Stream(feed.take), _SignalFlag()
-    targets, signum, retries = None, 0, _Retries()
+    targets, retries = None, _Retries()
     traced = next_stop(step) if config.profile and first else None
     if traced is not None:
         progress.floor = feed.floor()
     if step == 0 and config.frame_every:
         on_first(task.on_frame)
     try:
-        while step < config.steps:
-            if signum := processes.largest(stop.signum):
-                break
+        while not (signum := processes.largest(stop.signum)) and step < config.steps:
             end = next_stop(step)
             arrays, batches = stream.get(step, end)
             if end < config.steps:
