@@ -1,7 +1,7 @@
 from setuptools import find_packages, setup
 
 # jax2onnx 0.17 uses parts of jax that 0.12 no longer has
-_EXPORT = ["jax2onnx>=0.12", "jax<0.12", "onnxruntime>=1.20"]
+_EXPORT = ["jax2onnx>=0.17.1", "jax<0.12", "onnxruntime>=1.20"]
 
 setup(
     name="infogan_jax",
@@ -13,7 +13,7 @@ setup(
     package_data={"infogan_jax": ["explorer/dist/*", "explorer/dist/assets/*"]},
     install_requires=[
         "absl-py>=2.1",
-        "flax>=0.10",
+        "flax>=0.12.1",
         "imagecodecs>=2024.12.30",  # by which tifffile reads compressed files
         "importlib_resources>=6.4",  # tensorflow-datasets needs it and does not say so
         "jax>=0.8",
@@ -27,7 +27,7 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.14",
         "tensorboardX>=2.6.2",
-        "tensorflow-datasets>=4.9.8",
+        "tensorflow-datasets>=4.9.10",
         "tifffile>=2024.12.12",
         "tqdm>=4.66",
     ],
