@@ -81,7 +81,7 @@ def attempt(trial: Trial, home: Path, alone: Alone) -> Outcome:
         if fault.disk:
             run.workdir = stack.enter_context(small_disk(folder / "disk")) / "run"
         try:
-            processes = run.start(*fault.wrap(drawn))
+            processes = run.start(*(fault.wrap(drawn) if fault.wrap else []))
             # Two trials at a time are slower each
             slowed = 1.3 if FLAGS.parallel > 1 else 1.0
             time.sleep(drawn.uniform(*fault.span) * alone.seconds * slowed)

@@ -35,7 +35,7 @@ class Fault:
     span: tuple[float, float] = (0.0, 1.0)  # shares of a run between which it comes
     own_data: bool = False  # the run prepares its data itself
     disk: bool = False  # the run has a small disk of its own
-    wrap: Callable[[random.Random], list[str]] = lambda drawn: []
+    wrap: Callable[[random.Random], list[str]] | None = None  # words before the command
 
 
 def kill(run: Run, processes: Processes, drawn: random.Random) -> str:
@@ -153,13 +153,16 @@ def lose(run: Run, processes: Processes, drawn: random.Random) -> str:
 def _harm(run: Run, processes: Processes, drawn, how: Callable[[Path], None]) -> str:
     """To a file of the newest checkpoint that has digests, of a run that was killed.
 
-    A newer one without digests goes, so that the harmed one counts.
+    It is killed when it has one or two. A newer one without digests goes, so that the
+    harmed one counts.
     """
+    folder, wanted = run.workdir / "checkpoints", drawn.randint(1, 2)
+    while processes[0].poll() is None:
+        if len(list(folder.glob("*/digests.json"))) >= wanted:
+            break
+        time.sleep(0.05)
     kill(run, processes, drawn)
-    folder = run.workdir / "checkpoints"
     whole = [p.parent for p in folder.glob("*/digests.json")]
-    if not whole:
-        return "killed before a checkpoint was there to harm"
     newest = max(whole, key=lambda path: int(path.name))
     for other in folder.glob("*"):
         if other.name.isdigit() and int(other.name) > int(newest.name):
@@ -248,17 +251,15 @@ FAULTS = {
     "kill_one": Fault(kill_one, ("pair",), (0.4, 1.0)),
     "freeze_one": Fault(freeze_one, ("pair",), (0.4, 1.0)),
     "terminate_one": Fault(terminate, ("pair",), (0.4, 1.0)),
-    "cut": Fault(cut, span=(0.3, 1.0)),
-    "empty": Fault(empty, span=(0.3, 1.0)),
-    "flip": Fault(flip, span=(0.3, 1.0)),
-    "lose": Fault(lose, span=(0.3, 1.0)),
+    "cut": Fault(cut),
+    "empty": Fault(empty),
+    "flip": Fault(flip),
+    "lose": Fault(lose),
     "gone": Fault(gone),
     "fill": Fault(fill, disk=True),
     "read_only": Fault(read_only, disk=True),
-    "fail": Fault(fail, span=(0.0, 0.0), wrap=_failing),
-    "slow": Fault(
-        slow, span=(0.0, 0.0), wrap=lambda drawn: _traced("delay_enter=50ms")
-    ),
+    "fail": Fault(fail, wrap=_failing),
+    "slow": Fault(slow, wrap=_slowed),
 }
 
 
@@ -269,7 +270,7 @@ def available() -> tuple[list[str], list[str]]:
         names = [name for name in names if not FAULTS[name].disk]
         left_out.append("disks of their own need root")
     if not shutil.which("strace"):
-        names = [n for n in names if FAULTS[n].span != (0.0, 0.0)]
+        names = [name for name in names if FAULTS[name].wrap is None]
         left_out.append("calls that fail or are slow need strace")
     return names, left_out
 
