@@ -109,7 +109,7 @@ class Categorical:
         _check_whole(number, self.size - 1)
 
     def encode(self, number):
-        return jax.nn.one_hot(int(number), self.size)
+        return jax.nn.one_hot(jnp.asarray(number, jnp.int32), self.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Bernoulli:
         _check_whole(number, 1)
 
     def encode(self, number):
-        return jnp.array([float(number)])
+        return jnp.asarray(number, jnp.float32)[None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +187,7 @@ class _Continuous:
             raise ValueError(f"expected a number from -{_FARTHEST} to {_FARTHEST}")
 
     def encode(self, number):
-        return jnp.array([float(number)])
+        return jnp.asarray(number, jnp.float32)[None]
 
 
 @dataclasses.dataclass(frozen=True)

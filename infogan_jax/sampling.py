@@ -95,8 +95,7 @@ def parse_settings(
             numbers = np.arange(first, last + 1)
         else:
             numbers = np.linspace(ends[0], ends[-1], count if dots else 1)
-        values = np.stack([np.asarray(code.encode(number)) for number in numbers])
-        settings.append(Setting(name, values))
+        settings.append(Setting(name, np.asarray(jax.vmap(code.encode)(numbers))))
     ranges = [len(setting.values) for setting in settings if len(setting.values) > 1]
     if len(ranges) > 2:
         raise UserError(f"--set={text}: expected two ranges at most, rows and columns")
