@@ -345,16 +345,18 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
             if not all(map(_is_finite, rows)):
                 what = _not_finite(runs.split(state, config), rows, seeds, step, end)
                 checkpoints.wait()
-                retries.count(checkpoints.latest() or 0, rows)
+                last = checkpoints.latest() or 0
+                retries.count(last, rows)
                 if config.on_nonfinite == "stop" or retries.number > _RETRIES:
                     raise Diverged(f"{what}; {retries.told()}. {_CURES}")
+                progress.close()
+                print(
+                    f"warning: {what}; back to step {last:,} with other random "
+                    f"numbers, {retries.number} of {_RETRIES}"
+                )
                 state, targets = last_good(), None
                 step = _step(state)
                 progress.go_back(step)
-                print(
-                    f"warning: {what}; back to step {step:,} with other random "
-                    f"numbers, {retries.number} of {_RETRIES}"
-                )
                 keys = parallel.other_keys(
                     state.key, retries.harmed, retries.number, placement
                 )

@@ -292,7 +292,7 @@ def test_rollback(always, command, tiny_flags, tmp_path, monkeypatch):
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--seeds=2"]
     code, out, error = command(*flags, "--on_nonfinite=rollback")
     told = "warning: seed 0: norm/state not finite between steps 5 and 10 (in "
-    assert told in out and "generator/params/" in out
+    assert told in out and "generator/params/" in out, error
     assert "back to step 5 with other random numbers, 1 of 3" in out
     for seed in (0, 1):
         text = (tmp_path / "run" / f"seed_{seed}" / "metrics.jsonl").read_text()
