@@ -103,7 +103,10 @@ def main(argv: list[str]) -> None:
     except UserError as error:
         _fail(str(error), 2)
     except OSError as error:
-        _fail(f"{error}; all that was saved before is kept", 1)
+        # Of a file that was open already it does not say which
+        is_open = error.errno is not None and error.filename is None
+        place = f"--workdir={FLAGS.workdir}: " if is_open else ""
+        _fail(f"{place}{error}; all that was saved before is kept", 1)
     except KeyboardInterrupt:
         _fail("stopped at once; the last checkpoint is kept", 130)
 
