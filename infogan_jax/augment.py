@@ -49,6 +49,10 @@ WARPS: dict[str, Warp | None] = {
 _NODES = 4  # of a bend, along each axis
 
 
+# Of each part; 10 for logarithms of factors, and for shear
+_MOST = {"rotation": 360, "flip": 1, "shift": 1, "bend": 1, "blur": 1, "mute": 1000}
+
+
 def parse_warp(text: str) -> Warp | None:
     """The warp that a string describes: a row of WARPS, with parts changed.
 
@@ -77,7 +81,7 @@ def parse_warp(text: str) -> Warp | None:
             changed[key] = float(value)
         except ValueError:
             changed[key] = math.nan
-        most = {"rotation": 360, "mute": 1000}.get(key, 1)
+        most = _MOST.get(key, 10)
         whole = key != "mute" or changed[key].is_integer()
         if not (0 <= changed[key] <= most and whole):
             kind = "a channel's number" if key == "mute" else f"0 to {most}"

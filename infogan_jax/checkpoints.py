@@ -159,8 +159,8 @@ class Checkpoints:
                 jax.tree_util.keystr(path, simple=True, separator="/"): tuple(x.shape)
                 for path, x in jax.tree.leaves_with_path(about.item_metadata.tree)
             }
-        except Exception as error:  # anything, for files that others may have harmed
-            return (str(error).splitlines() or [type(error).__name__])[0]
+        except Exception:  # anything, for files that others may have harmed
+            return ""  # to read them tells more
         for path, like in jax.tree.leaves_with_path(shapes):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             if stored.get(name) != like.shape:
@@ -180,7 +180,10 @@ class Checkpoints:
         try:
             yield
         except ValueError as error:
-            if processes.is_by_another(error):
+            told = ("RESOURCE_EXHAUSTED", "os_error_code", "OCDBT")
+            if processes.is_by_another(error) or not any(
+                word in str(error) for word in told
+            ):
                 raise
             # The last of many words, before the specification of an array
             reason = str(error).partition(" [")[0].rpartition(": ")[2]

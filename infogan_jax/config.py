@@ -347,7 +347,7 @@ class Config:
 
 
 BEYOND = 2**31  # what an int32 cannot hold
-_LARGEST = 1024  # side of an image; no network makes larger ones
+_LARGEST = 1024  # side of an image; beyond it, certainly a slip
 _AT_LEAST = {
     "max_bad": 0,
     "image_size": 0,

@@ -105,7 +105,8 @@ def main(argv: list[str]) -> None:
     except OSError as error:
         # Of a file that was open already it does not say which
         is_open = error.errno is not None and error.filename is None
-        place = f"--workdir={FLAGS.workdir}: " if is_open else ""
+        trains = FLAGS.mode in ("train", "classify")
+        place = f"--workdir={FLAGS.workdir}: " if is_open and trains else ""
         _fail(f"{place}{error}; all that was saved before is kept", 1)
     except KeyboardInterrupt:
         _fail("stopped at once; the last checkpoint is kept", 130)
@@ -142,7 +143,8 @@ def _run(mode: str, workdir: Path) -> None:
             from infogan_jax.replicas import report_all
 
             data, _ = apply_filter(config, load(config))
-            runs.check_data(workdir, config, fingerprint(data))
+            if not config.filter_by:  # by probabilities, which devices round
+                runs.check_data(workdir, config, fingerprint(data))
             report_all(runs.load_states(workdir), config, data, workdir)
         return print(f"the report is {write_page(workdir, config.baseline)}")
     _persistent_compilation_cache()
@@ -180,13 +182,12 @@ def _saved_config(workdir: Path) -> Config:
     from infogan_jax import workdir as runs
 
     config = runs.load_config(workdir)[0]
-    for name in set(fixed_fields()) - {"seed", "data_dir", "mirror"}:
+    for name in fixed_fields():
         was, asked = getattr(config, name), FLAGS[name]
-        if asked.present and asked.value != was:
-            raise UserError(
-                f"--{name}={asked.value}: the run in {workdir} has {name}={was}, which "
-                f"--mode={FLAGS.mode} goes by; leave the flag out"
-            )
+        # What a picture does not set is drawn by a seed of its own
+        is_own = name == "seed" and FLAGS.mode == "generate"
+        if asked.present and asked.value != was and not is_own:
+            print(f"note: --{name}={asked.value} is not used, the run has {was}")
     here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
     asked = ("evaluators", "classifier", "baseline")
     here |= {name: FLAGS[name].value for name in asked if FLAGS[name].present}

@@ -102,7 +102,7 @@ def train(config: Config, workdir: str | Path, restart: bool = False) -> TrainSt
         Diverged: a loss or a parameter is not finite; the last good state is kept.
     """
     with runs.Lock() as lock:
-        return _train(config, Path(workdir), restart, lock)
+        return _train(config, Path(workdir).absolute(), restart, lock)
 
 
 def _train(config: Config, workdir: Path, restart: bool, lock: runs.Lock) -> TrainState:
@@ -179,7 +179,7 @@ def train_classifier(
     Of the config it uses what concerns data, warps, the optimiser of D, and the run.
     """
     with runs.Lock() as lock:
-        return _train_classifier(config, Path(workdir), restart, lock)
+        return _train_classifier(config, Path(workdir).absolute(), restart, lock)
 
 
 def _train_classifier(
@@ -348,7 +348,8 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                 last = checkpoints.latest() or 0
                 retries.count(last, rows)
                 if config.on_nonfinite == "stop" or retries.number > _RETRIES:
-                    raise Diverged(f"{what}; {retries.told()}. {_CURES}")
+                    more = _ROLLBACK if config.on_nonfinite == "stop" else ""
+                    raise Diverged(f"{what}; {retries.told()}. {_CURES}{more}")
                 progress.close()
                 print(
                     f"warning: {what}; back to step {last:,} with other random "
@@ -387,6 +388,7 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                 on_first(task.on_checkpoint)
         checkpoints.save(step, state)
         checkpoints.wait()
+        signum = signum or processes.largest(stop.signum)
     finally:
         progress.close()
         for file in files:
@@ -535,8 +537,9 @@ _RETRIES = 3  # times that training goes back to one state before it gives up
 _SHOWN = 3  # metrics and tensors that a message names
 _CURES = (
     "Likely cures: a smaller --d_learning_rate and --g_learning_rate, "
-    "--dtype=float32, another --seed, --on_nonfinite=rollback"
+    "--dtype=float32, another --seed"
 )
+_ROLLBACK = ", --on_nonfinite=rollback"
 
 
 def _not_finite(states, rows, seeds, begin: int, end: int) -> str:

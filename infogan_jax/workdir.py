@@ -109,7 +109,6 @@ def open_run(workdir: Path, restart: bool, lock: Lock) -> None:
     Raises:
         UserError: it cannot be written, or is in use.
     """
-    workdir = workdir.absolute()  # "." has no name to move aside
     try:
         if restart and workdir.exists():
             lock.take(workdir)
@@ -167,7 +166,6 @@ def load_config(
         content = json.loads(path.read_text())
         found = content.get("kind", INFOGAN)
         config = Config.from_json(json.dumps(content["config"]))
-        config.validate()
         height, width, channels = (int(side) for side in content["image_shape"])
         build_networks(config, (height, width, channels), 1)
         classes = list(content["class_names"])
@@ -175,6 +173,10 @@ def load_config(
             raise ValueError("class_names are no names")
     except (*UNREADABLE, UserError) as error:
         raise UserError(f"{path}: damaged ({error}); restore it from a copy") from None
+    try:
+        config.validate()
+    except UserError as error:
+        raise UserError(f"{path}: not as this version has it ({error})") from None
     if found != kind:
         raise UserError(f"{workdir}: is the run of {found}; expected one of {kind}")
     return config, (height, width, channels), classes

@@ -368,7 +368,9 @@ def fewer_names(prepared):
 )
 def test_a_damaged_dataset_is_no_dataset(prepared, harm):
     harm(prepared)
-    with pytest.raises(UserError, match=r"damaged \(.*delete that folder") as error:
+    with pytest.raises(
+        UserError, match=r"cannot be read \(.*delete that folder"
+    ) as error:
         load(Config(data_dir=str(prepared.parents[1])))
     assert "\n" not in str(error.value)
 

@@ -235,9 +235,7 @@ def test_one_work_directory_has_one_run(command, tiny_flags, tmp_path):
     script = """
 import sys, time
 from pathlib import Path
-from infogan_jax.workdir import Lock, load_states
-from infogan_jax.writers import MetricsFile
-from tests.conftest import TINY
+from infogan_jax.workdir import Lock
 lock = Lock()
 lock.take(Path(sys.argv[1]))
 print("taken", flush=True)

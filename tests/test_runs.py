@@ -505,7 +505,6 @@ def test_work_directories_that_cannot_be(command, tiny_flags, tmp_path):
         ("uniform1=1e300", "expected a number from -1000 to 1000"),
         ("uniform1=-1..1,uniform2=-1..1 --count=99999", "pictures by two ranges"),
         ("cat=1 --seed=4294967297", "--seed=4294967297: expected 0 or more, below"),
-        ("cat=1 --architecture=dcgan", "the run in"),
         ("uniform1", "a number or a range"),
         ("noise=1", "expected NAME=VALUE"),
         ("class=eleven", "expected a class"),
@@ -553,9 +552,18 @@ def test_the_longest_log_interval_takes_no_memory(command, tiny_flags, tmp_path)
 def test_a_run_in_the_folder_where_one_is(command, tiny_flags, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
-    for more in ([], ["--restart"]):
+    for more in ([], ["--restart", "--seed=7"]):
         assert command(*tiny_flags, "--steps=5", "--workdir=.", *more)[0] == 0
-    assert (tmp_path / "run.1" / "config.json").exists()
+    for name, seed in (("run.1", 0), ("run", 7)):
+        assert runs.load_config(tmp_path / name)[0].seed == seed
+
+
+def test_flags_that_a_saved_run_does_not_use_are_told(trained, command, tmp_path):
+    flags = [f"--workdir={trained[0]}", f"--out={tmp_path / 'x.png'}", "--seed=3"]
+    code, out, _ = command("--mode=generate", *flags, "--architecture=dcgan")
+    assert code == 0
+    assert "note: --architecture=dcgan is not used, the run has mnist_tiny" in out
+    assert "--seed" not in out
 
 
 def test_dry_run_does_nothing(trained, command, tiny_flags, tmp_path):

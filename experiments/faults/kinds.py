@@ -114,6 +114,7 @@ def _without(processes: Processes, signum: signal.Signals, drawn) -> str:
     took = time.monotonic() - begun
     send(one, signal.SIGKILL)
     one.communicate()
+    ended.check_clean()
     which = processes.index(one)
     return f"process {which}: {signum.name}; the other: exit {ended.code}, {took:.0f} s"
 

@@ -138,13 +138,15 @@ def load(
         images, eval_images = read(train, most), read(test, math.inf)
         labels = labels_of(train) if with_labels and label_key else None
         eval_labels = labels_of(test) if label_key else None
+        if eval_labels is not None and (eval_labels == -1).all():
+            eval_labels = None  # how tfds has a split without labels
         for some in (labels, eval_labels):
             if some is not None and not (some.min() >= 0 and some.max() < len(names)):
                 raise ValueError(f"labels beyond the {len(names)} names of classes")
     except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord: RuntimeError
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"--dataset={config.dataset}: {folder}: damaged ({reason}); {_ANEW}"
+            f"--dataset={config.dataset}: {folder}: cannot be read ({reason}); {_ANEW}"
         ) from None
     if with_labels and labels is None:
         raise UserError(
@@ -161,7 +163,7 @@ def load(
     )
 
 
-_ANEW = "delete that folder, and it is prepared anew"
+_ANEW = "if it is damaged, delete that folder and prepare it anew"
 
 
 def _open(folder: Path) -> tfds.core.DatasetBuilder:
@@ -170,13 +172,17 @@ def _open(folder: Path) -> tfds.core.DatasetBuilder:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # it is parsed by several libraries
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: damaged ({reason}); {_ANEW}") from None
+        raise UserError(f"{folder}: cannot be read ({reason}); {_ANEW}") from None
 
 
 def _check_whole(builder: tfds.core.DatasetBuilder) -> None:
     """Raises ValueError unless the files hold as many records as they should."""
     for name, split in builder.info.splits.items():
+        if name not in ("train", *_HELD_OUT):
+            continue
         for path, expected in zip(split.filepaths, split.shard_lengths, strict=True):
+            if "array_record" not in Path(path).name:
+                continue  # prepared in another format first, and then in this one
             reader = ArrayRecordReader(str(path))
             found = reader.num_records()
             reader.close()
