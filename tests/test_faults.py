@@ -304,18 +304,7 @@ def test_rollback(always, command, tiny_flags, tmp_path, monkeypatch):
     assert (keys[0] == usual[0]) == always
     if always:
         assert code == 1 and "numbers, 3 of 3" in out
-        assert "4 times; the state of step 5 is kept" in error
+        assert error.count("\n") == 1
+        assert "4 times; the state of step 5 is kept. Likely cures: " in error
     else:
         assert code == 0 and "2 of 3" not in out
-
-
-def test_a_spoiled_weight_stops_a_run_by_its_name(
-    command, tiny_flags, tmp_path, monkeypatch
-):
-    from infogan_jax import training
-
-    monkeypatch.setattr(training, "make_train_step", poisoned(9, False))
-    code, _, error = command(*tiny_flags, f"--workdir={tmp_path / 'run'}")
-    assert (code, error.count("\n")) == (1, 1)
-    assert "norm/state not finite between steps 5 and 10 (in generator/" in error
-    assert "the state of step 5 is kept. Likely cures: " in error
