@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from infogan_jax import processes
-from infogan_jax.config import UserError
+from infogan_jax.config import UserError, first_line
 from infogan_jax.writers import next_name, write_atomically
 
 # Orbax tells of every file it touches, and of its errors, which it raises as well.
@@ -51,8 +51,8 @@ class Checkpoints:
             OSError: there is no room for it, or for one that was begun before.
         """
         if step != self.latest():
-            plain = _plain(state)
-            needed = _ROOM * sum(x.nbytes for x in jax.tree.leaves(plain))
+            content = plain(state)
+            needed = _ROOM * sum(x.nbytes for x in jax.tree.leaves(content))
             free = shutil.disk_usage(self._folder).free
             if free < needed:
                 raise OSError(
@@ -61,7 +61,7 @@ class Checkpoints:
                 )
             self.wait()
             with self._errors():
-                self._manager.save(step, args=ocp.args.StandardSave(_copy(plain)))
+                self._manager.save(step, args=ocp.args.StandardSave(_copy(content)))
             self._begun.append(step)
 
     def restore(self, like: Any) -> Any:
@@ -72,7 +72,7 @@ class Checkpoints:
         Raises:
             UserError: there is none, or none is whole or of these networks.
         """
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, plain(like))
         while (step := self.latest()) is not None:
             reason = ""
             if processes.is_first():
@@ -80,16 +80,16 @@ class Checkpoints:
             reason = processes.first_text(reason)
             if not reason:
                 try:
-                    plain = self._manager.restore(
+                    found = self._manager.restore(
                         step, args=ocp.args.StandardRestore(shapes)
                     )
                 except (ValueError, KeyError, OSError) as error:
-                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                    reason = first_line(error)
                 reason = processes.first_text(reason)  # all use it, or none
             if not reason:
                 for bad, why in sorted(self._passed_over.items()):
                     print(f"checkpoint {bad} is passed over ({why}); using {step}")
-                return plain.replace(key=jax.random.wrap_key_data(plain.key))
+                return found.replace(key=jax.random.wrap_key_data(found.key))
             self._passed_over[step] = reason
         if not self._passed_over:
             raise UserError(f"{self._folder}: has no checkpoint; train first")
@@ -155,14 +155,11 @@ class Checkpoints:
         try:
             with ocp.StandardCheckpointer() as reader:
                 about = reader.metadata(self._folder / str(step) / "default")
-            stored = {
-                jax.tree_util.keystr(path, simple=True, separator="/"): tuple(x.shape)
-                for path, x in jax.tree.leaves_with_path(about.item_metadata.tree)
-            }
+            leaves = named_leaves(about.item_metadata.tree)
+            stored = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
         except Exception:  # anything, for files that others may have harmed
             return ""  # to read them tells more
-        for path, like in jax.tree.leaves_with_path(shapes):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
+        for name, like in named_leaves(shapes).items():
             if stored.get(name) != like.shape:
                 has = f"has shape {stored[name]}" if name in stored else "is missing"
                 return f"{name} {has}, config.json describes {like.shape}"
@@ -213,6 +210,14 @@ def _copy(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def _plain(state: Any) -> Any:
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves by where they are, such as `generator/params/Dense_0/kernel`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def plain(state: Any) -> Any:
     """With the key as an array of integers, which is what a file can hold."""
     return state.replace(key=jax.random.key_data(state.key))

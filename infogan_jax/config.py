@@ -386,6 +386,11 @@ def expand(name: str, value: str) -> Path:
         raise UserError(f"--{name}={value}: {error}") from None
 
 
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def one_of(name: str, value: str, table: Any) -> None:
     """Raises UserError unless the table has the value."""
     if value not in table:

@@ -14,7 +14,14 @@ from typing import NoReturn
 
 from absl import app, flags
 
-from infogan_jax.config import Config, UserError, expand, fixed_fields, one_of
+from infogan_jax.config import (
+    Config,
+    UserError,
+    expand,
+    first_line,
+    fixed_fields,
+    one_of,
+)
 from infogan_jax.evaluation import evaluator_names
 
 MODES = (
@@ -119,8 +126,7 @@ def _run(mode: str, workdir: Path) -> None:
     if mode == "generate":
         from infogan_jax.sampling import Asked, sample
 
-        out = expand("out", FLAGS.out) if FLAGS.out else None
-        out = out or _unused(workdir / "generated")
+        out = expand("out", FLAGS.out) if FLAGS.out else _unused(workdir / "generated")
         asked = Asked(FLAGS.set, FLAGS.count, FLAGS.seed, FLAGS.latents)
         return sample(workdir, asked, out, FLAGS.replica)
     if mode in ("export", "explore"):
@@ -169,7 +175,7 @@ def _run(mode: str, workdir: Path) -> None:
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if not FLAGS.coordinator or not processes.is_by_another(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         _fail(
             f"another process ended or cannot be reached ({reason}); start all of them "
             "again, and they go on from the last checkpoint",

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from infogan_jax.config import UserError
+from infogan_jax.config import UserError, first_line
 
 _HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead
 
@@ -54,7 +54,7 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
             shutdown_timeout_seconds=_HEARTBEAT,
         )
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"--coordinator={coordinator}: no group of processes ({reason}); name "
             "HOST:PORT of process 0, --num_processes and --process_id"

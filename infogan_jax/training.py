@@ -18,7 +18,7 @@ from PIL import Image
 from infogan_jax import figures, parallel, processes
 from infogan_jax import workdir as runs
 from infogan_jax.augment import parse_warp
-from infogan_jax.checkpoints import Checkpoints
+from infogan_jax.checkpoints import Checkpoints, named_leaves
 from infogan_jax.classifier import (
     ClassifierState,
     init_classifier,
@@ -403,17 +403,20 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
 
 def _next_stop(config: Config, told: range, step: int) -> int:
     """The next step at which anything is due."""
-    events = [config.log_every, config.checkpoint_every]
-    events += [n for n in (config.frame_every, config.eval_every) if n]
-    due = [n * (step // n + 1) for n in events]
+    due = [n * (step // n + 1) for n in _intervals(config)]
     due += [turn for turn in (told.start, told.stop) if turn > step]
     return min(config.steps, *due)
 
 
 def _longest(config: Config) -> int:
     """The most steps between two of these."""
-    due = [config.log_every, config.checkpoint_every, config.steps]
-    return min(due + [n for n in (config.frame_every, config.eval_every) if n])
+    return min(config.steps, *_intervals(config))
+
+
+def _intervals(config: Config) -> list[int]:
+    """Steps between what is due again and again."""
+    always = [config.log_every, config.checkpoint_every]
+    return always + [n for n in (config.frame_every, config.eval_every) if n]
 
 
 class _Feed:
@@ -549,10 +552,9 @@ def _not_finite(states, rows, seeds, begin: int, end: int) -> str:
         broken = sorted(name for name in row if not math.isfinite(row[name]))
         if not broken:
             continue
-        leaves = jax.tree.leaves_with_path(state.variables())
         tensors = [
-            jax.tree_util.keystr(path, simple=True, separator="/")
-            for path, leaf in leaves
+            name
+            for name, leaf in named_leaves(state.variables()).items()
             if not np.isfinite(np.asarray(leaf, np.float32)).all()
         ]
         whose = f"seed {seed}: " if len(seeds) > 1 else ""

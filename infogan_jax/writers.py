@@ -147,7 +147,6 @@ class Progress:
 
     def go_back(self, step: int) -> None:
         """Training has returned to a former step."""
-        self.close()
         self._last_step, self._last_time = step, time.perf_counter()
 
     def close(self) -> None:

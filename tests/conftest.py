@@ -1,6 +1,9 @@
 """What tests share: four virtual devices, a small config, small data, one command."""
 
+import contextlib
+import functools
 import gzip
+import io
 import os
 import subprocess
 import sys
@@ -81,27 +84,34 @@ def trained(tmp_path_factory, data_dir):
     return folder / "run", done
 
 
-@pytest.fixture
-def command(data_dir, capsys):
-    """`command("--flag=value", ..)` -> (exit code, standard output, error)."""
+def run_program(*arguments: str) -> tuple[int, str, str]:
+    """The program on a command line, in this process -> exit code, output, error."""
     from absl import flags
     from absl.testing import flagsaver
 
     from infogan_jax import main
 
-    def run(*arguments):
-        with flagsaver.flagsaver():
-            flags.FLAGS.unparse_flags()
-            rest = flags.FLAGS(["main", f"--data_dir={data_dir}", *arguments])
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        flagsaver.flagsaver(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        flags.FLAGS.unparse_flags()
+        try:
+            main.main(main.parse_flags(["main", *arguments]))
             code = 0
-            try:
-                main.main(rest)
-            except SystemExit as exit:
-                code = exit.code
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
+        except SystemExit as end:
+            code = end.code
+        finally:
+            flags.FLAGS.mark_as_parsed()  # as packages of the data expect
+    return code, out.getvalue(), error.getvalue()
 
-    return run
+
+@pytest.fixture
+def command(data_dir):
+    """`run_program`, with data that are prepared."""
+    return functools.partial(run_program, f"--data_dir={data_dir}")
 
 
 @pytest.fixture
@@ -113,3 +123,16 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     with gzip.GzipFile(path, "wb", mtime=0) as file:
         file.write(header + array.astype(np.uint8).tobytes())
+
+
+def flip(path: Path) -> None:
+    """One bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    """A file to half its length."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])

@@ -25,7 +25,7 @@ from infogan_jax.data import (
     splits,
 )
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
-from tests.conftest import REAL_DATA, write_idx
+from tests.conftest import REAL_DATA, cut, flip, write_idx
 
 needs_real_data = pytest.mark.skipif(
     not REAL_DATA.exists(), reason=f"no prepared datasets in {REAL_DATA}"
@@ -327,14 +327,11 @@ def record(prepared):
 
 
 def flip_a_record(prepared):
-    content = bytearray(record(prepared).read_bytes())
-    content[len(content) // 2] ^= 1
-    record(prepared).write_bytes(content)
+    flip(record(prepared))
 
 
 def cut_records(prepared):
-    content = record(prepared).read_bytes()
-    record(prepared).write_bytes(content[: len(content) // 2])
+    cut(record(prepared))
 
 
 def empty_records(prepared):

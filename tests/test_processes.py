@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiments.faults.runs import free_port
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -22,12 +22,6 @@ FLAGS = [
     "--evaluators=clustering",
     "--frame_every=0",
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
 
 
 def start(*arguments, **environment):

@@ -32,8 +32,6 @@ flags.DEFINE_integer("parallel", 2, "Trials at a time.")
 flags.DEFINE_list("kinds", None, "Only these faults; default: all.")
 flags.DEFINE_string("workdir", "", "Folder of the runs; default: a temporary one.")
 
-_ATTEMPTS = 4
-
 
 @dataclasses.dataclass(frozen=True)
 class Alone:
@@ -105,16 +103,14 @@ def attempt(trial: Trial, home: Path, alone: Alone) -> Outcome:
 
 def _recover(run: Run) -> str:
     """The same command, until the run is done; what else it took."""
-    for _ in range(_ATTEMPTS):
-        ended = run.finish()
-        if not ended.code:
-            return ""
-        # A run whose only checkpoint was harmed says so, and begins anew when told.
-        if "no checkpoint can be used" not in ended.error:
-            break
-        shutil.rmtree(run.workdir)
-        return "; no other was there, begun anew" + _recover(run)
-    raise Lost(f"exit {ended.code}: {ended.last_line}")
+    ended = run.finish()
+    if not ended.code:
+        return ""
+    # A run whose only checkpoint was harmed says so, and begins anew when told.
+    if "no checkpoint can be used" not in ended.error:
+        raise Lost(f"exit {ended.code}: {ended.last_line}")
+    shutil.rmtree(run.workdir)
+    return "; no other was there, begun anew" + _recover(run)
 
 
 def main(argv: list[str]) -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from experiments.faults.runs import Lost, Run, send, wait
@@ -53,16 +54,8 @@ def kill_twice(run: Run, processes: Processes, drawn: random.Random) -> str:
     return "killed, and soon again"
 
 
-def terminate(run: Run, processes: Processes, drawn: random.Random) -> str:
-    return _politely(processes, signal.SIGTERM, drawn)
-
-
-def interrupt(run: Run, processes: Processes, drawn: random.Random) -> str:
-    return _politely(processes, signal.SIGINT, drawn)
-
-
-def _politely(processes: Processes, signum: signal.Signals, drawn) -> str:
-    """To one of them."""
+def ask(run: Run, processes: Processes, drawn, signum: signal.Signals) -> str:
+    """One of them to stop."""
     asked = time.monotonic()
     send(drawn.choice(processes), signum)
     ended = wait(processes)
@@ -94,18 +87,8 @@ def freeze(run: Run, processes: Processes, drawn: random.Random) -> str:
     return "frozen for 5 s"
 
 
-# One of two processes
-
-
-def kill_one(run: Run, processes: Processes, drawn: random.Random) -> str:
-    return _without(processes, signal.SIGKILL, drawn)
-
-
-def freeze_one(run: Run, processes: Processes, drawn: random.Random) -> str:
-    return _without(processes, signal.SIGSTOP, drawn)
-
-
-def _without(processes: Processes, signum: signal.Signals, drawn) -> str:
+def take_one(run: Run, processes: Processes, drawn, signum: signal.Signals) -> str:
+    """One of two processes."""
     one = drawn.choice(processes)
     (other,) = (process for process in processes if process is not one)
     begun = time.monotonic()
@@ -122,36 +105,9 @@ def _without(processes: Processes, signum: signal.Signals, drawn) -> str:
 # Checkpoints
 
 
-def cut(run: Run, processes: Processes, drawn: random.Random) -> str:
-    def cut_short(path: Path) -> None:
-        content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2] if len(content) > 1 else b"xx")
-
-    return _harm(run, processes, drawn, cut_short)
-
-
-def empty(run: Run, processes: Processes, drawn: random.Random) -> str:
-    def emptied(path: Path) -> None:
-        path.write_bytes(b"" if path.stat().st_size else b"x")
-
-    return _harm(run, processes, drawn, emptied)
-
-
-def flip(run: Run, processes: Processes, drawn: random.Random) -> str:
-    def a_bit_flipped(path: Path) -> None:
-        content = bytearray(path.read_bytes())
-        if content:
-            content[drawn.randrange(len(content))] ^= 1
-        path.write_bytes(content or b"x")
-
-    return _harm(run, processes, drawn, a_bit_flipped)
-
-
-def lose(run: Run, processes: Processes, drawn: random.Random) -> str:
-    return _harm(run, processes, drawn, Path.unlink)
-
-
-def _harm(run: Run, processes: Processes, drawn, how: Callable[[Path], None]) -> str:
+def harm(
+    run: Run, processes: Processes, drawn, how: Callable[[Path, random.Random], None]
+) -> str:
     """To a file of the newest checkpoint that has digests, of a run that was killed.
 
     It is killed when it has one or two. A newer one without digests goes, so that the
@@ -170,8 +126,28 @@ def _harm(run: Run, processes: Processes, drawn, how: Callable[[Path], None]) ->
             shutil.rmtree(other)
     files = [p for p in sorted(newest.rglob("*")) if p.is_file()]
     path = drawn.choice([p for p in files if p.name != "digests.json"])
-    how(path)
-    return f"{path.relative_to(folder)}: {getattr(how, '__name__', 'gone')}"
+    how(path, drawn)
+    return f"{path.relative_to(folder)}: {how.__name__}"
+
+
+def cut(path: Path, drawn: random.Random) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if len(content) > 1 else b"xx")
+
+
+def empty(path: Path, drawn: random.Random) -> None:
+    path.write_bytes(b"" if path.stat().st_size else b"x")
+
+
+def flip(path: Path, drawn: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    if content:
+        content[drawn.randrange(len(content))] ^= 1
+    path.write_bytes(content or b"x")
+
+
+def lose(path: Path, drawn: random.Random) -> None:
+    path.unlink()
 
 
 # Disks
@@ -245,17 +221,19 @@ FAULTS = {
     "kill": Fault(kill),
     "kill_preparing": Fault(kill, span=(0.1, 0.7), own_data=True),
     "kill_twice": Fault(kill_twice),
-    "terminate": Fault(terminate),
-    "interrupt": Fault(interrupt),
+    "terminate": Fault(partial(ask, signum=signal.SIGTERM)),
+    "interrupt": Fault(partial(ask, signum=signal.SIGINT)),
     "interrupt_twice": Fault(interrupt_twice),
     "freeze": Fault(freeze),
-    "kill_one": Fault(kill_one, ("pair",), (0.4, 1.0)),
-    "freeze_one": Fault(freeze_one, ("pair",), (0.4, 1.0)),
-    "terminate_one": Fault(terminate, ("pair",), (0.4, 1.0)),
-    "cut": Fault(cut),
-    "empty": Fault(empty),
-    "flip": Fault(flip),
-    "lose": Fault(lose),
+    "kill_one": Fault(partial(take_one, signum=signal.SIGKILL), ("pair",), (0.4, 1.0)),
+    "freeze_one": Fault(
+        partial(take_one, signum=signal.SIGSTOP), ("pair",), (0.4, 1.0)
+    ),
+    "terminate_one": Fault(partial(ask, signum=signal.SIGTERM), ("pair",), (0.4, 1.0)),
+    "cut": Fault(partial(harm, how=cut)),
+    "empty": Fault(partial(harm, how=empty)),
+    "flip": Fault(partial(harm, how=flip)),
+    "lose": Fault(partial(harm, how=lose)),
     "gone": Fault(gone),
     "fill": Fault(fill, disk=True),
     "read_only": Fault(read_only, disk=True),

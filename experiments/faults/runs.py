@@ -80,10 +80,8 @@ class Run:
         command += [f"--workdir={self.workdir}", f"--data_dir={self.data}"]
         groups: list[list[str]] = [[]]
         if self._count > 1:
-            with socket.socket() as free:
-                free.bind(("localhost", 0))
-                address = f"localhost:{free.getsockname()[1]}"
-            group = [f"--coordinator={address}", f"--num_processes={self._count}"]
+            group = [f"--coordinator=localhost:{free_port()}"]
+            group += [f"--num_processes={self._count}"]
             groups = [[*group, f"--process_id={i}"] for i in range(self._count)]
         return [
             subprocess.Popen(
@@ -107,15 +105,13 @@ class Run:
         Raises:
             Lost: a step is logged twice, or a file is half written.
         """
-        import jax
-
         from infogan_jax import workdir
+        from infogan_jax.checkpoints import plain
         from infogan_jax.evaluation.inference import digest
 
         found = {}
         for seed, state in enumerate(workdir.load_states(self.workdir)):
-            key = jax.random.key_data(state.key)
-            found[f"state of seed {seed}"] = digest(state.replace(key=key))
+            found[f"state of seed {seed}"] = digest(plain(state))
         for path in sorted(self.workdir.rglob("*")):
             if path.name.endswith(".part"):
                 raise Lost(f"{path} was left")
@@ -129,6 +125,12 @@ class Run:
                 name = path.relative_to(self.workdir).as_posix()
                 found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 def wait(processes: list[subprocess.Popen], limit: float = LIMIT) -> Ended:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from infogan_jax.config import Config, UserError
+from infogan_jax.config import Config, UserError, first_line
 from infogan_jax.data.imaging import resize
 
 _TIFF = {".tif", ".tiff"}
@@ -261,8 +261,7 @@ def _look(item: Item, config: Config, with_pixels: bool) -> _Look | str:
     try:
         image = read(item, _numbers(config))
     except Exception as error:  # decoders raise anything for a damaged file
-        reason = str(error).splitlines()
-        return reason[0] if reason else type(error).__name__
+        return first_line(error)
     pixels = image.reshape(-1, image.shape[-1])
     some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
     extremes = float(image.min()), float(image.max())

@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
-from infogan_jax.config import Config, UserError, expand
+from infogan_jax.config import Config, UserError, expand, first_line
 from infogan_jax.data import builders, imaging, splits
 from infogan_jax.data import folder as own
 from infogan_jax.data.download import DownloadError
@@ -144,9 +144,9 @@ def load(
             if some is not None and not (some.min() >= 0 and some.max() < len(names)):
                 raise ValueError(f"labels beyond the {len(names)} names of classes")
     except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord: RuntimeError
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"--dataset={config.dataset}: {folder}: cannot be read ({reason}); {_ANEW}"
+            f"--dataset={config.dataset}: {folder}: cannot be read "
+            f"({first_line(error)}); {_ANEW}"
         ) from None
     if with_labels and labels is None:
         raise UserError(
@@ -171,7 +171,7 @@ def _open(folder: Path) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # it is parsed by several libraries
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{folder}: cannot be read ({reason}); {_ANEW}") from None
 
 
@@ -317,7 +317,7 @@ def _build(builder: type, root: Path, dataset: str, **options) -> Path:
             "--dataset=mnist_5k"
         ) from None
     except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"--dataset={dataset}: {root} cannot be written ({reason}); make room, or "
             "name another folder by --data_dir"

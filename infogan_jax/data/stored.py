@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from infogan_jax.config import first_line
+
 _PART = 64  # images that a thread reads at once
 
 
@@ -74,5 +76,4 @@ class StoredImages:
         try:
             return self._decode(self._records.__getitems__(places))
         except RuntimeError as error:  # how ArrayRecord tells of a damaged file
-            reason = str(error).splitlines()[0]
-            raise OSError(f"images cannot be read ({reason})") from None
+            raise OSError(f"images cannot be read ({first_line(error)})") from None
