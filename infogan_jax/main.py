@@ -8,9 +8,13 @@ import dataclasses
 import faulthandler
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
+
+if __name__ == "__main__":  # Ctrl-C while importing ends it, without a traceback
+    _on_interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from absl import app, flags
 
@@ -35,6 +39,7 @@ MODES = (
     "prepare",
 )
 _FROM_FLAGS = ("train", "classify", "prepare")  # the others have a run's config
+_AT_ONCE = "stopped at once; the last checkpoint is kept"
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("mode", "train", f"What to do: one of {', '.join(MODES)}.")
@@ -115,8 +120,6 @@ def main(argv: list[str]) -> None:
         trains = FLAGS.mode in ("train", "classify")
         place = f"--workdir={FLAGS.workdir}: " if is_open and trains else ""
         _fail(f"{place}{error}; all that was saved before is kept", 1)
-    except KeyboardInterrupt:
-        _fail("stopped at once; the last checkpoint is kept", 130)
 
 
 def _run(mode: str, workdir: Path) -> None:
@@ -248,8 +251,12 @@ def parse_flags(argv: list[str]) -> list[str]:
 def _tell(late: "sys.UnraisableHookArgs") -> None:
     """An error where nobody can catch it, but for answers to a save that has failed.
 
-    TensorStore's threads give those to a loop that is closed by then.
+    TensorStore's threads give those to a loop that is closed by then. A Ctrl-C may come
+    within such a place, too.
     """
+    if late.exc_type is KeyboardInterrupt:
+        print(f"infogan_jax: {_AT_ONCE}", file=sys.stderr, flush=True)
+        os._exit(130)
     if str(late.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(late)
 
@@ -264,4 +271,8 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    try:
+        signal.signal(signal.SIGINT, _on_interrupt)
+        app.run(main, flags_parser=parse_flags)
+    except KeyboardInterrupt:
+        _fail(_AT_ONCE, 130)
