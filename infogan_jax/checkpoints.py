@@ -189,7 +189,8 @@ class Checkpoints:
             ) from None
 
     def close(self) -> None:
-        self._manager.close()
+        with self._errors():
+            self._manager.close()
         with contextlib.suppress(OSError):  # without them it can be used all the same
             self._write_digests()
 

@@ -394,8 +394,8 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         for file in files:
             file.close()
         stream.close()
-        checkpoints.close()
         stop.close()
+        checkpoints.close()
     if signum:
         raise Stopped(signum, step, workdir)
     return runs.split(state, config)
