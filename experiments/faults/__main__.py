@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def attempt(trial: Trial, home: Path, alone: Alone) -> Outcome:
             run.workdir = stack.enter_context(small_disk(folder / "disk")) / "run"
         try:
             processes = run.start(*(fault.wrap(drawn) if fault.wrap else []))
+            if fault.training:
+                run.wait_for("**/metrics.jsonl", 1, processes)
             # Two trials at a time are slower each
             slowed = 1.3 if FLAGS.parallel > 1 else 1.0
             time.sleep(drawn.uniform(*fault.span) * alone.seconds * slowed)
@@ -94,9 +97,10 @@ def attempt(trial: Trial, home: Path, alone: Alone) -> Outcome:
             }
             if differs:
                 raise Lost(f"other than left alone: {sorted(differs)[:4]}")
-        except Lost as lost:
-            (folder / "told.txt").write_text(lost.told)
-            return Outcome(did, time.monotonic() - begun, str(lost))
+        except Exception as error:  # all that was not foreseen counts
+            told = error.told if isinstance(error, Lost) else traceback.format_exc()
+            (folder / "told.txt").write_text(told)
+            return Outcome(did, time.monotonic() - begun, str(error))
     shutil.rmtree(folder)
     return Outcome(did, time.monotonic() - begun)
 

@@ -20,6 +20,7 @@ from experiments.faults.runs import Lost, Run, send, wait
 
 _PROMPT = 60  # seconds within which one process notices the end of another
 _DISK = 64  # MiB of a small disk
+_TRAINING = {"variants": ("pair",), "training": True, "span": (0.0, 0.2)}
 _ERRORS = "ENOSPC", "EDQUOT", "EIO", "EROFS"
 # What writing comes down to; a call that only reads is not among them
 _WRITES = "rename,renameat,renameat2,mkdir,mkdirat,fsync,fdatasync,pwrite64,ftruncate"
@@ -34,6 +35,7 @@ class Fault:
     do: Callable[[Run, Processes, random.Random], str]
     variants: tuple[str, ...] = ("alone", "replicas")
     span: tuple[float, float] = (0.0, 1.0)  # shares of a run between which it comes
+    training: bool = False  # counted from where the loop begins, not from the start
     own_data: bool = False  # the run prepares its data itself
     disk: bool = False  # the run has a small disk of its own
     wrap: Callable[[random.Random], list[str]] | None = None  # words before the command
@@ -114,10 +116,7 @@ def harm(
     harmed one counts.
     """
     folder, wanted = run.workdir / "checkpoints", drawn.randint(1, 2)
-    while processes[0].poll() is None:
-        if len(list(folder.glob("*/digests.json"))) >= wanted:
-            break
-        time.sleep(0.05)
+    run.wait_for("checkpoints/*/digests.json", wanted, processes)
     kill(run, processes, drawn)
     whole = [p.parent for p in folder.glob("*/digests.json")]
     newest = max(whole, key=lambda path: int(path.name))
@@ -225,11 +224,9 @@ FAULTS = {
     "interrupt": Fault(partial(ask, signum=signal.SIGINT)),
     "interrupt_twice": Fault(interrupt_twice),
     "freeze": Fault(freeze),
-    "kill_one": Fault(partial(take_one, signum=signal.SIGKILL), ("pair",), (0.4, 1.0)),
-    "freeze_one": Fault(
-        partial(take_one, signum=signal.SIGSTOP), ("pair",), (0.4, 1.0)
-    ),
-    "terminate_one": Fault(partial(ask, signum=signal.SIGTERM), ("pair",), (0.4, 1.0)),
+    "kill_one": Fault(partial(take_one, signum=signal.SIGKILL), **_TRAINING),
+    "freeze_one": Fault(partial(take_one, signum=signal.SIGSTOP), **_TRAINING),
+    "terminate_one": Fault(partial(ask, signum=signal.SIGTERM), **_TRAINING),
     "cut": Fault(partial(harm, how=cut)),
     "empty": Fault(partial(harm, how=empty)),
     "flip": Fault(partial(harm, how=flip)),

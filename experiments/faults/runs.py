@@ -95,6 +95,15 @@ class Run:
             for own in groups
         ]
 
+    def wait_for(
+        self, pattern: str, count: int, processes: list[subprocess.Popen]
+    ) -> None:
+        """Until so many files are there, or a process has ended."""
+        while all(process.poll() is None for process in processes):
+            if len(list(self.workdir.glob(pattern))) >= count:
+                return
+            time.sleep(0.05)
+
     def finish(self) -> Ended:
         """The same command again, to its end."""
         return wait(self.start())
