@@ -2,7 +2,9 @@
 
     python -m experiments.benchmarks.accuracy [--seeds=0,1,2] [--run=FLAGFILE]
 
-A process of the program itself, evaluated every 52 steps; its metrics are watched.
+A process of the program itself, evaluated every 52 steps; its metrics are watched. The
+floor is that of `infogan_jax.floor` for as many steps. No peer is beside it: the public
+objectives do not come to 98 %, and ours in another library would be our own again.
 """
 
 import json
@@ -14,6 +16,9 @@ from pathlib import Path
 
 from absl import app, flags
 
+from experiments.benchmarks import timing
+from infogan_jax import workdir
+
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0"], "Seeds, one run each.")
 flags.DEFINE_list("targets", ["0.95", "0.98"], "Accuracies; a run ends at the last.")
@@ -21,24 +26,25 @@ flags.DEFINE_string("run", "experiments/mnist.cfg", "Flagfile of the run.")
 flags.DEFINE_list("flags", [], "Further flags of the run.")
 
 
-def accuracies(metrics: Path) -> list[float]:
-    """Those told so far, whole lines only."""
+def accuracies(metrics: Path) -> dict[int, float]:
+    """Step -> accuracy, of those told so far, whole lines only."""
     if not metrics.exists():
-        return []
-    lines = metrics.read_text().split("\n")[:-1]
-    found = (json.loads(line).get("eval/cat/accuracy") for line in lines)
-    return [value for value in found if value is not None]
+        return {}
+    rows = map(json.loads, metrics.read_text().split("\n")[:-1])
+    key = "eval/cat/accuracy"
+    return {row["step"]: row[key] for row in rows if key in row}
 
 
-def measure(seed: str) -> dict[str, float]:
-    """Target -> seconds, for those that are reached."""
+def measure(seed: str) -> dict[str, str]:
+    """Target -> when it was reached, of those that were."""
     with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
         command = [
             sys.executable,
             "-m",
             "infogan_jax.main",
             f"--flagfile={FLAGS.run}",
-            f"--workdir={folder}/run",
+            f"--workdir={run}",
             f"--seed={seed}",
             "--eval_every=52",
             "--frame_every=0",
@@ -49,23 +55,26 @@ def measure(seed: str) -> dict[str, float]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while process.poll() is None and len(reached) < len(FLAGS.targets):
             time.sleep(0.1)
-            best = max(accuracies(Path(folder) / "run" / "metrics.jsonl"), default=0)
-            for target in FLAGS.targets:
-                if best >= float(target):
-                    reached.setdefault(target, time.perf_counter() - begin)
+            for step, accuracy in accuracies(run / "metrics.jsonl").items():
+                for target in FLAGS.targets:
+                    if accuracy >= float(target):
+                        took = time.perf_counter() - begin
+                        reached.setdefault(target, (took, step))
         process.terminate()
         process.wait()
-        return reached
+        config, image_shape, _ = workdir.load_config(run)
+        floor = timing.step_floor(config, image_shape)
+        return {
+            target: f"after {took:.0f} s ({step} steps, floor {step * floor:.0f} s)"
+            for target, (took, step) in reached.items()
+        }
 
 
 def main(_):
     for seed in FLAGS.seeds:
         reached = measure(seed)
         told = (
-            f"{target} after {reached[target]:.0f} s"
-            if target in reached
-            else f"{target} not reached"
-            for target in FLAGS.targets
+            f"{target} {reached.get(target, 'not reached')}" for target in FLAGS.targets
         )
         print(f"seed {seed}: {', '.join(told)}", flush=True)
 

@@ -3,9 +3,10 @@
     python -m experiments.benchmarks.epoch [--batch_size=128] [--images=60000]
 
 Ours with the images on the device and streamed from ArrayRecord; the peers take batches
-from the host's memory.
+from the host's memory. The floor is that of `infogan_jax.floor`, for all steps.
 """
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -22,16 +23,18 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_integer("images", 60_000, "Of the synthetic dataset.")
 flags.DEFINE_integer("repeats", 3, "Epochs of each side, in turn.")
+flags.DEFINE_integer("stretch", 52, "Steps of a compiled call.")
+flags.DEFINE_bool("compile", False, "Have torch.compile too, which takes a minute.")
 
 SHAPE = (28, 28, 1)
-LENGTH = 52  # steps of a compiled call
 
 
 def ours(images, streamed: bool):
     """A call that takes an epoch."""
     config, mesh = Config(batch_size=FLAGS.batch_size), parallel.make_mesh()
+    length = FLAGS.stretch
     step = make_train_step(config, SHAPE)
-    run = parallel.make_run(step, mesh, LENGTH, streamed=streamed)
+    run = parallel.make_run(step, mesh, length, streamed=streamed)
     state = [parallel.replicate(init_state(jax.random.key(0), config, SHAPE), mesh)]
     n = len(images)
     steps = n // FLAGS.batch_size
@@ -42,15 +45,15 @@ def ours(images, streamed: bool):
         batches = np.array(each)
         if not streamed:
             return resident, batches
-        return parallel.load_batches(images, batches, mesh, LENGTH, 1), batches
+        return parallel.load_batches(images, batches, mesh, length, 1), batches
 
-    stream, stretches = Stream(take), [*range(0, steps, LENGTH)]
+    stream, stretches = Stream(take), [*range(0, steps, length)]
 
     def go():
         for begin in stretches:
-            arrays, batches = stream.get(begin, min(begin + LENGTH, steps))
-            follows = (begin + LENGTH) % (LENGTH * len(stretches))
-            stream.ask(follows, min(follows + LENGTH, steps))
+            arrays, batches = stream.get(begin, min(begin + length, steps))
+            follows = (begin + length) % (length * len(stretches))
+            stream.ask(follows, min(follows + length, steps))
             state[0], metrics = run(state[0], arrays, batches)
             jax.block_until_ready(metrics)
         made, waited = stream.rates()
@@ -70,14 +73,15 @@ def main(_):
             name: ours(images, False),
             "ours, streamed": ours(stored, True),
         }
-        for peer, take in {
-            "PyTorch, eager": peers.pytorch(FLAGS.batch_size),
-            "Flax as usual": peers.flax_as_usual(FLAGS.batch_size),
-        }.items():
-            sides[peer] = take and (lambda take=take: take(images))
+        steps = len(images) // FLAGS.batch_size
+        batches = images[: steps * FLAGS.batch_size].reshape(steps, -1, *SHAPE)
+        for peer, take in peers.all_of_them(FLAGS.batch_size, FLAGS.compile).items():
+            sides[peer] = functools.partial(take, batches)
         times = timing.in_turn(sides, FLAGS.repeats)
+        floor = steps * timing.step_floor(Config(batch_size=FLAGS.batch_size), SHAPE)
     print(f"{timing.machine()}: an epoch of {len(images):,} images")
-    timing.show(times, name, 1, "s")
+    timing.show(times, name, 1, "s", floor)
+    print(f"  100 epochs at this rate: {100 * np.median(times[name]):,.0f} s")
     print(f"  streamed: {sides['ours, streamed'].rates}")
 
 

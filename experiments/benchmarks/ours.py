@@ -17,6 +17,8 @@ RECOMMENDED = {
     "equivariance_weight": 0.2,
 }
 
+_EPOCH = 60_000
+
 
 def noise(count: int, shape: tuple[int, int, int] = (28, 28, 1)) -> np.ndarray:
     """Images, uint8 `[count, H, W, C]`."""
@@ -30,13 +32,16 @@ def steps(
     shape: tuple[int, int, int] = (28, 28, 1),
     devices: list | None = None,
 ) -> Callable[[], None]:
-    """A call that takes `length` steps of all replicas, and waits for them."""
+    """A call that takes `length` steps of all replicas, and waits for them.
+
+    On at most an epoch's number of images, which are taken again from the first.
+    """
     mesh, replicas = parallel.make_mesh(devices), config.seeds
     init = functools.partial(init_state, config=config, image_shape=shape)
     keys = jax.random.split(jax.random.key(0), replicas)
-    batches = np.arange(length * config.batch_size).reshape(1, length, -1)
-    batches = np.repeat(batches, replicas, 0)
-    images = noise(length * config.batch_size, shape)
+    images = noise(min(length * config.batch_size, _EPOCH), shape)
+    batches = np.arange(length * config.batch_size) % len(images)
+    batches = np.repeat(batches.reshape(1, length, -1), replicas, 0)
     if replicas == 1:
         keys, batches = keys[0], batches[0]
     make = init if replicas == 1 else jax.vmap(init)

@@ -14,8 +14,18 @@ from infogan_jax.latents import latent_dim, parse_spec
 LATENTS = latent_dim(parse_spec(Config().codes))
 
 
+def all_of_them(batch_size: int, compiled: bool) -> dict[str, Callable]:
+    """Name -> `take(batches)`, of those that are installed; see below."""
+    sides = {
+        "PyTorch, eager": pytorch(batch_size),
+        "PyTorch, torch.compile": pytorch(batch_size, True) if compiled else None,
+        "Flax as usual": flax_as_usual(batch_size),
+    }
+    return {name: take for name, take in sides.items() if take is not None}
+
+
 def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
-    """`take(images)`, once through uint8 images of the host; None without PyTorch."""
+    """`take(batches)`: a step for each, `[B, 28, 28, 1]`; None without PyTorch."""
     try:
         import torch
     except ImportError:
@@ -95,9 +105,9 @@ def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
         loss.backward(inputs=list(generator.parameters()))
         adam_g.step()
 
-    def take(images):
-        for start in range(0, len(images) - batch_size + 1, batch_size):
-            batch = torch.from_numpy(images[start : start + batch_size]).to(device)
+    def take(batches):
+        for images in batches:
+            batch = torch.from_numpy(images).to(device)
             step(batch.permute(0, 3, 1, 2).float() / 255)
         if device == "cuda":
             torch.cuda.synchronize()
@@ -106,7 +116,7 @@ def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
 
 
 def flax_as_usual(batch_size: int) -> Callable:
-    """`take(images)`: `nn.ConvTranspose`, two jitted updates, a loop, host batches."""
+    """`take(batches)`: `nn.ConvTranspose`, two jitted updates, a loop, host batches."""
 
     def norm(train):
         return nn.BatchNorm(use_running_average=not train)
@@ -175,10 +185,10 @@ def flax_as_usual(batch_size: int) -> Callable:
 
     rng = np.random.default_rng(0)
 
-    def take(images):
+    def take(batches):
         g, opt_g, d, opt_d = state
-        for start in range(0, len(images) - batch_size + 1, batch_size):
-            real = images[start : start + batch_size].astype(np.float32) / 255
+        for images in batches:
+            real = images.astype(np.float32) / 255
             category = np.eye(10, dtype=np.float32)[rng.integers(0, 10, batch_size)]
             rest = rng.uniform(-1, 1, (batch_size, LATENTS - 10)).astype(np.float32)
             z = np.concatenate([category, rest], 1)

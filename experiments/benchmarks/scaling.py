@@ -3,7 +3,8 @@
     python -m experiments.benchmarks.scaling [--axes=batch,size,..]
 
 Each row is a process of its own, for its peak of memory. Rows of `images` stream a
-synthetic dataset from ArrayRecord; all others train on noise in memory.
+synthetic dataset from ArrayRecord; all others train on noise in memory. `width` is of
+dcgan at 32 pixels, `steps` is the length of one compiled call of the smallest networks.
 """
 
 import json
@@ -22,9 +23,11 @@ FLAGS = flags.FLAGS
 AXES = {
     "batch": [32, 64, 128, 256, 512],
     "size": [28, 32, 64, 96, 128],
+    "width": [8, 16, 32, 64],
     "codes": [2, 10, 100, 1000],
     "seeds": [1, 2, 4, 8],
-    "devices": [1, 2, 4],
+    "devices": [1, 2, 4, 8],
+    "steps": [10, 100, 1000, 10_000],
     "images": [10**3, 10**4, 10**5, 10**6, 10**7],
 }
 flags.DEFINE_list("axes", list(AXES), "What grows.")
@@ -46,20 +49,24 @@ def measure(axis: str, value: int) -> dict:
         "batch": {"batch_size": value},
         "codes": {"codes": f"cat:{value},uniform:2,noise:62"},
         "seeds": {"seeds": value},
+        "steps": {"architecture": "mnist_tiny", "batch_size": 16},
+        "width": {"architecture": "dcgan", "width": value},
     }.get(axis, {})
-    config = Config(architecture=FLAGS.architecture, **ours.RECOMMENDED, **changes)
-    side = value if axis == "size" else 28
+    usual = {"architecture": FLAGS.architecture, **ours.RECOMMENDED}
+    config = Config(**{**usual, **changes})
+    side = {"size": value, "width": 32}.get(axis, 28)
+    length = value if axis == "steps" else FLAGS.stretch
     found = {}
     if axis == "images":
         found, go = streamed(value)
     else:
-        go = ours.steps(config, FLAGS.stretch, (side, side, 1))
+        go = ours.steps(config, length, (side, side, 1))
     go()
     times = []
     for _ in range(FLAGS.repeats):
         begin = time.perf_counter()
         go()
-        times.append((time.perf_counter() - begin) / FLAGS.stretch)
+        times.append((time.perf_counter() - begin) / length)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"ms a step": np.median(times) * 1e3, "peak MiB": peak, **found}
 

@@ -27,7 +27,8 @@ def main(_):
     }
     print(timing.machine())
     times = timing.in_turn(sides, FLAGS.repeats)
-    timing.show(times, "one seed, one device", FLAGS.stretch / 1e3, "ms")
+    floor = timing.step_floor(Config(**config), (28, 28, 1)) * FLAGS.stretch
+    timing.show(times, "one seed, one device", FLAGS.stretch / 1e3, "ms", floor)
 
 
 if __name__ == "__main__":
