@@ -45,16 +45,18 @@ def write_page(workdir: Path, baseline: str = "") -> Path:
     Raises:
         UserError: a directory has no evaluated run, or one of its files is damaged.
     """
-    run, other = _read(workdir), None
+    run, other, places = _read(workdir), None, f"{workdir}"
     if baseline:
         other = _read(expand("baseline", baseline))
-    with runs.reading(workdir):
+        places += f" or {other.workdir}"
+    with runs.reading(places):
         sections = [
             ("Result", _seeds(run)),
             ("What each category is", _categories(run)),
             ("What each code does", _codes(run, other)),
             ("The bound on I(c; G)", _bounds(run, other)),
             ("Confusions on held-out images", _confusions(run)),
+            ("Classes that a code tells apart", _detected(run)),
             ("Generated pictures, measured", _generated(run)),
             ("While it trained", _picture(run, "training.gif", "The same latents.")),
             ("How to repeat it", _repeat(run)),
@@ -207,6 +209,19 @@ def _confusions(run: _Run) -> str:
         text = f"Seed {run.config.seed + worst}, the worst."
         shown += _picture(run._replace(chosen=worst), file, text)
     return shown
+
+
+def _detected(run: _Run) -> str:
+    parts = []
+    for number, (name, values) in enumerate(run.results.get("detection", {}).items()):
+        if isinstance(values, dict):
+            text = (
+                f"{name}: AUC {values['auc']:.3f} by {values['code']}. Held-out images "
+                "that it finds, misses, mistakes for the class and rejects, if as many "
+                "are named as there are."
+            )
+            parts.append(_picture(run, f"detection_{number}.png", text))
+    return "".join(parts)
 
 
 def _generated(run: _Run) -> str:

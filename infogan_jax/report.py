@@ -92,6 +92,9 @@ def describe(results: dict, data: Data) -> list[str]:
             f"{made['recall']:.2f} ({real['recall']:.2f}), {found['images']:,} images, "
             f"features of {found['extractor']}"
         )
+    for name, values in results.get("detection", {}).items():
+        if isinstance(values, dict):
+            lines.append(f"{name}: AUC {values['auc']:.3f} by {values['code']}")
     found = results.get("unlabelled", {})
     return lines + [f"warning: {text}" for text in found.get("warnings", [])]
 
@@ -186,6 +189,10 @@ def _draw(state, config, data, folder: Path, results) -> None:
     if "nearest" in results.get("fidelity", {}):
         picture = _nearest(state, config, data, results["fidelity"]["nearest"])
         figures.save(picture, folder / "nearest.png")
+    for number, values in enumerate(results.get("detection", {}).values()):
+        if "examples" in values:
+            picture = _detected(config, data, values["examples"])
+            figures.save(picture, folder / f"detection_{number}.png")
     for code, values in results.get("clustering", {}).items():
         if isinstance(values, dict):
             codes = _by_class(values["code_to_class"])
@@ -195,6 +202,17 @@ def _draw(state, config, data, folder: Path, results) -> None:
                 data.class_names,
             )
             figures.save(picture, folder / f"confusion_{code}.png")
+
+
+def _detected(config: Config, data: Data, examples: dict[str, list[int]]):
+    """Held-out images, a row for each group, blank where it has no more."""
+    columns = max(1, *(len(places) for places in examples.values()))
+    rows = [
+        np.pad(data.eval_images[places], [(0, columns - len(places)), *[(0, 0)] * 3])
+        for places in (np.array(places, int) for places in examples.values())
+    ]
+    rows, colours = np.concatenate(rows), config.composite
+    return figures.sheet(rows, columns, list(examples), colours=colours)
 
 
 def _nearest(state, config: Config, data: Data, places: list[int]):

@@ -304,7 +304,7 @@ UNREADABLE = (
 
 
 @contextlib.contextmanager
-def reading(place: Path):
+def reading(place: Path | str):
     """Raises UserError for what a damaged file of a run leads to."""
     try:
         yield

@@ -65,7 +65,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, data_dir):
-    """A finished run of ten steps, by a flagfile and in a process of its own."""
+    """A finished run of ten steps, by a flagfile and in a process of eight devices."""
     folder = tmp_path_factory.mktemp("trained")
     flagfile = folder / "run.cfg"
     flags = [f"--{k}={v}" for k, v in TINY.items() if k != "tensorboard"]
@@ -77,7 +77,7 @@ def trained(tmp_path_factory, data_dir):
         ],
         capture_output=True,
         text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
         check=False,
     )
     assert done.returncode == 0, done.stderr

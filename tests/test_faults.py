@@ -1,6 +1,7 @@
 """What harm leaves of a run: checkpoints damaged, directories in use."""
 
 import fcntl
+import resource
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,18 @@ def test_runs_of_former_versions_are_read(run, tmp_path):
     assert digest(plain(found)) == expected
 
 
+def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path):
+    checkpoints = Checkpoints(tmp_path, 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))  # bytes of a file
+        with pytest.raises(OSError, match=r"could not be written \(File too large"):
+            checkpoints.save(1, state)
+            checkpoints.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_files_that_others_leave_do_no_harm(workdir, state, capsys):
     for step in "12":
         (workdir / "checkpoints" / step / ".DS_Store").write_text("x")
@@ -252,6 +265,21 @@ time.sleep(600)
         lock.take(tmp_path / "run")
 
 
+def test_a_few_trials_of_the_harness(tmp_path):
+    """One is killed, one has a checkpoint harmed; `--seed` draws which and when."""
+    command = [sys.executable, "-m", "experiments.faults", "--trials=2", "--seed=3"]
+    done = subprocess.run(
+        [*command, "--kinds=kill,cut", f"--workdir={tmp_path}"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "0 of 2 lost"
+    assert sum(", alone: " in line for line in lines) == 2
+
+
 def poisoned(step, always):
     """`make_train_step`, but that step spoils a weight, unless keys are other ones."""
     from infogan_jax import training
@@ -279,16 +307,22 @@ def poisoned(step, always):
     return made
 
 
-@pytest.mark.parametrize("always", [False, True])
-def test_rollback(always, command, tiny_flags, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("step", "always", "input"),
+    [(9, False, "resident"), (9, True, "resident"), (2, False, "stream")],
+)
+def test_rollback(step, always, input, command, tiny_flags, tmp_path, monkeypatch):
+    """To the last checkpoint, or to the beginning."""
     from infogan_jax import training, workdir
 
-    monkeypatch.setattr(training, "make_train_step", poisoned(9, always))
+    monkeypatch.setattr(training, "make_train_step", poisoned(step, always))
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--seeds=2"]
-    code, out, error = command(*flags, "--on_nonfinite=rollback")
-    told = "warning: seed 0: norm/state not finite between steps 5 and 10 (in "
-    assert told in out and "generator/params/" in out, error
-    assert "back to step 5 with other random numbers, 1 of 3" in out
+    flags += [f"--input={input}", "--on_nonfinite=rollback"]
+    code, out, error = command(*flags)
+    last = step // 5 * 5
+    told = f"seed 0: norm/state not finite between steps {last} and {last + 5} (in "
+    assert f"warning: {told}" in out and "generator/params/" in out, error
+    assert f"back to step {last} with other random numbers, 1 of 3" in out
     for seed in (0, 1):
         text = (tmp_path / "run" / f"seed_{seed}" / "metrics.jsonl").read_text()
         assert text.count("\n") == (1 if always else 2) and "NaN" not in text

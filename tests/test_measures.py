@@ -174,6 +174,13 @@ def test_detection_by_hand():
     found = detection.measures(scores, ill)
     assert (found["code"], found["auc"]) == ("b", 1.0)  # whichever way it points
     assert found["table"]["a"] == 0.75
+    groups = {"found": [0, 1], "missed": [], "mistaken": [], "rejected": [2, 3]}
+    assert found["examples"] == groups
+    groups = {"found": [0], "missed": [1], "mistaken": [2], "rejected": [3]}
+    assert detection.examples(scores["a"], ill) == groups
+    many = detection.examples(np.zeros(100), np.arange(100) >= 90)
+    assert many["found"] == [] and len(many["rejected"]) == detection.EXAMPLES
+    assert many["rejected"][0] == 10 and many["rejected"][-1] == 89
 
 
 def test_copies_by_hand():

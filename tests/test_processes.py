@@ -24,10 +24,10 @@ FLAGS = [
 ]
 
 
-def start(*arguments, **environment):
+def start(*arguments, program=("-m", "infogan_jax.main"), **environment):
     """A process of the program, with one CPU device unless told otherwise."""
     return subprocess.Popen(
-        [sys.executable, "-m", "infogan_jax.main", *arguments],
+        [sys.executable, *program, *arguments],
         cwd=ROOT,
         env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", **environment},
         stdout=subprocess.PIPE,
@@ -36,7 +36,7 @@ def start(*arguments, **environment):
     )
 
 
-def together(count, *arguments, own=lambda process: [], **environment):
+def together(count, *arguments, own=lambda process: [], **options):
     """`count` processes of one run -> (exit code, standard output, error) of each."""
     port = free_port()
     started = [
@@ -46,7 +46,7 @@ def together(count, *arguments, own=lambda process: [], **environment):
             f"--process_id={process}",
             *arguments,
             *own(process),
-            **environment,
+            **options,
         )
         for process in range(count)
     ]
@@ -183,6 +183,71 @@ def test_the_slurm_job_by_the_variables_of_slurm(data_dir, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "step 5/5" in done.stdout
     assert len(lines(tmp_path / "tiny")) == 1
+
+
+POISONED = """
+import sys
+from absl import app
+from infogan_jax import main, training
+from tests.test_faults import poisoned
+training.make_train_step = poisoned(7, False)
+app.run(main.main, argv=["main", *sys.argv[1:]], flags_parser=main.parse_flags)
+"""
+
+
+def test_both_processes_go_back_from_what_is_not_finite(data_dir, tmp_path):
+    told = together(
+        2,
+        *(*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"),
+        "--on_nonfinite=rollback",
+        program=["-c", POISONED],
+    )
+    assert [code for code, _, _ in told] == [0, 0], told
+    assert "back to step 5 with other random numbers, 1 of 3" in told[0][1]
+    assert [row["step"] for row in lines(tmp_path / "run")] == [5, 10]
+
+
+GCLOUD = """#!/bin/bash
+# gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command=..: here, and
+# at the first try preempted.
+printf '%s\\n' "${*:1:7}" >>"$LOG"
+[ "$(wc -l <"$LOG")" = 1 ] && exit 255
+exec bash -c "${8#--command=}"
+"""
+
+
+def test_the_tpu_job_asks_again_and_passes_its_arguments_on(tmp_path):
+    gcloud, log = tmp_path / "bin" / "gcloud", tmp_path / "log"
+    gcloud.parent.mkdir()
+    gcloud.write_text(GCLOUD)
+    (tmp_path / "infogan_jax").mkdir()
+    run = tmp_path / "infogan_jax" / "run.sh"
+    run.write_text('#!/bin/bash\nprintf "%s\\n" "$@" >arguments\nexit 2\n')
+    for path in gcloud, run:
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    environment = {"PATH": f"{gcloud.parent}:{os.environ['PATH']}", "LOG": str(log)}
+    done = subprocess.run(
+        [
+            "bash",
+            CLUSTER / "tpu.sh",
+            "slice",
+            "zone",
+            "a.cfg",
+            "--codes=cat:10,noise:6 2",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, **environment, "WAIT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (
+        done.returncode == 2
+    )  # a mistake in the flags, so it does not ask a third time
+    asked = "compute tpus tpu-vm ssh slice --zone=zone --worker=all"
+    assert log.read_text().splitlines() == [asked, asked]
+    told = (tmp_path / "infogan_jax" / "arguments").read_text().splitlines()
+    assert told == ["a.cfg", "--codes=cat:10,noise:6 2", "--coordinator=auto"]
 
 
 def test_the_kubernetes_job_names_its_own_coordinator():

@@ -13,6 +13,7 @@ from infogan_jax import main as command_line
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "infogan_jax"
+README = (ROOT / "README.md").read_text()
 CORE = ["latents.py", "losses.py", "augment.py", "state.py", "steps.py"]
 CORE_FILES = [PACKAGE / name for name in CORE] + sorted(PACKAGE.glob("models/*.py"))
 CORE_MODULES = {"augment", "latents", "losses", "models", "state", "steps"}
@@ -106,11 +107,23 @@ def test_training_needs_no_tensorflow(data_dir):
     assert "tensorflow" not in sys.modules
 
 
+def test_the_example_of_the_readme(data_dir, monkeypatch):
+    """With smaller networks, to be quick."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code.count("Config(warp") == 1
+    code = code.replace("Config(warp", 'Config(architecture="mnist_tiny", warp')
+    told: dict = {}
+    exec(code, told)
+    assert told["pictures"].shape == (8, 28, 28, 1)
+    assert told["pictures"].min() >= 0 and told["pictures"].max() <= 1
+    assert int(told["state"].step) == 1
+
+
 def test_the_readme_shows_what_is_there():
-    text = (ROOT / "README.md").read_text()
-    for name in re.findall(r"\]\((docs/[^)]+)\)", text):
+    for name in re.findall(r"\]\((docs/[^)]+)\)", README):
         assert (ROOT / name).exists(), name
-    for name in re.findall(r"experiments/[\w/]+\.(?:cfg|py)", text):
+    for name in re.findall(r"experiments/[\w/]+\.(?:cfg|py)", README):
         assert (ROOT / name).exists(), name
-    for flag in set(re.findall(r"--(\w+)", text)) - {"flagfile", "help"}:
+    for flag in set(re.findall(r"--(\w+)", README)) - {"flagfile", "help"}:
         assert flag in command_line.FLAGS, flag

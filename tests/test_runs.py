@@ -195,7 +195,7 @@ def test_the_classifier_judges_an_infogan(judge, trained, command, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(trained[0], workdir)
     here = ["--mode=evaluate", f"--workdir={workdir}"]
-    everything = "--evaluators=clustering,generation,fidelity,factors"
+    everything = "--evaluators=clustering,detection,generation,fidelity,factors"
     assert command(*here, everything, f"--classifier={judge[0]}")[0] == 0
     found = json.loads((workdir / "evaluation.json").read_text())
     assert np.sum(found["generation"]["cat"]["table"]) == 10_000
@@ -203,8 +203,10 @@ def test_the_classifier_judges_an_infogan(judge, trained, command, tmp_path):
     assert found["fidelity"]["extractor"].startswith("classifier ")
     assert found["fidelity"]["generated"]["fid"] > found["fidelity"]["floor"]["fid"]
     assert set(found["factors"]) == {"uniform1", "uniform2"}
+    assert (workdir / "figures" / "detection_9.png").exists()
     page = (workdir / "report.html").read_text()
     assert "--mode=evaluate" in page and f"--classifier={judge[0]}" in page
+    assert f"AUC {found['detection']['9']['auc']:.3f} by " in page
     # Measured anew in part: the rest is kept, and class names with it
     code, out, _ = command(*here, "--evaluators=pose")
     assert (code, "pictures are what was asked for" in out) == (0, True)
@@ -245,11 +247,14 @@ def test_runs_of_the_wrong_kind(judge, trained, command, tiny_flags, tmp_path):
         assert told in error
 
 
-def test_restart_keeps_the_former_run(command, tiny_flags, tmp_path):
+def test_restart_keeps_the_former_run_and_a_run_its_newest_states(
+    command, tiny_flags, tmp_path
+):
     workdir = tmp_path / "run"
-    small = [*tiny_flags, "--steps=5", f"--workdir={workdir}"]
+    small = [*tiny_flags, "--keep=1", f"--workdir={workdir}"]
     assert command(*small)[0] == 0
-    assert command(*small, "--seed=1", "--restart")[0] == 0
+    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["10"]
+    assert command(*small, "--seed=1", "--steps=5", "--restart")[0] == 0
     assert runs.load_config(tmp_path / "run.1")[0].seed == 0
     assert runs.load_config(workdir)[0].seed == 1
 
@@ -296,6 +301,19 @@ def test_a_value_that_is_not_finite_stops_the_run(command, tiny_flags, tmp_path)
     assert code == 1
     assert "not finite between steps 0 and 5" in error
     assert "--d_learning_rate" in error
+
+
+def test_eight_devices_have_the_numbers_of_four(trained, command, tiny_flags, tmp_path):
+    assert len(json.loads((trained[0] / "config.json").read_text())["devices"]) == 8
+    flags = ["--steps=5", "--frame_every=0", "--evaluators=clustering"]
+    assert command(*tiny_flags, f"--workdir={tmp_path / 'run'}", *flags)[0] == 0
+    eight, four = (
+        json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+        for folder in (trained[0], tmp_path / "run")
+    )
+    assert four.keys() == eight.keys()
+    for name in four:
+        assert eight[name] == pytest.approx(four[name], rel=1e-4, abs=1e-5), name
 
 
 def test_a_full_disk_stops_a_run_which_goes_on_later(

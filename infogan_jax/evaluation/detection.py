@@ -10,6 +10,8 @@ from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import Categorical, parse_spec, split_params
 from infogan_jax.steps import recognize
 
+EXAMPLES = 10  # images of each group
+
 
 def measures(scores: dict[str, np.ndarray], is_class: np.ndarray) -> dict:
     """The area under the ROC curve of each score, whichever way it points.
@@ -19,8 +21,8 @@ def measures(scores: dict[str, np.ndarray], is_class: np.ndarray) -> dict:
         is_class: whether each image is of the class, bool `[N]`.
 
     Returns:
-        `auc` of the best score, in [0.5, 1], its `code`, and `table`, the AUC of each.
-        The best of many scores is above 0.5 by chance.
+        `auc` of the best score, in [0.5, 1], its `code`, `table`, the AUC of each, and
+        `examples`. The best of many scores is above 0.5 by chance.
 
     Raises:
         UserError: no image, or every image, is of the class; or a score is not finite.
@@ -29,12 +31,40 @@ def measures(scores: dict[str, np.ndarray], is_class: np.ndarray) -> dict:
     for name, score in scores.items():
         if not np.isfinite(score).all():
             raise UserError(f"detection: {name} is not finite; was the run trained?")
-    table = {}
-    for name, score in scores.items():
-        area = float(roc_auc_score(is_class, score))
-        table[name] = max(area, 1 - area)
+    areas = {name: float(roc_auc_score(is_class, s)) for name, s in scores.items()}
+    table = {name: max(area, 1 - area) for name, area in areas.items()}
     best = max(table, key=lambda name: table[name])
-    return {"auc": table[best], "code": best, "table": table}
+    score = scores[best] if areas[best] >= 0.5 else -scores[best]
+    shown = examples(score, is_class)
+    return {"auc": table[best], "code": best, "table": table, "examples": shown}
+
+
+def examples(score: np.ndarray, is_class: np.ndarray) -> dict[str, list[int]]:
+    """Places of images that a score finds, misses, mistakes for the class, and rejects.
+
+    As many are said to be of the class as there are, those with the highest score.
+
+    Args:
+        score: a number for each image, `[N]`, high for the class.
+        is_class: whether each image is of the class, bool `[N]`.
+
+    Returns:
+        Group -> at most EXAMPLES places, evenly spread over the images.
+    """
+    said = np.zeros(len(score), bool)
+    said[np.argsort(-score, kind="stable")[: is_class.sum()]] = True
+    groups = {
+        "found": said & is_class,
+        "missed": ~said & is_class,
+        "mistaken": said & ~is_class,
+        "rejected": ~said & ~is_class,
+    }
+    shown = {}
+    for name, group in groups.items():
+        places = np.flatnonzero(group)
+        some = np.linspace(0, len(places) - 1, min(len(places), EXAMPLES))
+        shown[name] = places[some.astype(int)].tolist()
+    return shown
 
 
 def read_scores(state, images: np.ndarray, config) -> dict[str, np.ndarray]:
