@@ -189,8 +189,12 @@ class Checkpoints:
             ) from None
 
     def close(self) -> None:
-        with self._errors():
-            self._manager.close()
+        """Ends all work; a save that fails now is told, and replaces no other error."""
+        try:
+            with self._errors():
+                self._manager.close()
+        except OSError as error:
+            print(f"warning: {error}")
         with contextlib.suppress(OSError):  # without them it can be used all the same
             self._write_digests()
 

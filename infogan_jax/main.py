@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-if __name__ == "__main__":  # Ctrl-C while importing ends it, without a traceback
-    _on_interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
+# Ctrl-C while importing ends it, without a traceback; one that is ignored stays so
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from absl import app, flags
 
@@ -272,7 +273,8 @@ def _fail(message: str, code: int) -> NoReturn:
 
 if __name__ == "__main__":
     try:
-        signal.signal(signal.SIGINT, _on_interrupt)
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         app.run(main, flags_parser=parse_flags)
     except KeyboardInterrupt:
         _fail(_AT_ONCE, 130)

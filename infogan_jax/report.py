@@ -189,8 +189,10 @@ def _draw(state, config, data, folder: Path, results) -> None:
     if "nearest" in results.get("fidelity", {}):
         picture = _nearest(state, config, data, results["fidelity"]["nearest"])
         figures.save(picture, folder / "nearest.png")
-    for number, values in enumerate(results.get("detection", {}).values()):
-        if "examples" in values:
+    # Of this evaluation only: an earlier one may have had other images
+    found = results["detection"] if "detection" in evaluator_names(config) else {}
+    for number, values in enumerate(found.values()):
+        if isinstance(values, dict):
             picture = _detected(config, data, values["examples"])
             figures.save(picture, folder / f"detection_{number}.png")
     for code, values in results.get("clustering", {}).items():

@@ -32,7 +32,7 @@ from infogan_jax.classifier import ClassifierState, init_classifier
 from infogan_jax.config import Config, UserError, fixed_fields
 from infogan_jax.models import build_networks
 from infogan_jax.state import TrainState, init_state
-from infogan_jax.writers import next_name, write_atomically
+from infogan_jax.writers import next_name, sweep, write_atomically
 
 INFOGAN, CLASSIFIER = "an InfoGAN", "a classifier"  # kinds of runs
 _LOCK = ".lock"
@@ -117,6 +117,7 @@ def open_run(workdir: Path, restart: bool, lock: Lock) -> None:
             print(f"the former run is now in {aside}")
         workdir.mkdir(parents=True, exist_ok=True)
         lock.take(workdir)
+        sweep(workdir)
     except OSError as error:
         raise UserError(
             f"--workdir={workdir}: cannot be written ({error.strerror}); choose "

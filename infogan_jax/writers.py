@@ -1,5 +1,6 @@
 """What a run says while it trains: a progress line, metrics.jsonl, TensorBoard."""
 
+import contextlib
 import json
 import math
 import os
@@ -14,13 +15,30 @@ _QUIET = 10  # seconds between lines where the output is not a terminal
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
-    """The whole file or none of it."""
+    """The whole file or none of it.
+
+    Raises:
+        OSError: it cannot be written; what is there stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     # What a path may hold that is not Unicode is written as it looks
     is_text = isinstance(content, str)
-    part.write_bytes(content.encode(errors="backslashreplace") if is_text else content)
-    os.replace(part, path)
+    try:
+        part.write_bytes(
+            content.encode(errors="backslashreplace") if is_text else content
+        )
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Removes what `write_atomically` had begun when its process was killed."""
+    for part in folder.rglob(".*.part"):
+        part.unlink()
 
 
 def next_name(path: Path) -> Path:

@@ -5,6 +5,7 @@ import functools
 import gzip
 import io
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,17 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     with gzip.GzipFile(path, "wb", mtime=0) as file:
         file.write(header + array.astype(np.uint8).tobytes())
+
+
+@contextlib.contextmanager
+def longest_file(size: int):
+    """As if a disk were full for what is longer, in bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def flip(path: Path) -> None:

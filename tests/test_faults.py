@@ -1,8 +1,8 @@
 """What harm leaves of a run: checkpoints damaged, directories in use."""
 
 import fcntl
-import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +14,10 @@ import pytest
 from infogan_jax import UserError, init_state
 from infogan_jax.checkpoints import Checkpoints, plain
 from infogan_jax.evaluation.inference import digest
-from infogan_jax.workdir import Lock, load_states
-from infogan_jax.writers import MetricsFile
-from tests.conftest import TINY, cut, flip
+from infogan_jax.workdir import Lock, load_states, open_run
+from infogan_jax.writers import MetricsFile, write_atomically
+from tests.conftest import TINY, cut, flip, longest_file
+from tests.poison import poisoned
 
 
 @pytest.fixture(scope="module")
@@ -143,16 +144,29 @@ def test_runs_of_former_versions_are_read(run, tmp_path):
     assert digest(plain(found)) == expected
 
 
-def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path):
+def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path, capsys):
+    """In a line that takes no other error's place."""
     checkpoints = Checkpoints(tmp_path, 2)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))  # bytes of a file
-        with pytest.raises(OSError, match=r"could not be written \(File too large"):
-            checkpoints.save(1, state)
-            checkpoints.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with longest_file(40_000):
+        checkpoints.save(1, state)
+        checkpoints.close()
+    told = capsys.readouterr().out
+    assert told.startswith("warning: ") and told.count("\n") == 1
+    assert "a checkpoint could not be written (File too large" in told
+
+
+def test_no_half_file_stays(tmp_path):
+    """Of a write that fails; or was cut off, once the run begins again."""
+    path = tmp_path / "a.json"
+    path.write_text("whole")
+    with longest_file(40_000), pytest.raises(OSError):
+        write_atomically(path, bytes(50_000))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert path.read_text() == "whole"
+    (tmp_path / ".a.json.part").write_text("ha")
+    with Lock() as lock:
+        open_run(tmp_path, False, lock)
+    assert not (tmp_path / ".a.json.part").exists()
 
 
 def test_files_that_others_leave_do_no_harm(workdir, state, capsys):
@@ -265,46 +279,32 @@ time.sleep(600)
         lock.take(tmp_path / "run")
 
 
-def test_a_few_trials_of_the_harness(tmp_path):
-    """One is killed, one has a checkpoint harmed; `--seed` draws which and when."""
-    command = [sys.executable, "-m", "experiments.faults", "--trials=2", "--seed=3"]
+def test_a_trial_of_the_harness(tmp_path):
+    """One is killed, at a moment that `--seed` draws."""
+    command = [sys.executable, "-m", "experiments.faults", "--trials=1", "--seed=3"]
     done = subprocess.run(
-        [*command, "--kinds=kill,cut", f"--workdir={tmp_path}"],
+        [*command, "--kinds=kill", f"--workdir={tmp_path}"],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[-1] == "0 of 2 lost"
-    assert sum(", alone: " in line for line in lines) == 2
+    *_, killed, _, _, last = done.stdout.splitlines()
+    assert killed.startswith("  0 kill, alone: killed; done ")
+    assert last == "0 of 1 lost"
 
 
-def poisoned(step, always):
-    """`make_train_step`, but that step spoils a weight, unless keys are other ones."""
-    from infogan_jax import training
-
-    make = training.make_train_step
-
-    def made(config, image_shape):
-        train_step = make(config, image_shape)
-        usual = init_state(jax.random.key(config.seed), config, image_shape).key
-        usual = jax.random.key_data(usual)
-
-        def spoil(state, *batch):
-            new, metrics = train_step(state, *batch)
-            same = (jax.random.key_data(state.key) == usual).all() | always
-            spoiled = (state.step == step) & same
-            params = dict(new.generator.params)
-            name = sorted(params)[0]
-            params[name] = jax.tree.map(
-                lambda x: jax.numpy.where(spoiled, jax.numpy.nan, x), params[name]
-            )
-            return new.replace(generator=new.generator.replace(params=params)), metrics
-
-        return spoil
-
-    return made
+def test_an_interrupt_while_importing_leaves_no_traceback():
+    command = [sys.executable, "-X", "importtime", "-m", "infogan_jax.main"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if " absl" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert "Traceback" not in rest
+    assert process.wait() in (-signal.SIGINT, 128 + signal.SIGINT)
 
 
 @pytest.mark.parametrize(
@@ -320,8 +320,9 @@ def test_rollback(step, always, input, command, tiny_flags, tmp_path, monkeypatc
     flags += [f"--input={input}", "--on_nonfinite=rollback"]
     code, out, error = command(*flags)
     last = step // 5 * 5
-    told = f"seed 0: norm/state not finite between steps {last} and {last + 5} (in "
-    assert f"warning: {told}" in out and "generator/params/" in out, error
+    told = f" not finite between steps {last} and {last + 5} (in "
+    assert told in out and "/params/" in out, error
+    assert "warning: seed 0: " in out and "warning: seed 1: " not in out
     assert f"back to step {last} with other random numbers, 1 of 3" in out
     for seed in (0, 1):
         text = (tmp_path / "run" / f"seed_{seed}" / "metrics.jsonl").read_text()

@@ -189,7 +189,7 @@ POISONED = """
 import sys
 from absl import app
 from infogan_jax import main, training
-from tests.test_faults import poisoned
+from tests.poison import poisoned
 training.make_train_step = poisoned(7, False)
 app.run(main.main, argv=["main", *sys.argv[1:]], flags_parser=main.parse_flags)
 """

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.accuracy [--seeds=0,1,2] [--run=FLAGFILE]
 
 A process of the program itself, evaluated every 52 steps; its metrics are watched. The
-floor is that of `infogan_jax.floor` for as many steps. No peer is beside it: the public
+floor is that of `infogan_jax.floor`, of a step. No peer is beside it: the public
 objectives do not come to 98 %, and ours in another library would be our own again.
 """
 
@@ -35,8 +35,8 @@ def accuracies(metrics: Path) -> dict[int, float]:
     return {row["step"]: row[key] for row in rows if key in row}
 
 
-def measure(seed: str) -> dict[str, str]:
-    """Target -> when it was reached, of those that were."""
+def measure(seed: str) -> tuple[dict[str, tuple[float, int]], tuple]:
+    """Target -> seconds and steps, of those reached; config and image shape."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [
@@ -60,23 +60,26 @@ def measure(seed: str) -> dict[str, str]:
                     if accuracy >= float(target):
                         took = time.perf_counter() - begin
                         reached.setdefault(target, (took, step))
+        if process.poll():
+            sys.exit(f"seed {seed}: the run ended early; its error is above")
         process.terminate()
         process.wait()
         config, image_shape, _ = workdir.load_config(run)
-        floor = timing.step_floor(config, image_shape)
-        return {
-            target: f"after {took:.0f} s ({step} steps, floor {step * floor:.0f} s)"
-            for target, (took, step) in reached.items()
-        }
+        return reached, (config, image_shape)
 
 
 def main(_):
     for seed in FLAGS.seeds:
-        reached = measure(seed)
-        told = (
-            f"{target} {reached.get(target, 'not reached')}" for target in FLAGS.targets
-        )
+        reached, about = measure(seed)
+        told = [
+            "{} after {:.0f} s, {} steps".format(target, *reached[target])
+            if target in reached
+            else f"{target} not reached"
+            for target in FLAGS.targets
+        ]
         print(f"seed {seed}: {', '.join(told)}", flush=True)
+    # At the end, for the runs need the device's memory
+    print(f"floor of a step: {timing.step_floor(*about) * 1e3:.1f} ms")
 
 
 if __name__ == "__main__":

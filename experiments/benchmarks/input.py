@@ -1,90 +1,94 @@
-"""Images per second from ArrayRecord, without training: ours and Grain's.
+"""Batches per second from ArrayRecord, without training: our threads and Grain.
 
     python -m experiments.benchmarks.input [--side=28] [--images=20000]
 
-Ours decodes in threads of the process. Grain, if it is installed, has as many threads,
-or worker processes. Both read the same records in the same random order.
+Both decode the same PNG records of the same dataset to uint8, in random order. Grain,
+if it is installed, has as many threads as there are cores, or worker processes besides;
+all sides run on from one measurement to the next, so that none pays for starting.
 """
 
+import io
+import itertools
+import os
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+import tensorflow_datasets as tfds
+from absl import app, flags, logging
+from PIL import Image
 
 from experiments.benchmarks import synthetic, timing
 from infogan_jax import Config
 from infogan_jax.data import batch_indices, load
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("images", 20_000, "Of the synthetic dataset, each read once.")
+flags.DEFINE_integer("images", 20_000, "Of the synthetic dataset.")
 flags.DEFINE_integer("side", 28, "Of an image, in pixels.")
 flags.DEFINE_integer("batch_size", 128, "Images per batch.")
+flags.DEFINE_integer("stretch", 50, "Batches per measurement.")
 flags.DEFINE_integer("repeats", 5, "Times each side is measured, in turn.")
-flags.DEFINE_list("workers", ["1", "2"], "Processes of Grain, besides its threads.")
+flags.DEFINE_list("workers", ["1", "2"], "Processes of Grain, in turn.")
 
 
-class InOrder:
-    """Images one by one, in the order in which batches take them."""
-
-    def __init__(self, images, order: np.ndarray):
-        self._images, self._order = images, order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, place: int) -> np.ndarray:
-        return self._images[self._order[place : place + 1]][0]
+def ours(folder: str) -> Iterator[np.ndarray]:
+    """Batches without end."""
+    config = Config(dataset="tfds:synthetic", data_dir=folder, input="stream")
+    images = load(config).images
+    for step in itertools.count():
+        yield images[batch_indices(0, step, FLAGS.batch_size, len(images))]
 
 
-def grain_sides(images, order: np.ndarray):
-    """Name -> a call that reads all of them; none without Grain."""
-    try:
-        import grain
-    except ImportError:
-        return {}
-    from absl import logging
+def decode(record: dict) -> np.ndarray:
+    with Image.open(io.BytesIO(record["image"])) as image:
+        return np.asarray(image)[..., None]
 
-    logging.set_verbosity(logging.ERROR)
 
-    def reader(workers: int):
-        dataset = grain.MapDataset.source(InOrder(images, order))
-        batches = dataset.to_iter_dataset().batch(FLAGS.batch_size)
-        if workers:
-            options = grain.MultiprocessingOptions(num_workers=workers)
-            batches = batches.mp_prefetch(options)
+def grains(folder: str, workers: int) -> Iterator[np.ndarray]:
+    """Batches without end, of as many processes; 0: threads alone."""
+    import grain
 
-        def go():
-            count = sum(len(batch) for batch in batches)
-            assert count == len(order), (count, len(order))
+    builder = tfds.builder_from_directory(f"{folder}/synthetic/1.0.0")
+    skip = {"image": tfds.decode.SkipDecoding()}
+    records = builder.as_data_source("train", decoders=skip)
+    dataset = grain.MapDataset.source(records).shuffle(seed=0).repeat().map(decode)
+    threads = grain.ReadOptions(num_threads=os.cpu_count() or 1)
+    batches = dataset.to_iter_dataset(threads).batch(FLAGS.batch_size)
+    if workers:
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        batches = batches.mp_prefetch(options)
+    return iter(batches)
 
-        return go
 
-    sides = {"Grain, threads": reader(0)}
-    for workers in map(int, FLAGS.workers):
-        sides[f"Grain, processes: {workers}"] = reader(workers)
-    return sides
+def take(batches: Iterator[np.ndarray]) -> Callable[[], None]:
+    """A call that takes the next `--stretch` batches."""
+
+    def go():
+        for batch in itertools.islice(batches, FLAGS.stretch):
+            assert batch.shape == (FLAGS.batch_size, FLAGS.side, FLAGS.side, 1)
+
+    return go
 
 
 def main(_):
-    size, count = FLAGS.batch_size, FLAGS.images
-    batches = [batch_indices(0, step, size, count) for step in range(count // size)]
-    order = np.concatenate(batches)
+    logging.set_verbosity(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         synthetic.prepare(Path(folder), FLAGS.images, (FLAGS.side, FLAGS.side, 1))
-        config = Config(dataset="tfds:synthetic", data_dir=folder, input="stream")
-        images = load(config).images
-
-        def ours():
-            for batch in batches:
-                images[batch]
-
-        sides = {"ours, threads": ours, **grain_sides(images, order)}
+        sides = {"ours, threads": take(ours(folder))}
+        try:
+            sides["Grain, threads"] = take(grains(folder, 0))
+        except ImportError:
+            print("Grain is not installed")
+        else:
+            for workers in map(int, FLAGS.workers):
+                sides[f"Grain, processes: {workers}"] = take(grains(folder, workers))
         times = timing.in_turn(sides, FLAGS.repeats)
-    print(f"{timing.machine()}: {len(order):,} images of {FLAGS.side} pixels")
-    timing.show(times, "ours, threads", 1, "s")
+    print(f"{timing.machine()}: batches of {FLAGS.batch_size}, {FLAGS.side} pixels")
+    timing.show(times, "ours, threads", FLAGS.stretch / 1e3, "ms")
     for name, seconds in times.items():
-        print(f"  {name}: {len(order) / np.median(seconds):,.0f} images/s")
+        rate = FLAGS.stretch * FLAGS.batch_size / np.median(seconds)
+        print(f"  {name}: {rate:,.0f} images/s")
 
 
 if __name__ == "__main__":

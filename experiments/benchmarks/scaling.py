@@ -39,9 +39,14 @@ flags.DEFINE_string("row", "", "One row, AXIS=VALUE; set by the program itself."
 
 
 def measure(axis: str, value: int) -> dict:
-    """Milliseconds a step and MiB at the peak, and of images what preparing took."""
+    """Milliseconds a step and MiB at the peak, and of images what preparing took.
+
+    Nothing, if there are not so many devices.
+    """
     if axis == "devices":
         os.environ["JAX_NUM_CPU_DEVICES"] = str(value)
+    import jax
+
     from experiments.benchmarks import ours
     from infogan_jax import Config
 
@@ -60,15 +65,26 @@ def measure(axis: str, value: int) -> dict:
     if axis == "images":
         found, go = streamed(value)
     else:
-        go = ours.steps(config, length, (side, side, 1))
+        devices = jax.devices()
+        if axis == "devices":
+            if len(devices) < value:
+                return {}
+            devices = devices[:value]
+        go = ours.steps(config, length, (side, side, 1), devices)
     go()
     times = []
     for _ in range(FLAGS.repeats):
         begin = time.perf_counter()
         go()
         times.append((time.perf_counter() - begin) / length)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"ms a step": np.median(times) * 1e3, "peak MiB": peak, **found}
+    found = {"ms a step": np.median(times) * 1e3, **found}
+    found["MiB of the host"] = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    )
+    told = jax.local_devices()[0].memory_stats() or {}  # CPU devices tell nothing
+    if "peak_bytes_in_use" in told:
+        found["MiB of a device"] = told["peak_bytes_in_use"] / 2**20
+    return found
 
 
 def streamed(count: int):
@@ -108,6 +124,7 @@ def main(_):
                 sys.exit(f"{axis} {value}: stopped; its error is above")
             found = json.loads(done.stdout.splitlines()[-1])
             shown = ", ".join(f"{v:,.1f} {name}" for name, v in found.items())
+            shown = shown or "not so many here"
             print(f"{axis:8} {value:>10,}  {shown}", flush=True)
 
 

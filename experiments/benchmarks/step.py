@@ -5,11 +5,13 @@
 The peers are the same network and updates in PyTorch, if it is installed, and in Flax
 as public code has it. The floor is that of `infogan_jax.floor`: the step's FLOPs over
 the rate of a product of matrices, and Adam's bytes over the rate of a copy; measured
-before and after all sides, for the machine's speed varies.
+before and after all sides, for the machine's speed varies. It is that of our step, with
+the paper's objective in float32; all sides have one device.
 """
 
 import functools
 
+import jax
 import numpy as np
 from absl import app, flags
 
@@ -37,10 +39,12 @@ def main(_):
             "ours, the recommended objective": ours.RECOMMENDED,
         }
         sides = {
-            side: ours.steps(Config(batch_size=size, **changed), length)
+            side: ours.steps(
+                Config(batch_size=size, **changed), length, devices=jax.devices()[:1]
+            )
             for side, changed in changes.items()
         }
-        batches = [ours.noise(size)] * length
+        batches = ours.noise(size * length).reshape(length, size, *SHAPE)
         for peer, take in peers.all_of_them(size, FLAGS.compile).items():
             sides[peer] = functools.partial(take, batches)
         before = timing.step_floor(paper, SHAPE)

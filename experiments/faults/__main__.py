@@ -25,6 +25,7 @@ from absl import app, flags
 
 from experiments.faults.kinds import FAULTS, available, small_disk
 from experiments.faults.runs import VARIANTS, Lost, Run
+from infogan_jax.config import first_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("trials", 20, "How many.")
@@ -97,10 +98,15 @@ def attempt(trial: Trial, home: Path, alone: Alone) -> Outcome:
             }
             if differs:
                 raise Lost(f"other than left alone: {sorted(differs)[:4]}")
-        except Exception as error:  # all that was not foreseen counts
-            told = error.told if isinstance(error, Lost) else traceback.format_exc()
-            (folder / "told.txt").write_text(told)
-            return Outcome(did, time.monotonic() - begun, str(error))
+        except Lost as lost:
+            (folder / "told.txt").write_text(lost.told)
+            return Outcome(did, time.monotonic() - begun, str(lost))
+        except Exception as error:  # what was not foreseen is counted as lost, too
+            (folder / "told.txt").write_text(traceback.format_exc())
+            what = f"{type(error).__name__} {first_line(error)}"
+            return Outcome(did, time.monotonic() - begun, what)
+        finally:
+            run.end()
     shutil.rmtree(folder)
     return Outcome(did, time.monotonic() - begun)
 

@@ -72,6 +72,7 @@ class Run:
         self.folder, self.data, self._cache = folder, data, cache
         self.workdir = folder / "run"
         self._flags, self._count = VARIANTS[variant]
+        self._started: list[subprocess.Popen] = []
 
     def start(self, *wrap: str) -> list[subprocess.Popen]:
         """Its processes, each behind the words of `wrap`."""
@@ -83,7 +84,7 @@ class Run:
             group = [f"--coordinator=localhost:{free_port()}"]
             group += [f"--num_processes={self._count}"]
             groups = [[*group, f"--process_id={i}"] for i in range(self._count)]
-        return [
+        started = [
             subprocess.Popen(
                 [*command, *self._flags, *own],
                 stdout=subprocess.PIPE,
@@ -94,6 +95,13 @@ class Run:
             )
             for own in groups
         ]
+        self._started += started
+        return started
+
+    def end(self) -> None:
+        """Ends whatever is left of its processes."""
+        for process in self._started:
+            send(process, signal.SIGKILL)
 
     def wait_for(
         self, pattern: str, count: int, processes: list[subprocess.Popen]
