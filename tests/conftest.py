@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gzip
 import io
+import json
 import os
 import resource
 import subprocess
@@ -82,6 +83,8 @@ def trained(tmp_path_factory, data_dir):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    about = json.loads((folder / "run" / "config.json").read_text())
+    assert len(about["devices"]) == 8
     return folder / "run", done
 
 

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -125,6 +126,8 @@ def _recover(run: Run) -> str:
 
 def main(argv: list[str]) -> None:
     del argv
+    # What a shell starts in the background ignores it, and so would the runs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kinds, left_out = available()
     if FLAGS.kinds:
         if unknown := sorted(set(FLAGS.kinds) - set(kinds)):
