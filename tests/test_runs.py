@@ -103,11 +103,30 @@ def test_ten_steps_equal_five_and_five(command, tiny_flags, tmp_path):
     assert lines(whole) == lines(halves)
 
 
-def test_a_streamed_run_equals_a_resident_one(trained, command, tiny_flags, tmp_path):
+@pytest.fixture(scope="module")
+def resident(tmp_path_factory, data_dir):
+    """The run of `trained`, but in this process, which has four devices."""
+    from tests.conftest import TINY, run_program
+
+    workdir = tmp_path_factory.mktemp("resident")
+    flags = [f"--{name}={value}" for name, value in TINY.items()]
+    flags += [f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    assert run_program(*flags, "--input=resident", "--evaluators=clustering")[0] == 0
+    return workdir
+
+
+def test_eight_devices_have_the_numbers_of_four(trained, resident):
+    eight, four = lines(trained[0]), lines(resident)
+    assert [row.keys() for row in eight] == [row.keys() for row in four]
+    for name, value in four[0].items():
+        assert eight[0][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+def test_a_streamed_run_equals_a_resident_one(resident, command, tiny_flags, tmp_path):
     flags = [f"--workdir={tmp_path}", *tiny_flags, "--input=stream", "--profile"]
     code, out, _ = command(*flags)
     assert code == 0
-    assert lines(tmp_path) == lines(trained[0])
+    assert lines(tmp_path) == lines(resident)
     assert re.search(r"input [\d,]+ images/s, [\d.]+% of the time waited", out)
     assert re.search(r"[\d.]+% of the floor", out)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
@@ -301,18 +320,6 @@ def test_a_value_that_is_not_finite_stops_the_run(command, tiny_flags, tmp_path)
     assert code == 1
     assert "not finite between steps 0 and 5" in error
     assert "--d_learning_rate" in error
-
-
-def test_eight_devices_have_the_numbers_of_four(trained, command, tiny_flags, tmp_path):
-    flags = ["--steps=5", "--frame_every=0", "--evaluators=clustering"]
-    assert command(*tiny_flags, f"--workdir={tmp_path / 'run'}", *flags)[0] == 0
-    eight, four = (
-        json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
-        for folder in (trained[0], tmp_path / "run")
-    )
-    assert four.keys() == eight.keys()
-    for name in four:
-        assert eight[name] == pytest.approx(four[name], rel=1e-4, abs=1e-5), name
 
 
 def test_a_full_disk_stops_a_run_which_goes_on_later(
