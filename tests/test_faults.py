@@ -297,13 +297,10 @@ def test_a_trial_of_the_harness(tmp_path):
 
 def test_an_interrupt_while_importing_leaves_no_traceback():
     command = [sys.executable, "-X", "importtime", "-m", "infogan_jax.main"]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where tests run in the background, it is ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    # Where tests run in the background it is ignored, also by what they start
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, former)
     for line in process.stderr:
         if " absl" in line:
             break
