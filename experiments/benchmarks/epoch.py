@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.benchmarks import peers, synthetic, timing
 from infogan_jax import Config, init_state, make_train_step, parallel
@@ -66,6 +66,7 @@ def ours(images, streamed: bool):
 
 
 def main(_):
+    logging.set_verbosity(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         synthetic.prepare(Path(folder), FLAGS.images, SHAPE)
         config = Config(dataset="tfds:synthetic", data_dir=folder, input="stream")
