@@ -256,16 +256,20 @@ def _tell(late: "sys.UnraisableHookArgs") -> None:
     within such a place, too.
     """
     if late.exc_type is KeyboardInterrupt:
-        print(f"infogan_jax: {_AT_ONCE}", file=sys.stderr, flush=True)
-        os._exit(130)
+        _say(_AT_ONCE)
+        os._exit(130)  # an exception would be lost here
     if str(late.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(late)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    # One line, whatever a value, a file's name or a library's text may hold
+def _say(message: str) -> None:
+    """One line, whatever a value, a file's name or a library's text may hold."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message)
     print(f"infogan_jax: {shown}", file=sys.stderr, flush=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _say(message)
     if FLAGS.is_parsed() and FLAGS.coordinator:
         os._exit(code)  # at once, so that no other process waits for this one
     sys.exit(code)

@@ -38,7 +38,7 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
 def sweep(folder: Path) -> None:
     """Removes what `write_atomically` had begun when its process was killed."""
     for part in folder.rglob(".*.part"):
-        part.unlink()
+        part.unlink(missing_ok=True)
 
 
 def next_name(path: Path) -> Path:

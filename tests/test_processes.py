@@ -217,6 +217,7 @@ exec bash -c "${8#--command=}"
 
 
 def test_the_tpu_job_asks_again_and_passes_its_arguments_on(tmp_path):
+    flags = ["a.cfg", "--codes=cat:10,noise:6 2"]
     gcloud, log = tmp_path / "bin" / "gcloud", tmp_path / "log"
     gcloud.parent.mkdir()
     gcloud.write_text(GCLOUD)
@@ -227,27 +228,18 @@ def test_the_tpu_job_asks_again_and_passes_its_arguments_on(tmp_path):
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     environment = {"PATH": f"{gcloud.parent}:{os.environ['PATH']}", "LOG": str(log)}
     done = subprocess.run(
-        [
-            "bash",
-            CLUSTER / "tpu.sh",
-            "slice",
-            "zone",
-            "a.cfg",
-            "--codes=cat:10,noise:6 2",
-        ],
+        ["bash", CLUSTER / "tpu.sh", "slice", "zone", *flags],
         cwd=tmp_path,
         env={**os.environ, **environment, "WAIT": "0"},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (
-        done.returncode == 2
-    )  # a mistake in the flags, so it does not ask a third time
+    assert done.returncode == 2  # a mistake in the flags: it asks no third time
     asked = "compute tpus tpu-vm ssh slice --zone=zone --worker=all"
     assert log.read_text().splitlines() == [asked, asked]
     told = (tmp_path / "infogan_jax" / "arguments").read_text().splitlines()
-    assert told == ["a.cfg", "--codes=cat:10,noise:6 2", "--coordinator=auto"]
+    assert told == [*flags, "--coordinator=auto"]
 
 
 def test_the_kubernetes_job_names_its_own_coordinator():

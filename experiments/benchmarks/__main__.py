@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("out", "benchmarks", "Folder of what they print.")
+flags.DEFINE_string("out", "runs/benchmarks", "Folder of what they print.")
 flags.DEFINE_list("only", [], "Some of them, by name; default: all.")
 
 ON_CPU = {
