@@ -44,8 +44,13 @@ class Checkpoints:
         steps = set(self._manager.all_steps()) - set(self._passed_over)
         return max(steps, default=None)
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: Any, notes: dict | None = None) -> None:
         """Starts to save; a copy is taken first, so the state may be donated.
+
+        Args:
+            step: its step.
+            state: the state.
+            notes: what else to remember, as JSON can hold it.
 
         Raises:
             OSError: there is no room for it, or for one that was begun before.
@@ -61,7 +66,8 @@ class Checkpoints:
                 )
             self.wait()
             with self._errors():
-                self._manager.save(step, args=ocp.args.StandardSave(_copy(content)))
+                args = ocp.args.StandardSave(_copy(content))
+                self._manager.save(step, args=args, custom_metadata=notes)
             self._begun.append(step)
 
     def restore(self, like: Any) -> Any:
@@ -98,6 +104,10 @@ class Checkpoints:
             f"{self._folder}: no checkpoint can be used ({found}); bring one back from "
             "a copy, or begin anew with --restart"
         )
+
+    def notes(self) -> dict:
+        """What the newest checkpoint was told to remember; empty if nothing."""
+        return dict(self._manager.metadata(self.latest()).custom_metadata or {})
 
     def set_damaged_aside(self) -> None:
         """Moves what `restore` passed over out of the way of checkpoints to come."""

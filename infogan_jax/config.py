@@ -157,7 +157,9 @@ class Config:
 
     # The run
     steps: int = _field(23_400, "Updates of each player in the whole run.", True)
-    log_every: int = _field(25, "Steps between log lines, one compiled call.", True)
+    log_every: int = _field(
+        25, "Steps between log lines, which tell means over them.", True
+    )
     checkpoint_every: int = _field(500, "Steps between checkpoints.", True)
     keep: int = _field(2, "Checkpoints kept, the newest ones.", True)
     frame_every: int = _field(

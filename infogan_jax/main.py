@@ -4,6 +4,7 @@ Flags become a Config, and a mode becomes one call. What is slow to import is im
 by the mode that needs it, so that --help answers at once.
 """
 
+import contextlib
 import dataclasses
 import faulthandler
 import logging
@@ -270,8 +271,11 @@ def _say(message: str) -> None:
 
 def _fail(message: str, code: int) -> NoReturn:
     _say(message)
-    if FLAGS.is_parsed() and FLAGS.coordinator:
-        os._exit(code)  # at once, so that no other process waits for this one
+    if code > 128 or (FLAGS.is_parsed() and FLAGS.coordinator):
+        # At once: another process need not wait for this one, nor this for its threads
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

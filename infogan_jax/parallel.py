@@ -180,12 +180,13 @@ def make_run(
         streamed: the arrays of each call are its batches, as `load_batches` gives them.
 
     Returns:
-        `run(state, arrays, batches, targets=None) -> (state, metrics)`. The state,
-        which is donated, has `placement`. The arrays are the whole dataset on the
-        devices, each `[N, ...]`; the batches are indices `[K, B]`, K at most `length`;
-        targets, `[N]`, are a third argument of the step. The metrics are means over the
-        K steps; `norm/state`, finite only if all parameters are, is taken at their end.
-        With replicas, all but the arrays have them first.
+        `run(state, arrays, batches, targets=None) -> (state, metrics, norm)`. The
+        state, which is donated, has `placement`. The arrays are the whole dataset on
+        the devices, each `[N, ...]`; the batches are indices `[K, B]`, K at most
+        `length`; targets, `[N]`, are a third argument of the step. The metrics are
+        those of each step, `[length]`, zeros after the K; the norm is that of all
+        parameters after the last step, finite only if they are. With replicas, all but
+        the arrays have them first.
     """
     # Traced once for the shapes and for the loop
     train_step = jax.jit(train_step, inline=True)
@@ -206,18 +207,17 @@ def make_run(
             )
 
         def body(i, carry):
-            state, total = carry
+            state, rows = carry
             # Data are a function of the state's step, drawn by the host.
-            state, metrics = train_step(state, *batch(i))
-            return state, jax.tree.map(jnp.add, total, metrics)
+            state, row = train_step(state, *batch(i))
+            return state, jax.tree.map(lambda x, y: x.at[i].set(y), rows, row)
 
         shapes = jax.eval_shape(train_step, state, *batch(0))[1]
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        # The count is an argument, so a last short stretch compiles nothing anew.
-        state, total = jax.lax.fori_loop(0, count, body, (state, zeros))
-        metrics = {name: value / count for name, value in total.items()}
+        zeros = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+        # The count is an argument, so a stretch of other length compiles nothing anew.
+        state, metrics = jax.lax.fori_loop(0, count, body, (state, zeros))
         squares = [jnp.sum(x**2) for x in jax.tree.leaves(state.variables())]
-        return state, metrics | {"norm/state": jnp.sqrt(sum(squares))}
+        return state, metrics, jnp.sqrt(sum(squares))
 
     def together(state, arrays, own, count):
         here = len(own[0])
@@ -238,7 +238,7 @@ def make_run(
             check_vma=False,  # the devices have nothing to say to each other
         )
     out = NamedSharding(mesh, split if spread else whole)
-    compiled = jax.jit(run, donate_argnums=0, out_shardings=(out, out))
+    compiled = jax.jit(run, donate_argnums=0, out_shardings=out)
 
     def padded(state, arrays, batches, targets=None):
         batches = np.asarray(batches, np.int32)

@@ -119,11 +119,12 @@ def check_alike(settings: dict) -> None:
                 )
 
 
-def largest(value: int) -> int:
-    """Among all processes."""
+def largest(*values: int) -> list[int]:
+    """Of each of several values the largest among all processes."""
     if jax.process_count() == 1:
-        return value
-    return int(multihost_utils.process_allgather(np.int32(value)).max())
+        return list(values)
+    of_each = multihost_utils.process_allgather(np.array(values, np.int32))
+    return np.max(of_each, axis=0).tolist()
 
 
 def from_first(array: np.ndarray | int) -> np.ndarray:
@@ -136,7 +137,7 @@ def from_first(array: np.ndarray | int) -> np.ndarray:
 def _exchange(text: str) -> list[str]:
     """The text of each process."""
     content = text.encode()
-    longest = largest(len(content)) + 1
-    padded = np.frombuffer(content.ljust(longest, b"\0"), np.uint8)
+    (longest,) = largest(len(content))
+    padded = np.frombuffer(content.ljust(longest + 1, b"\0"), np.uint8)
     all_of_them = np.asarray(multihost_utils.process_allgather(padded))
     return [row.tobytes().rstrip(b"\0").decode() for row in all_of_them]

@@ -6,7 +6,9 @@ import functools
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +49,7 @@ from infogan_jax.report import (
 )
 from infogan_jax.state import TrainState, init_state
 from infogan_jax.steps import generate, make_train_step
-from infogan_jax.writers import MetricsFile, Progress
+from infogan_jax.writers import Means, MetricsFile, Progress
 
 
 class Stopped(Exception):
@@ -289,12 +291,12 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     def last_good():
         begun = runs.initial(task.init, config, placement)
         if checkpoints.latest() is None:
-            return begun
+            return begun, Means()
         found = checkpoints.restore(begun)
         checkpoints.set_damaged_aside()
-        return found
+        return found, Means(checkpoints.notes())
 
-    state = last_good()
+    state, means = last_good()
     step = _step(state)
     if step:
         print(f"going on from step {step:,}")
@@ -306,47 +308,71 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         if first:
             callback(step, states)
 
+    def at_length(action, *inputs):
+        """What takes long: a signal does not wait for it, for all is saved before."""
+        if step:
+            checkpoints.save(step, state, means.notes())
+        if (made := stop.unless_asked(action, *inputs)) is None:
+            raise Stopped(stop.signum, step, workdir)
+        return made
+
     # Training
     feed = _Feed(task, config, mesh)
-    next_stop = functools.partial(_next_stop, config, task.told)
+    next_stop, pace = functools.partial(_next_stop, config, task.told), _Pace()
     run = parallel.make_run(
         task.train_step, mesh, _longest(config), len(seeds), feed.streamed
     )
     files = _metrics_files(workdir, config, step)
     progress = Progress(config, task.ceilings, step)
     stream, stop = Stream(feed.take), _SignalFlag()
-    targets, retries = None, _Retries()
+    targets, retries, compiled = None, _Retries(), set()
     traced = next_stop(step) if config.profile and first else None
     if traced is not None:
         progress.floor = feed.floor()
     if step == 0 and config.frame_every:
         on_first(task.on_frame)
     try:
-        while not (signum := processes.largest(stop.signum)) and step < config.steps:
-            end = next_stop(step)
+        end = min(step + 1, config.steps)
+        while True:
+            signum, steps = processes.largest(stop.signum, pace.steps)
+            if signum or step == config.steps:
+                break
             arrays, batches = stream.get(step, end)
+            then = min(next_stop(end), end + steps)
             if end < config.steps:
-                stream.ask(end, next_stop(end))
+                stream.ask(end, then)
             if step not in task.told:
                 targets = None
             elif targets is None and task.targets:
                 states = runs.split(state, config)
-                found = task.targets(step, states) if first else feed.no_targets()
-                found = processes.from_first(found)
+                find = functools.partial(task.targets, step, states)
+                find = find if first else feed.no_targets
+                found = processes.from_first(at_length(find))
                 found = found if len(seeds) > 1 else found[0]
                 targets = jax.device_put(found, placement)
+            inputs = state, arrays, batches, targets
             with _trace(workdir) if step == traced else contextlib.nullcontext():
-                state, metrics = run(state, arrays, batches, targets)
-                metrics = jax.tree.map(np.ravel, parallel.gather(metrics))
-            rows = [
-                {name: float(value[r]) for name, value in metrics.items()}
-                for r in range(len(seeds))
-            ]
-            if not all(map(_is_finite, rows)):
-                what = _not_finite(runs.split(state, config), rows, seeds, step, end)
+                begun = time.perf_counter()
+                if (kind := targets is None) in compiled:
+                    state, metrics, norm = run(*inputs)
+                else:
+                    state, metrics, norm = at_length(run, *inputs)
+                metrics, norm = parallel.gather((metrics, norm))
+                metrics = {
+                    name: np.asarray(rows).reshape(len(seeds), -1)[:, : end - step]
+                    for name, rows in metrics.items()
+                }
+                norm = np.ravel(norm)
+            if kind in compiled:
+                pace.note(end - step, time.perf_counter() - begun)
+            compiled.add(kind)
+            good = _is_finite(metrics, norm)
+            if not good.all():
+                states = runs.split(state, config)
+                what = _not_finite(states, metrics, norm, seeds, (step, end))
                 checkpoints.wait()
                 last = checkpoints.latest() or 0
-                retries.count(last, rows)
+                retries.count(last, ~good)
                 if config.on_nonfinite == "stop" or retries.number > _RETRIES:
                     more = _ROLLBACK if config.on_nonfinite == "stop" else ""
                     raise Diverged(f"{what}; {retries.told()}. {_CURES}{more}")
@@ -355,8 +381,9 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                     f"warning: {what}; back to step {last:,} with other random "
                     f"numbers, {retries.number} of {_RETRIES}"
                 )
-                state, targets = last_good(), None
+                (state, means), targets = last_good(), None
                 step = _step(state)
+                end = min(next_stop(step), step + steps)
                 progress.go_back(step)
                 keys = parallel.other_keys(
                     state.key, retries.harmed, retries.number, placement
@@ -366,15 +393,20 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                     file.close()
                 files = _metrics_files(workdir, config, step)
                 continue
-            step = end
+            step, end = end, then
+            means.add(metrics)
 
             # Log
             judged = config.eval_every and step % config.eval_every == 0
-            if judged:
-                states = runs.split(state, config)
+            if judged or step % config.log_every == 0 or step == config.steps:
+                row = means.take() | {"norm/state": norm}
+                rows = [
+                    {name: float(values[r]) for name, values in row.items()}
+                    for r in range(len(seeds))
+                ]
+                states = runs.split(state, config) if judged else []
                 for row, alone in zip(rows, states if first else [], strict=False):
                     row |= task.evaluate(alone)
-            if judged or step % config.log_every == 0 or step == config.steps:
                 for file, row in zip(files, rows, strict=False):
                     file.write(step, row)
                 progress.show(step, rows, stream.rates() if feed.streamed else None)
@@ -383,12 +415,12 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
             if config.frame_every and step % config.frame_every == 0:
                 on_first(task.on_frame)
             if step % config.checkpoint_every == 0:
-                checkpoints.save(step, state)
+                checkpoints.save(step, state, means.notes())
                 progress.close()
                 on_first(task.on_checkpoint)
-        checkpoints.save(step, state)
+        checkpoints.save(step, state, means.notes())
         checkpoints.wait()
-        signum = signum or processes.largest(stop.signum)
+        (signum,) = processes.largest(stop.signum)
     finally:
         progress.close()
         for file in files:
@@ -409,8 +441,8 @@ def _next_stop(config: Config, told: range, step: int) -> int:
 
 
 def _longest(config: Config) -> int:
-    """The most steps between two of these."""
-    return min(config.steps, *_intervals(config))
+    """The most steps of one compiled call."""
+    return min(_MOST, config.steps, *_intervals(config))
 
 
 def _intervals(config: Config) -> list[int]:
@@ -512,8 +544,10 @@ def _metrics_files(workdir: Path, config: Config, step: int) -> list[MetricsFile
     return [MetricsFile(folder, config.tensorboard, step) for folder in folders]
 
 
-def _is_finite(row: dict[str, float]) -> bool:
-    return all(map(math.isfinite, row.values()))
+def _is_finite(metrics: dict[str, np.ndarray], norm: np.ndarray) -> np.ndarray:
+    """Of each replica whether all metrics, `[R, K]`, and the norm, `[R]`, are."""
+    finite = [np.isfinite(values).all(axis=1) for values in metrics.values()]
+    return np.logical_and.reduce([*finite, np.isfinite(norm)])
 
 
 class _Retries:
@@ -523,12 +557,12 @@ class _Retries:
         self.number, self.harmed = 0, np.array(False)
         self._last = -1
 
-    def count(self, last: int, rows: list[dict[str, float]]) -> None:
-        """Once more, to the state of step `last`, because of what `rows` tell."""
+    def count(self, last: int, harmed: np.ndarray) -> None:
+        """Once more, to the state of step `last`, because of some replicas, `[R]`."""
         if last != self._last:
             self.number, self.harmed, self._last = 0, np.array(False), last
         self.number += 1
-        self.harmed = self.harmed | ~np.array([_is_finite(row) for row in rows])
+        self.harmed = self.harmed | harmed
 
     def told(self) -> str:
         tries = f"{self.number} times; " if self.number > 1 else ""
@@ -545,12 +579,16 @@ _CURES = (
 _ROLLBACK = ", --on_nonfinite=rollback"
 
 
-def _not_finite(states, rows, seeds, begin: int, end: int) -> str:
-    """Whose metrics and tensors are not finite, and since when."""
+def _not_finite(states, metrics, norm, seeds, call: tuple[int, int]) -> str:
+    """Whose metrics and tensors are not finite, and at which step they were first."""
+    begin, end = call
     told = []
-    for state, row, seed in zip(states, rows, seeds, strict=True):
-        broken = sorted(name for name in row if not math.isfinite(row[name]))
-        if not broken:
+    for r, (state, seed) in enumerate(zip(states, seeds, strict=True)):
+        bad = {name: ~np.isfinite(values[r]) for name, values in metrics.items()}
+        since = {n: begin + 1 + int(np.argmax(x)) for n, x in bad.items() if x.any()}
+        if not np.isfinite(norm[r]):
+            since["norm/state"] = end
+        if not since:
             continue
         tensors = [
             name
@@ -560,8 +598,8 @@ def _not_finite(states, rows, seeds, begin: int, end: int) -> str:
         whose = f"seed {seed}: " if len(seeds) > 1 else ""
         where = f" (in {_some(tensors)})" if tensors else ""
         told.append(
-            f"{whose}{_some(broken)} not finite between steps {begin:,} and {end:,}"
-            f"{where}"
+            f"{whose}{_some(sorted(since))} not finite at step "
+            f"{min(since.values()):,}{where}"
         )
     return "; ".join(told)
 
@@ -569,6 +607,21 @@ def _not_finite(states, rows, seeds, begin: int, end: int) -> str:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+_CALL = 1.0  # seconds of one compiled call, for which a signal waits
+_MOST = 1000  # steps of one compiled call
+
+
+class _Pace:
+    """How many steps one compiled call takes, by the time that the last one took."""
+
+    def __init__(self):
+        self.steps = 1
+
+    def note(self, steps: int, seconds: float) -> None:
+        """So many steps took so long."""
+        self.steps = max(1, min(_MOST, int(_CALL * steps / seconds)))
 
 
 class _SignalFlag:
@@ -582,6 +635,15 @@ class _SignalFlag:
                 self._former[signum] = signal.signal(signum, self._note)
         except ValueError:
             pass  # not in the main thread: signals are somebody else's
+
+    def unless_asked(self, action: Callable, *inputs):
+        """What the action returns; None as soon as a signal comes before it does."""
+        pool = ThreadPoolExecutor(1)
+        future = pool.submit(action, *inputs)
+        pool.shutdown(wait=False)
+        while not self.signum and not future.done():
+            wait([future], timeout=0.1)
+        return future.result() if future.done() else None
 
     def _note(self, signum, frame):
         if self.signum:

@@ -1,12 +1,15 @@
 """What a run says while it trains: a progress line, metrics.jsonl, TensorBoard."""
 
 import contextlib
+import functools
 import json
 import math
 import os
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 from infogan_jax.config import Config
 
@@ -83,6 +86,38 @@ class MetricsFile:
         self._file.close()
         if self._events:
             self._events.close()
+
+
+class Means:
+    """Means of metrics over the steps since the last row, whichever calls took them."""
+
+    def __init__(self, notes: dict | None = None):
+        """`notes`: those of the run's former life, in the midst of a row."""
+        # metric -> number of steps, and the sum over them of each replica
+        self._sums = {
+            name: (int(count), np.array(sums, float))
+            for name, (count, sums) in (notes or {}).items()
+        }
+
+    def add(self, metrics: dict[str, np.ndarray]) -> None:
+        """Of some steps, `[R, K]` each."""
+        for name, values in metrics.items():
+            count, sums = self._sums.get(name, (0, 0.0))
+            # One step after the other, so that it does not matter where calls end
+            sums = functools.reduce(np.add, values.T.astype(float), sums)
+            self._sums[name] = count + values.shape[1], sums
+
+    def take(self) -> dict[str, np.ndarray]:
+        """The row, `[R]` each; the next one begins here."""
+        row = {name: sums / count for name, (count, sums) in self._sums.items()}
+        self._sums = {}
+        return row
+
+    def notes(self) -> dict:
+        """What a later life needs to end the row that has begun, as JSON can hold."""
+        return {
+            name: (count, sums.tolist()) for name, (count, sums) in self._sums.items()
+        }
 
 
 class Progress:

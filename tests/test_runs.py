@@ -1,12 +1,15 @@
 """Whole runs, through the command line."""
 
 import dataclasses
+import functools
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -16,7 +19,10 @@ from PIL import Image
 
 from infogan_jax import Config, UserError
 from infogan_jax import workdir as runs
+from infogan_jax.checkpoints import plain
 from infogan_jax.config import fixed_fields
+from infogan_jax.evaluation.inference import digest
+from tests.conftest import TINY
 
 
 def lines(workdir):
@@ -310,7 +316,41 @@ def test_a_signal_saves_and_the_same_command_goes_on(data_dir, tmp_path, tiny_fl
     assert "stopped by SIGTERM after step" in error
     assert "all saved" in error
     (state,) = runs.load_states(workdir)
-    assert int(state.step) == lines(workdir)[-1]["step"] > 0
+    assert int(state.step) >= lines(workdir)[-1]["step"] > 0
+
+
+def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(
+    data_dir, tmp_path, monkeypatch
+):
+    """The row is the mean over all its steps, also of those before the signal."""
+    from infogan_jax import training
+
+    few = {"steps": 4, "log_every": 4, "frame_every": 0, "warp": "none"}
+    few |= {"real_weight": 0.0, "equivariance_weight": 0.0, "evaluators": "clustering"}
+    config = Config(**{**TINY, **few, "data_dir": str(data_dir)})
+    with monkeypatch.context() as patch:
+        # Once the pace of a step is known
+        ask = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+        patch.setattr(training._Pace, "note", lambda *_: ask())
+        with pytest.raises(training.Stopped, match="after step 2, all saved"):
+            training.train(config, tmp_path / "asked")
+    assert lines(tmp_path / "asked") == []
+    states = [training.train(config, tmp_path / name) for name in ("asked", "left")]
+    assert digest(plain(states[0])) == digest(plain(states[1]))
+    assert lines(tmp_path / "asked") == lines(tmp_path / "left")
+
+
+def test_a_signal_does_not_wait_for_what_takes_long():
+    from infogan_jax.training import _SignalFlag
+
+    stop, never = _SignalFlag(), threading.Event()
+    assert stop.unless_asked(max, 3, 4) == 4
+    with pytest.raises(ZeroDivisionError):
+        stop.unless_asked(divmod, 1, 0)
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert stop.unless_asked(never.wait) is None
+    stop.close()
+    never.set()
 
 
 def test_a_value_that_is_not_finite_stops_the_run(command, tiny_flags, tmp_path):
@@ -318,7 +358,7 @@ def test_a_value_that_is_not_finite_stops_the_run(command, tiny_flags, tmp_path)
         f"--workdir={tmp_path / 'run'}", *tiny_flags, "--d_learning_rate=1e38"
     )
     assert code == 1
-    assert "not finite between steps 0 and 5" in error
+    assert "not finite at step " in error
     assert "--d_learning_rate" in error
 
 

@@ -57,7 +57,7 @@ def ours(images, streamed: bool):
             arrays, batches = stream.get(begin, end)
             if end < steps:  # nothing is read while others are measured
                 stream.ask(end, min(end + length, steps))
-            state[0], metrics = run(state[0], arrays, batches)
+            state[0], *metrics = run(state[0], arrays, batches)
             jax.block_until_ready(metrics)
         made, waited = stream.rates()
         go.rates = f"read {made * FLAGS.batch_size:,.0f} images/s, {waited:.1%} waited"

@@ -52,7 +52,7 @@ def steps(
     run = parallel.make_run(step, mesh, length, replicas)
 
     def go():
-        state[0], metrics = run(state[0], arrays, batches)
+        state[0], *metrics = run(state[0], arrays, batches)
         jax.block_until_ready((state[0].step, metrics))
 
     return go

@@ -63,7 +63,7 @@ def ask(run: Run, processes: Processes, drawn, signum: signal.Signals) -> str:
     ended = wait(processes)
     took = time.monotonic() - asked
     ended.check_clean()
-    told = ("all saved in", "the last checkpoint is kept")
+    told = ("all saved in", "the last checkpoint is kept", "from the last checkpoint")
     if ended.code > 0 and not any(words in ended.error for words in told):
         raise Lost(f"does not say what is saved: {ended.last_line}")
     return f"{signum.name}: exit {ended.code} after {took:.1f} s"

@@ -50,6 +50,7 @@ class Stream:
         self.ask(begin, end)
         start = time.perf_counter()
         made = self._asked.pop((begin, end)).result()
+        self._asked.clear()  # of what nobody came for
         self._waited += time.perf_counter() - start
         return made
 
