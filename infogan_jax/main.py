@@ -41,6 +41,7 @@ MODES = (
     "prepare",
 )
 _FROM_FLAGS = ("train", "classify", "prepare")  # the others have a run's config
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA tells it
 _AT_ONCE = "stopped at once; the last checkpoint is kept"
 
 FLAGS = flags.FLAGS
@@ -116,6 +117,15 @@ def main(argv: list[str]) -> None:
         _run(FLAGS.mode, expand("workdir", FLAGS.workdir))
     except UserError as error:
         _fail(str(error), 2)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _NO_MEMORY not in str(error):
+            raise
+        _fail(
+            f"no memory left ({first_line(error)}); a smaller --batch_size, --width or "
+            "--image_size, or fewer --seeds need less; all that was saved before is "
+            "kept",
+            1,
+        )
     except OSError as error:
         # Of a file that was open already it does not say which
         is_open = error.errno is not None and error.filename is None
@@ -178,7 +188,8 @@ def _run(mode: str, workdir: Path) -> None:
     except Diverged as diverged:
         _fail(str(diverged), 1)
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        if not FLAGS.coordinator or not processes.is_by_another(error):
+        own = not FLAGS.coordinator or _NO_MEMORY in str(error)
+        if own or not processes.is_by_another(error):
             raise
         reason = first_line(error)
         _fail(

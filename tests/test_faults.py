@@ -156,6 +156,23 @@ def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path, c
     assert "a checkpoint could not be written (File too large" in told
 
 
+def test_a_device_without_memory_is_told(command, tiny_flags, tmp_path, monkeypatch):
+    from infogan_jax import training
+
+    def much(config, image_shape):
+        def step(state, images):
+            terabytes = jax.random.normal(state.key, 2**45).sort()
+            return state, {"loss": terabytes[state.step]}
+
+        return step
+
+    monkeypatch.setattr(training, "make_train_step", much)
+    code, _, error = command(f"--workdir={tmp_path / 'run'}", *tiny_flags)
+    assert (code, error.count("\n")) == (1, 1)
+    assert error.startswith("infogan_jax: no memory left (RESOURCE_EXHAUSTED: ")
+    assert "smaller --batch_size" in error
+
+
 def test_no_half_file_stays(tmp_path):
     """Of a write that fails; or was cut off, once the run begins again."""
     path = tmp_path / "a.json"
