@@ -1,5 +1,6 @@
 """Pictures of what a network makes: grids, traversals, an animation, a table."""
 
+import functools
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ def sheet(
     """Images `[N, H, W, C]` row by row, with words at the edges where given.
 
     Where channels are neither grey nor red, green and blue: a composite of all in the
-    colours, and beside it each channel in grey.
+    colours, and beside or below it each channel in grey.
     """
     images = to_uint8(images)
     if images.shape[-1] in (1, 3):
@@ -90,18 +91,24 @@ def sheet(
     parts = [(f"{title} composite".strip(), composite(images, colours))]
     for k in range(images.shape[-1]):
         parts.append((f"channel {k + 1}", images[..., k : k + 1]))
-    panels = [
-        _sheet(part, columns, row_labels if not i else (), column_labels, name)
-        for i, (name, part) in enumerate(parts)
+    draw = functools.partial(_sheet, columns=columns, column_labels=column_labels)
+    name, part = parts[0]
+    whole = draw(part, row_labels=row_labels, title=name)
+    # Below each other where they are wide, for a page shows no more than its width
+    below = whole.width > whole.height
+    panels = [whole] + [
+        draw(part, row_labels=row_labels if below else (), title=name)
+        for name, part in parts[1:]
     ]
-    size = (
-        sum(panel.width for panel in panels) + _MARGIN * (len(panels) - 1),
-        panels[0].height,
-    )
-    canvas, left = Image.new("RGB", size, _PAPER), 0
+    places, end = [], 0
     for panel in panels:
-        canvas.paste(panel, (left, 0))
-        left += panel.width + _MARGIN
+        places.append((0, end) if below else (end, 0))
+        end += (panel.height if below else panel.width) + _MARGIN
+    end -= _MARGIN
+    size = (whole.width, end) if below else (end, whole.height)
+    canvas = Image.new("RGB", size, _PAPER)
+    for panel, place in zip(panels, places, strict=True):
+        canvas.paste(panel, place)
     return canvas
 
 

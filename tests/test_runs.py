@@ -683,10 +683,11 @@ def test_two_channels_from_a_folder_to_pictures(plate, command, tmp_path):
     assert 0 <= found["pose"]["cat"]["explained_by_pose"] <= 1
     assert 0 <= found["fidelity"]["copies"] <= 1
     assert found["detection"] == {"skipped": "the dataset has no labels of two classes"}
+    # A composite and both channels, below each other where rows are long
     with Image.open(run / "figures" / "real.png") as real:
-        width = real.width
-    with Image.open(run / "figures" / "nearest.png") as nearest:
-        assert nearest.width > width // 2  # a composite and both channels, too
+        assert real.width == 12 * 66 - 2
+    with Image.open(run / "figures" / "traverse_cat.png") as narrow:
+        assert narrow.width == 3 * (2 * 66 - 2) + 2 * 16
     with Image.open(run / "figures" / "training.gif") as gif:
         assert gif.n_frames == 3
     with Image.open(run / "frames" / "00000002.png") as frame:
