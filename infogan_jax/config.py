@@ -193,7 +193,7 @@ class Config:
     )
     profile: bool = _field(
         False,
-        "Write a trace of the second stretch of steps to WORKDIR/profile, and show "
+        "Write a trace of one compiled call to WORKDIR/profile, and show "
         "which share of the step's floor is reached.",
         True,
     )

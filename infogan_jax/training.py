@@ -308,24 +308,23 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         if first:
             callback(step, states)
 
-    def at_length(action, *inputs):
+    def interruptible(action, *inputs):
         """What takes long: a signal does not wait for it, for all is saved before."""
         if step:
             checkpoints.save(step, state, means.notes())
-        if (made := stop.unless_asked(action, *inputs)) is None:
+        if (made := stop.until_asked(action, *inputs)) is None:
             raise Stopped(stop.signum, step, workdir)
         return made
 
     # Training
     feed = _Feed(task, config, mesh)
-    next_stop, pace = functools.partial(_next_stop, config, task.told), _Pace()
-    run = parallel.make_run(
-        task.train_step, mesh, _longest(config), len(seeds), feed.streamed
-    )
+    next_stop, pace = functools.partial(_next_stop, config, task.told), _Pace(feed.most)
+    run = parallel.make_run(task.train_step, mesh, feed.most, len(seeds), feed.streamed)
     files = _metrics_files(workdir, config, step)
     progress = Progress(config, task.ceilings, step)
     stream, stop = Stream(feed.take), _SignalFlag()
     targets, retries, compiled = None, _Retries(), set()
+    harmed, why = np.zeros(len(seeds), bool), []  # replicas not finite, and what is not
     traced = next_stop(step) if config.profile and first else None
     if traced is not None:
         progress.floor = feed.floor()
@@ -335,7 +334,7 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         end = min(step + 1, config.steps)
         while True:
             signum, steps = processes.largest(stop.signum, pace.steps)
-            if signum or step == config.steps:
+            if step >= config.steps or (signum and not harmed.any()):
                 break
             arrays, batches = stream.get(step, end)
             then = min(next_stop(end), end + steps)
@@ -347,40 +346,47 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                 states = runs.split(state, config)
                 find = functools.partial(task.targets, step, states)
                 find = find if first else feed.no_targets
-                found = processes.from_first(at_length(find))
+                found = processes.from_first(interruptible(find))
                 found = found if len(seeds) > 1 else found[0]
                 targets = jax.device_put(found, placement)
             inputs = state, arrays, batches, targets
             with _trace(workdir) if step == traced else contextlib.nullcontext():
                 begun = time.perf_counter()
-                if (kind := targets is None) in compiled:
+                program = "untold" if targets is None else "told"
+                if program in compiled:
                     state, metrics, norm = run(*inputs)
                 else:
-                    state, metrics, norm = at_length(run, *inputs)
+                    state, metrics, norm = interruptible(run, *inputs)
                 metrics, norm = parallel.gather((metrics, norm))
                 metrics = {
                     name: np.asarray(rows).reshape(len(seeds), -1)[:, : end - step]
                     for name, rows in metrics.items()
                 }
                 norm = np.ravel(norm)
-            if kind in compiled:
-                pace.note(end - step, time.perf_counter() - begun)
-            compiled.add(kind)
-            good = _is_finite(metrics, norm)
-            if not good.all():
+            if program in compiled:
+                pace.observe(end - step, time.perf_counter() - begun)
+            compiled.add(program)
+            bad = ~_is_finite(metrics, norm) & ~harmed
+            if bad.any():
                 states = runs.split(state, config)
-                what = _not_finite(states, metrics, norm, seeds, (step, end))
+                why += _not_finite(states, metrics, norm, seeds, bad, (step, end))
+                harmed |= bad
+            stops = config.on_nonfinite == "stop"
+            # Back when something is due, so that it does not matter where calls end
+            if harmed.any() and (stops or end == next_stop(step)):
+                what = "; ".join(why)
                 checkpoints.wait()
                 last = checkpoints.latest() or 0
-                retries.count(last, ~good)
-                if config.on_nonfinite == "stop" or retries.number > _RETRIES:
-                    more = _ROLLBACK if config.on_nonfinite == "stop" else ""
+                retries.count(last, harmed)
+                if stops or retries.number > _RETRIES:
+                    more = _ROLLBACK if stops else ""
                     raise Diverged(f"{what}; {retries.told()}. {_CURES}{more}")
                 progress.close()
                 print(
                     f"warning: {what}; back to step {last:,} with other random "
                     f"numbers, {retries.number} of {_RETRIES}"
                 )
+                harmed, why = np.zeros_like(harmed), []
                 (state, means), targets = last_good(), None
                 step = _step(state)
                 end = min(next_stop(step), step + steps)
@@ -440,15 +446,13 @@ def _next_stop(config: Config, told: range, step: int) -> int:
     return min(config.steps, *due)
 
 
-def _longest(config: Config) -> int:
-    """The most steps of one compiled call."""
-    return min(_MOST, config.steps, *_intervals(config))
-
-
 def _intervals(config: Config) -> list[int]:
     """Steps between what is due again and again."""
     always = [config.log_every, config.checkpoint_every]
     return always + [n for n in (config.frame_every, config.eval_every) if n]
+
+
+_MOST_STEPS, _MOST_BYTES = 1000, 2**27  # of one call; of what is streamed to it
 
 
 class _Feed:
@@ -463,6 +467,13 @@ class _Feed:
         if not self.streamed:
             arrays = jax.tree.map(jnp.asarray, task.arrays)
             self._resident = parallel.replicate(arrays, mesh)
+        # The most steps of one call: less than between any two that are due, and of
+        # streamed ones what is made for so many
+        self.most = min(_MOST_STEPS, config.steps, *_intervals(config))
+        if self.streamed:
+            rows = config.seeds * config.batch_size
+            each = sum(rows * math.prod(x.shape[1:]) * x.dtype.itemsize for x in leaves)
+            self.most = max(1, min(self.most, _MOST_BYTES // each))
 
     def take(self, begin: int, end: int) -> tuple[Any, np.ndarray]:
         """Arrays and batches for the steps from begin to before end."""
@@ -480,7 +491,7 @@ class _Feed:
         if not self.streamed:
             return self._resident, batches
         stretch = parallel.load_batches(
-            self._task.arrays, batches, self._mesh, _longest(config), config.seeds
+            self._task.arrays, batches, self._mesh, self.most, config.seeds
         )
         return stretch, batches
 
@@ -579,17 +590,20 @@ _CURES = (
 _ROLLBACK = ", --on_nonfinite=rollback"
 
 
-def _not_finite(states, metrics, norm, seeds, call: tuple[int, int]) -> str:
-    """Whose metrics and tensors are not finite, and at which step they were first."""
-    begin, end = call
+def _not_finite(states, metrics, norm, seeds, bad, steps: tuple[int, int]) -> list[str]:
+    """Of each bad replica, what is not finite, and by which step it shows.
+
+    Parameters are looked at after the last step only; before, they show by the metrics
+    of the step after the one that broke them.
+    """
+    begin, end = steps
     told = []
-    for r, (state, seed) in enumerate(zip(states, seeds, strict=True)):
-        bad = {name: ~np.isfinite(values[r]) for name, values in metrics.items()}
-        since = {n: begin + 1 + int(np.argmax(x)) for n, x in bad.items() if x.any()}
+    for r in np.flatnonzero(bad):
+        state, seed = states[r], seeds[r]
+        broken = {name: ~np.isfinite(values[r]) for name, values in metrics.items()}
+        since = {n: begin + 1 + int(x.argmax()) for n, x in broken.items() if x.any()}
         if not np.isfinite(norm[r]):
             since["norm/state"] = end
-        if not since:
-            continue
         tensors = [
             name
             for name, leaf in named_leaves(state.variables()).items()
@@ -598,10 +612,10 @@ def _not_finite(states, metrics, norm, seeds, call: tuple[int, int]) -> str:
         whose = f"seed {seed}: " if len(seeds) > 1 else ""
         where = f" (in {_some(tensors)})" if tensors else ""
         told.append(
-            f"{whose}{_some(sorted(since))} not finite at step "
+            f"{whose}{_some(sorted(since))} not finite by step "
             f"{min(since.values()):,}{where}"
         )
-    return "; ".join(told)
+    return told
 
 
 def _some(names: list[str]) -> str:
@@ -610,18 +624,17 @@ def _some(names: list[str]) -> str:
 
 
 _CALL = 1.0  # seconds of one compiled call, for which a signal waits
-_MOST = 1000  # steps of one compiled call
 
 
 class _Pace:
     """How many steps one compiled call takes, by the time that the last one took."""
 
-    def __init__(self):
-        self.steps = 1
+    def __init__(self, most: int):
+        self.steps, self._most = 1, most
 
-    def note(self, steps: int, seconds: float) -> None:
+    def observe(self, steps: int, seconds: float) -> None:
         """So many steps took so long."""
-        self.steps = max(1, min(_MOST, int(_CALL * steps / seconds)))
+        self.steps = max(1, min(self._most, int(_CALL * steps / seconds)))
 
 
 class _SignalFlag:
@@ -636,13 +649,17 @@ class _SignalFlag:
         except ValueError:
             pass  # not in the main thread: signals are somebody else's
 
-    def unless_asked(self, action: Callable, *inputs):
-        """What the action returns; None as soon as a signal comes before it does."""
+    def until_asked(self, action: Callable, *inputs):
+        """What the action returns; None soon after a signal that comes before it does.
+
+        Then it goes on in its thread, for nothing; `main.py` does not wait for that.
+        """
         pool = ThreadPoolExecutor(1)
         future = pool.submit(action, *inputs)
         pool.shutdown(wait=False)
         while not self.signum and not future.done():
             wait([future], timeout=0.1)
+        wait([future], timeout=0.5)  # what is about to end may do so, and write caches
         return future.result() if future.done() else None
 
     def _note(self, signum, frame):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -156,6 +157,18 @@ def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path, c
     assert "a checkpoint could not be written (File too large" in told
 
 
+def test_what_is_not_finite_is_told_with_its_step():
+    from infogan_jax.training import _not_finite
+
+    whole, spoiled = ({"w": np.float32([1, x])} for x in (2, np.inf))
+    states = [SimpleNamespace(variables=lambda v=v: v) for v in (whole, spoiled)]
+    loss, norm = np.ones((2, 4)), np.array([1, np.nan])
+    loss[1, 2:] = np.nan
+    bad = np.array([False, True])
+    (told,) = _not_finite(states, {"loss": loss}, norm, [7, 8], bad, (10, 14))
+    assert told == "seed 8: loss, norm/state not finite by step 13 (in w)"
+
+
 def test_a_device_without_memory_is_told(command, tiny_flags, tmp_path, monkeypatch):
     from infogan_jax import training
 
@@ -277,6 +290,7 @@ def test_one_work_directory_has_one_run(command, tiny_flags, tmp_path):
     script = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from infogan_jax.workdir import Lock
 lock = Lock()
 lock.take(Path(sys.argv[1]))
@@ -341,9 +355,8 @@ def test_rollback(step, always, input, command, tiny_flags, tmp_path, monkeypatc
     flags += [f"--input={input}", "--on_nonfinite=rollback"]
     code, out, error = command(*flags)
     last = step // 5 * 5
-    assert f" not finite at step {step + 1} (in " in out, error
-    if step == 9:  # the last one of a call: nothing else is spoiled yet
-        assert "(in generator/params/" in out
+    # It is the last one of a call: nothing else is spoiled yet
+    assert f" not finite by step {step + 1} (in generator/params/" in out, error
     assert "warning: seed 0: " in out and "warning: seed 1: " not in out
     assert f"back to step {last} with other random numbers, 1 of 3" in out
     for seed in (0, 1):

@@ -279,6 +279,7 @@ def test_restart_keeps_the_former_run_and_a_run_its_newest_states(
     small = [*tiny_flags, "--keep=1", f"--workdir={workdir}"]
     assert command(*small)[0] == 0
     assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["10"]
+    assert command(*small, "--steps=5")[0] == 0  # it is past them already
     assert command(*small, "--seed=1", "--steps=5", "--restart")[0] == 0
     assert runs.load_config(tmp_path / "run.1")[0].seed == 0
     assert runs.load_config(workdir)[0].seed == 1
@@ -331,7 +332,7 @@ def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(
     with monkeypatch.context() as patch:
         # Once the pace of a step is known
         ask = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-        patch.setattr(training._Pace, "note", lambda *_: ask())
+        patch.setattr(training._Pace, "observe", lambda *_: ask())
         with pytest.raises(training.Stopped, match="after step 2, all saved"):
             training.train(config, tmp_path / "asked")
     assert lines(tmp_path / "asked") == []
@@ -344,12 +345,33 @@ def test_a_signal_does_not_wait_for_what_takes_long():
     from infogan_jax.training import _SignalFlag
 
     stop, never = _SignalFlag(), threading.Event()
-    assert stop.unless_asked(max, 3, 4) == 4
+    assert stop.until_asked(max, 3, 4) == 4
     with pytest.raises(ZeroDivisionError):
-        stop.unless_asked(divmod, 1, 0)
+        stop.until_asked(divmod, 1, 0)
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    assert stop.unless_asked(never.wait) is None
+    assert stop.until_asked(never.wait, 60) is None
     stop.close()
+    never.set()
+
+
+def test_a_signal_while_the_first_steps_are_compiled(data_dir, tmp_path, monkeypatch):
+    from infogan_jax import training
+
+    make = training.make_train_step
+
+    def asking(config, image_shape):
+        def step(*inputs):  # traced, in its thread
+            os.kill(os.getpid(), signal.SIGTERM)
+            never.wait(60)
+            return make(config, image_shape)(*inputs)
+
+        return step
+
+    never = threading.Event()
+    monkeypatch.setattr(training, "make_train_step", asking)
+    config = Config(**{**TINY, "frame_every": 0, "data_dir": str(data_dir)})
+    with pytest.raises(training.Stopped, match="after step 0, all saved"):
+        training.train(config, tmp_path / "run")
     never.set()
 
 
@@ -358,7 +380,7 @@ def test_a_value_that_is_not_finite_stops_the_run(command, tiny_flags, tmp_path)
         f"--workdir={tmp_path / 'run'}", *tiny_flags, "--d_learning_rate=1e38"
     )
     assert code == 1
-    assert "not finite at step " in error
+    assert re.search(r"not finite by step \d+ \(in .*\); nothing was saved yet", error)
     assert "--d_learning_rate" in error
 
 

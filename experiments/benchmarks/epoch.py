@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_integer("images", 60_000, "Of the synthetic dataset.")
 flags.DEFINE_integer("repeats", 3, "Epochs of each side, in turn.")
-flags.DEFINE_integer("stretch", 13, "Steps of a compiled call, as in mnist.cfg.")
+flags.DEFINE_integer("stretch", 13, "Steps of a compiled call.")
 flags.DEFINE_bool("compile", False, "Have torch.compile too, which takes a minute.")
 
 SHAPE = (28, 28, 1)
