@@ -1,15 +1,12 @@
 """Whole runs, through the command line."""
 
 import dataclasses
-import functools
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import jax
@@ -19,10 +16,7 @@ from PIL import Image
 
 from infogan_jax import Config, UserError
 from infogan_jax import workdir as runs
-from infogan_jax.checkpoints import plain
 from infogan_jax.config import fixed_fields
-from infogan_jax.evaluation.inference import digest
-from tests.conftest import TINY
 
 
 def lines(workdir):
@@ -318,61 +312,6 @@ def test_a_signal_saves_and_the_same_command_goes_on(data_dir, tmp_path, tiny_fl
     assert "all saved" in error
     (state,) = runs.load_states(workdir)
     assert int(state.step) >= lines(workdir)[-1]["step"] > 0
-
-
-def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(
-    data_dir, tmp_path, monkeypatch
-):
-    """The row is the mean over all its steps, also of those before the signal."""
-    from infogan_jax import training
-
-    few = {"steps": 4, "log_every": 4, "frame_every": 0, "warp": "none"}
-    few |= {"real_weight": 0.0, "equivariance_weight": 0.0, "evaluators": "clustering"}
-    config = Config(**{**TINY, **few, "data_dir": str(data_dir)})
-    with monkeypatch.context() as patch:
-        # Once the pace of a step is known
-        ask = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-        patch.setattr(training._Pace, "observe", lambda *_: ask())
-        with pytest.raises(training.Stopped, match="after step 2, all saved"):
-            training.train(config, tmp_path / "asked")
-    assert lines(tmp_path / "asked") == []
-    states = [training.train(config, tmp_path / name) for name in ("asked", "left")]
-    assert digest(plain(states[0])) == digest(plain(states[1]))
-    assert lines(tmp_path / "asked") == lines(tmp_path / "left")
-
-
-def test_a_signal_does_not_wait_for_what_takes_long():
-    from infogan_jax.training import _SignalFlag
-
-    stop, never = _SignalFlag(), threading.Event()
-    assert stop.until_asked(max, 3, 4) == 4
-    with pytest.raises(ZeroDivisionError):
-        stop.until_asked(divmod, 1, 0)
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    assert stop.until_asked(never.wait, 60) is None
-    stop.close()
-    never.set()
-
-
-def test_a_signal_while_the_first_steps_are_compiled(data_dir, tmp_path, monkeypatch):
-    from infogan_jax import training
-
-    make = training.make_train_step
-
-    def asking(config, image_shape):
-        def step(*inputs):  # traced, in its thread
-            os.kill(os.getpid(), signal.SIGTERM)
-            never.wait(60)
-            return make(config, image_shape)(*inputs)
-
-        return step
-
-    never = threading.Event()
-    monkeypatch.setattr(training, "make_train_step", asking)
-    config = Config(**{**TINY, "frame_every": 0, "data_dir": str(data_dir)})
-    with pytest.raises(training.Stopped, match="after step 0, all saved"):
-        training.train(config, tmp_path / "run")
-    never.set()
 
 
 def test_a_value_that_is_not_finite_stops_the_run(command, tiny_flags, tmp_path):

@@ -1,0 +1,112 @@
+"""The loop, around a step that compiles at once: signals, rows, and going back."""
+
+import dataclasses
+import os
+import signal
+import threading
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from infogan_jax import Config, training
+from infogan_jax.checkpoints import plain
+from infogan_jax.evaluation.inference import digest
+
+FEW = Config(batch_size=16, steps=10, log_every=5, checkpoint_every=10, frame_every=0)
+
+
+@flax.struct.dataclass
+class State:
+    step: jax.Array
+    key: jax.Array
+    w: jax.Array
+
+    def variables(self):
+        return {"w": self.w}
+
+
+def init(key):
+    return State(jnp.int32(0), key, jnp.zeros(3))
+
+
+def train_step(state, batch):
+    noise = jax.random.normal(jax.random.fold_in(state.key, state.step), 3)
+    w = 0.9 * state.w + batch.mean(0) + noise
+    return state.replace(step=state.step + 1, w=w), {"loss/w": jnp.sum(w**2)}
+
+
+def spoiled_step(state, batch):
+    """A weight goes at step 6 in seed 0, 7 in seed 1, unless keys are other ones."""
+    state, metrics = train_step(state, batch)
+    high, low = jax.random.key_data(state.key)
+    spoiled = (high == 0) & (low < 2) & (state.step == 6 + low)
+    return state.replace(w=jnp.where(spoiled, jnp.nan, state.w)), metrics
+
+
+def fit(folder, config=FEW, step=train_step):
+    folder.mkdir(exist_ok=True)
+    images = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    task = training.Task(init, step, images, {}, lambda state: {})
+    states = training.fit(task, dataclasses.replace(config, tensorboard=False), folder)
+    return [digest(plain(state)) for state in states]
+
+
+def rows(folder):
+    return [path.read_text() for path in sorted(folder.glob("**/metrics.jsonl"))]
+
+
+def ask(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(tmp_path, monkeypatch):
+    """The row is the mean over all its steps, also of those before the signal."""
+    whole = fit(tmp_path / "whole")
+    for step in (2, 4, 6):  # each life knows its pace after two calls
+        with monkeypatch.context() as patch:
+            patch.setattr(training._Pace, "observe", ask)
+            with pytest.raises(training.Stopped, match=f"after step {step}, all saved"):
+                fit(tmp_path / "asked")
+    assert fit(tmp_path / "asked") == whole
+    assert rows(tmp_path / "asked") == rows(tmp_path / "whole") != [""]
+
+
+def test_a_signal_does_not_wait_for_a_compilation(tmp_path):
+    never = threading.Event()
+
+    def asking(*inputs):  # traced, in its thread
+        ask()
+        never.wait(60)
+        return train_step(*inputs)
+
+    with pytest.raises(training.Stopped, match="after step 0, all saved"):
+        fit(tmp_path / "run", step=asking)
+    never.set()
+
+
+def test_what_an_action_raises_is_raised():
+    stop = training._SignalFlag()
+    assert stop.until_asked(max, 3, 4) == 4
+    with pytest.raises(ZeroDivisionError):
+        stop.until_asked(divmod, 1, 0)
+    stop.close()
+
+
+def test_going_back_does_not_depend_on_where_calls_end(tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(
+        FEW, seeds=2, on_nonfinite="rollback", checkpoint_every=5
+    )
+    found = []
+    for pace in (1, 5):
+        patch = lambda self, *_, pace=pace: setattr(self, "steps", pace)  # noqa: E731
+        monkeypatch.setattr(training._Pace, "observe", patch)
+        folder = tmp_path / f"{pace}"
+        found.append((fit(folder, config, spoiled_step), rows(folder)))
+        told = capsys.readouterr().out
+        assert "seed 0: " in told and "seed 1: " in told and "1 of 3" in told
+        assert "2 of 3" not in told
+    assert found[0] == found[1]
+    assert "NaN" not in "".join(found[0][1])
