@@ -388,6 +388,9 @@ def expand(name: str, value: str) -> Path:
         raise UserError(f"--{name}={value}: {error}") from None
 
 
+NO_MEMORY = "RESOURCE_EXHAUSTED"  # in what XLA says of a device that has none left
+
+
 def first_line(error: BaseException) -> str:
     """Of what an error says; its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

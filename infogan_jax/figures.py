@@ -100,15 +100,13 @@ def sheet(
         draw(part, row_labels=row_labels if below else (), title=name)
         for name, part in parts[1:]
     ]
-    places, end = [], 0
-    for panel in panels:
-        places.append((0, end) if below else (end, 0))
-        end += (panel.height if below else panel.width) + _MARGIN
-    end -= _MARGIN
-    size = (whole.width, end) if below else (end, whole.height)
-    canvas = Image.new("RGB", size, _PAPER)
-    for panel, place in zip(panels, places, strict=True):
-        canvas.paste(panel, place)
+    lengths = [panel.height if below else panel.width for panel in panels]
+    total = sum(lengths) + _MARGIN * (len(panels) - 1)
+    size = (whole.width, total) if below else (total, whole.height)
+    canvas, at = Image.new("RGB", size, _PAPER), 0
+    for panel, length in zip(panels, lengths, strict=True):
+        canvas.paste(panel, (0, at) if below else (at, 0))
+        at += length + _MARGIN
     return canvas
 
 

@@ -21,6 +21,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
 from absl import app, flags
 
 from infogan_jax.config import (
+    NO_MEMORY,
     Config,
     UserError,
     expand,
@@ -41,7 +42,6 @@ MODES = (
     "prepare",
 )
 _FROM_FLAGS = ("train", "classify", "prepare")  # the others have a run's config
-_NO_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA tells it
 _AT_ONCE = "stopped at once; the last checkpoint is kept"
 
 FLAGS = flags.FLAGS
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> None:
     except UserError as error:
         _fail(str(error), 2)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and _NO_MEMORY not in str(error):
+        if isinstance(error, RuntimeError) and NO_MEMORY not in str(error):
             raise
         _fail(
             f"no memory left ({first_line(error)}); a smaller --batch_size, --width or "
@@ -188,8 +188,7 @@ def _run(mode: str, workdir: Path) -> None:
     except Diverged as diverged:
         _fail(str(diverged), 1)
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        own = not FLAGS.coordinator or _NO_MEMORY in str(error)
-        if own or not processes.is_by_another(error):
+        if not FLAGS.coordinator or not processes.is_by_another(error):
             raise
         reason = first_line(error)
         _fail(

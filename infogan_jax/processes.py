@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from infogan_jax.config import UserError, first_line
+from infogan_jax.config import NO_MEMORY, UserError, first_line
 
 _HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead
 
@@ -65,9 +65,10 @@ def is_by_another(error: Exception) -> bool:
     """Whether an error tells that another process ended, and not of a fault here.
 
     It comes from the collective that waits: by XLA, or by Gloo (on CPUs) within a call
-    of Orbax, which raises it as a ValueError.
+    of Orbax, which raises it as a ValueError. A device without memory is a fault here.
     """
-    return isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+    by_xla = isinstance(error, jax.errors.JaxRuntimeError)
+    return (by_xla and NO_MEMORY not in str(error)) or "Gloo" in str(error)
 
 
 def is_first() -> bool:

@@ -344,9 +344,8 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                 targets = None
             elif targets is None and task.targets:
                 states = runs.split(state, config)
-                find = functools.partial(task.targets, step, states)
-                find = find if first else feed.no_targets
-                found = processes.from_first(interruptible(find))
+                find = (task.targets, step, states) if first else (feed.no_targets,)
+                found = processes.from_first(interruptible(*find))
                 found = found if len(seeds) > 1 else found[0]
                 targets = jax.device_put(found, placement)
             inputs = state, arrays, batches, targets

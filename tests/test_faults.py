@@ -344,7 +344,7 @@ def test_an_interrupt_while_importing_leaves_no_traceback():
 
 @pytest.mark.parametrize(
     ("step", "always", "input"),
-    [(9, True, "resident"), (2, False, "stream")],
+    [(9, False, "resident"), (9, True, "resident"), (2, False, "stream")],
 )
 def test_rollback(step, always, input, command, tiny_flags, tmp_path, monkeypatch):
     """To the last checkpoint, or to the beginning."""

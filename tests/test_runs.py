@@ -646,7 +646,10 @@ def test_two_channels_from_a_folder_to_pictures(plate, command, tmp_path):
     assert found["detection"] == {"skipped": "the dataset has no labels of two classes"}
     # A composite and both channels, below each other where rows are long
     with Image.open(run / "figures" / "real.png") as real:
-        assert real.width == 12 * 66 - 2
+        size = real.size
+    assert size[0] == 12 * 66 - 2
+    with Image.open(run / "figures" / "nearest.png") as nearest:
+        assert nearest.width > size[0] // 2 and nearest.height == size[1]
     with Image.open(run / "figures" / "traverse_cat.png") as narrow:
         assert narrow.width == 3 * (2 * 66 - 2) + 2 * 16
     with Image.open(run / "figures" / "training.gif") as gif:
