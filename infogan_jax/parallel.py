@@ -4,10 +4,12 @@ One step function, many drivers. All of them draw the same numbers, because ever
 draw is a function of (key, step, index in the whole batch).
 """
 
+import dataclasses
 import functools
 import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -158,13 +160,41 @@ def _spread(replicas: int, mesh: Mesh) -> bool:
     return replicas > 1 and replicas % mesh.size == 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Many steps as one call, which compiles what is not compiled; see `make_run`."""
+
+    program: Any  # jitted, lowered or compiled
+    length: int
+    streamed: bool
+
+    def __call__(self, state, arrays, batches, targets=None):
+        return self.program(*self._inputs(state, arrays, batches, targets))
+
+    def lower(self, state, arrays, batches, targets=None) -> "Run":
+        """Traced for inputs of such shapes, to be compiled."""
+        inputs = self._inputs(state, arrays, batches, targets)
+        return dataclasses.replace(self, program=self.program.lower(*inputs))
+
+    def compile(self) -> "Run":
+        """What was traced, compiled; nothing is executed."""
+        return dataclasses.replace(self, program=self.program.compile())
+
+    def _inputs(self, state, arrays, batches, targets):
+        batches = np.asarray(batches, np.int32)
+        count = batches.shape[-2]
+        missing = [(0, 0)] * (batches.ndim - 2) + [(0, self.length - count), (0, 0)]
+        resident, stack = (None, arrays) if self.streamed else (arrays, None)
+        return state, resident, (np.pad(batches, missing), targets, stack), count
+
+
 def make_run(
     train_step: Callable,
     mesh: Mesh,
     length: int,
     replicas: int = 1,
     streamed: bool = False,
-) -> Callable[..., tuple]:
+) -> Run:
     """Many steps as one compiled call, over all devices of the mesh.
 
     Several replicas are one program. Where they share the devices evenly, each device
@@ -238,17 +268,8 @@ def make_run(
             check_vma=False,  # the devices have nothing to say to each other
         )
     out = NamedSharding(mesh, split if spread else whole)
-    compiled = jax.jit(run, donate_argnums=0, out_shardings=out)
-
-    def padded(state, arrays, batches, targets=None):
-        batches = np.asarray(batches, np.int32)
-        count = batches.shape[-2]
-        missing = [(0, 0)] * (batches.ndim - 2) + [(0, length - count), (0, 0)]
-        resident, stack = (None, arrays) if streamed else (arrays, None)
-        own = np.pad(batches, missing), targets, stack
-        return compiled(state, resident, own, np.int32(count))
-
-    return padded
+    program = jax.jit(run, donate_argnums=0, out_shardings=out)
+    return Run(program, length, streamed)
 
 
 def pmap_step(config: Config, image_shape: tuple[int, int, int]) -> TrainStep:

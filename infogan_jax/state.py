@@ -1,5 +1,6 @@
 """What training changes: three networks, their optimisers, and a moving average."""
 
+import functools
 from typing import Any
 
 import flax
@@ -62,6 +63,8 @@ def optimizers(config) -> dict[str, optax.GradientTransformation]:
     }
 
 
+# One program: operation by operation, each would be compiled, for seconds in all
+@functools.partial(jax.jit, static_argnames=("config", "image_shape"))
 def init_state(key: Array, config, image_shape: tuple[int, int, int]) -> TrainState:
     """A new state. `fold_in(key, 0)` initialises, `fold_in(key, 1)` runs the training.
 

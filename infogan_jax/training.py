@@ -323,7 +323,7 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     files = _metrics_files(workdir, config, step)
     progress = Progress(config, task.ceilings, step)
     stream, stop = Stream(feed.take), _SignalFlag()
-    targets, retries, compiled = None, _Retries(), set()
+    targets, retries, compiled = None, _Retries(), {}
     harmed, why = np.zeros(len(seeds), bool), []  # replicas not finite, and what is not
     traced = next_stop(step) if config.profile and first else None
     if traced is not None:
@@ -349,22 +349,19 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
                 found = found if len(seeds) > 1 else found[0]
                 targets = jax.device_put(found, placement)
             inputs = state, arrays, batches, targets
+            told = targets is not None
+            if told not in compiled:
+                compiled[told] = interruptible(run.lower(*inputs).compile)
             with _trace(workdir) if step == traced else contextlib.nullcontext():
                 begun = time.perf_counter()
-                program = "untold" if targets is None else "told"
-                if program in compiled:
-                    state, metrics, norm = run(*inputs)
-                else:
-                    state, metrics, norm = interruptible(run, *inputs)
+                state, metrics, norm = compiled[told](*inputs)
                 metrics, norm = parallel.gather((metrics, norm))
                 metrics = {
                     name: np.asarray(rows).reshape(len(seeds), -1)[:, : end - step]
                     for name, rows in metrics.items()
                 }
                 norm = np.ravel(norm)
-            if program in compiled:
-                pace.observe(end - step, time.perf_counter() - begun)
-            compiled.add(program)
+            pace.observe(end - step, time.perf_counter() - begun)
             bad = ~_is_finite(metrics, norm) & ~harmed
             if bad.any():
                 states = runs.split(state, config)
@@ -651,7 +648,8 @@ class _SignalFlag:
     def until_asked(self, action: Callable, *inputs):
         """What the action returns; None soon after a signal that comes before it does.
 
-        Then it goes on in its thread, for nothing; `main.py` does not wait for that.
+        Then it goes on in its thread, for nothing; `main.py` does not wait for that. It
+        must not execute what needs several devices: these might wait for each other.
         """
         pool = ThreadPoolExecutor(1)
         future = pool.submit(action, *inputs)

@@ -23,6 +23,11 @@ settings.load_profile("default")
 
 jax.config.update("jax_num_cpu_devices", 4)
 
+# Programs are compiled in half the time, and are slower, which small ones do not show;
+# here, and in what is started from here, but for `trained`
+jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 TINY = {
@@ -67,7 +72,10 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, data_dir):
-    """A finished run of ten steps, by a flagfile and in a process of eight devices."""
+    """A finished run of ten steps, by a flagfile, as a user's: with all optimisations.
+
+    But in a process of eight devices.
+    """
     folder = tmp_path_factory.mktemp("trained")
     flagfile = folder / "run.cfg"
     flags = [f"--{k}={v}" for k, v in TINY.items() if k != "tensorboard"]
@@ -79,7 +87,11 @@ def trained(tmp_path_factory, data_dir):
         ],
         capture_output=True,
         text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env={
+            **os.environ,
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        },
         check=False,
     )
     assert done.returncode == 0, done.stderr

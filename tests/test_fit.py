@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infogan_jax import Config, training
+from infogan_jax import Config, parallel, training
 from infogan_jax.checkpoints import plain
 from infogan_jax.evaluation.inference import digest
 
@@ -65,7 +65,7 @@ def ask(*_):
 def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(tmp_path, monkeypatch):
     """The row is the mean over all its steps, also of those before the signal."""
     whole = fit(tmp_path / "whole")
-    for step in (2, 4, 6):  # each life knows its pace after two calls
+    for step in (1, 2, 3):
         with monkeypatch.context() as patch:
             patch.setattr(training._Pace, "observe", ask)
             with pytest.raises(training.Stopped, match=f"after step {step}, all saved"):
@@ -74,17 +74,29 @@ def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(tmp_path, monkeypatch):
     assert rows(tmp_path / "asked") == rows(tmp_path / "whole") != [""]
 
 
-def test_a_signal_does_not_wait_for_a_compilation(tmp_path):
+def test_a_signal_does_not_wait_for_a_compilation(tmp_path, monkeypatch):
     never = threading.Event()
 
-    def asking(*inputs):  # traced, in its thread
+    def asking(self):
         ask()
         never.wait(60)
+
+    monkeypatch.setattr(parallel.Run, "compile", asking)
+    with pytest.raises(training.Stopped, match="after step 0, all saved"):
+        fit(tmp_path / "run")
+    never.set()
+
+
+def test_a_context_of_the_caller_holds_in_the_step(tmp_path):
+    seen = []
+
+    def seeing(*inputs):
+        seen.append(jax.config.jax_default_matmul_precision)
         return train_step(*inputs)
 
-    with pytest.raises(training.Stopped, match="after step 0, all saved"):
-        fit(tmp_path / "run", step=asking)
-    never.set()
+    with jax.default_matmul_precision("highest"):
+        fit(tmp_path / "run", step=seeing)
+    assert set(seen) == {"highest"}
 
 
 def test_what_an_action_raises_is_raised():

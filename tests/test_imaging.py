@@ -107,7 +107,7 @@ def test_cells_are_held_out_by_slide(tmp_path):
     lines = gzip.decompress(table.read_bytes()).decode().splitlines()
     (tmp_path / "some.csv").write_text("\n".join(lines[:100]))
     for name, told in (
-        ("some.csv", "no group for 27459 of 27558"),
+        ("some.csv", "no group for image 0 of --dataset=malaria"),
         ("none.csv", "No such file"),
     ):
         wrong = Config(**cells, image_size=16, groups=str(tmp_path / name))

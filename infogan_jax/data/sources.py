@@ -230,15 +230,17 @@ def _out_by_groups(records, stored: Callable, config: Config) -> np.ndarray:
     def digest(i):
         return splits.digest(stored(records.__getitems__([i])[0]))
 
+    groups = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = list(pool.map(digest, range(len(records))))
-    missing = sum(digest not in group_of for digest in digests)
-    if missing:
-        raise UserError(
-            f"--groups={config.groups}: has no group for {missing} of {len(digests)} "
-            f"images of --dataset={config.dataset}; name the table that belongs to it"
-        )
-    return splits.held_out([group_of[digest] for digest in digests])
+        for i, found in enumerate(pool.map(digest, range(len(records)))):
+            if found not in group_of:
+                pool.shutdown(cancel_futures=True)
+                raise UserError(
+                    f"--groups={config.groups}: has no group for image {i:,} of "
+                    f"--dataset={config.dataset}; name the table that belongs to it"
+                )
+            groups.append(group_of[found])
+    return splits.held_out(groups)
 
 
 def fingerprint(data: Data) -> str:
