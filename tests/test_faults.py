@@ -1,6 +1,7 @@
 """What harm leaves of a run: checkpoints damaged, directories in use."""
 
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
