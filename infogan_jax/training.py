@@ -312,8 +312,9 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         """What takes long: a signal does not wait for it, for all is saved before."""
         if step:
             checkpoints.save(step, state, means.notes())
-        if (made := stop.until_asked(action, *inputs)) is None:
-            raise Stopped(stop.signum, step, workdir)
+        signum, made = stop.until_asked(action, *inputs)
+        if signum:
+            raise Stopped(signum, step, workdir)
         return made
 
     # Training
@@ -645,19 +646,24 @@ class _SignalFlag:
         except ValueError:
             pass  # not in the main thread: signals are somebody else's
 
-    def until_asked(self, action: Callable, *inputs):
-        """What the action returns; None soon after a signal that comes before it does.
+    def until_asked(self, action: Callable, *inputs) -> tuple[int, Any]:
+        """0 and what the action returns, or soon after a signal its number and None.
 
-        Then it goes on in its thread, for nothing; `main.py` does not wait for that. It
-        must not execute what needs several devices: these might wait for each other.
+        Of several processes a signal to any is one to all. The action then goes on in
+        its thread, for nothing; `main.py` does not wait for that. It must not execute
+        what needs several devices: these might wait for each other.
         """
         pool = ThreadPoolExecutor(1)
         future = pool.submit(action, *inputs)
         pool.shutdown(wait=False)
-        while not self.signum and not future.done():
+        while True:
+            signum, busy = processes.largest(self.signum, not future.done())
+            if not busy and not signum:
+                return 0, future.result()
+            if signum:
+                wait([future], timeout=0.5)  # what is about to end may write caches
+                return signum, None
             wait([future], timeout=0.1)
-        wait([future], timeout=0.5)  # what is about to end may do so, and write caches
-        return future.result() if future.done() else None
 
     def _note(self, signum, frame):
         if self.signum:

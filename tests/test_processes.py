@@ -207,6 +207,26 @@ def test_both_processes_go_back_from_what_is_not_finite(data_dir, tmp_path):
     assert [row["step"] for row in lines(tmp_path / "run")] == [5, 10]
 
 
+ASKED = """
+import os, signal, sys, time
+from absl import app
+from infogan_jax import main, parallel
+def compile(run):
+    if "--process_id=1" in sys.argv:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+parallel.Run.compile = compile
+app.run(main.main, argv=["main", *sys.argv[1:]], flags_parser=main.parse_flags)
+"""
+
+
+def test_a_signal_to_one_while_all_compile_stops_all(data_dir, tmp_path):
+    flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
+    for code, _, error in together(2, *flags, program=["-c", ASKED]):
+        assert code == 128 + signal.SIGTERM, error
+        assert "stopped by SIGTERM after step 0, all saved" in error
+
+
 GCLOUD = """#!/bin/bash
 # gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command=..: here, and
 # at the first try preempted.
