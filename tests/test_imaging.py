@@ -72,6 +72,14 @@ def test_align_brings_every_pose_to_one():
     np.testing.assert_array_equal(imaging.align(flat, "axis"), flat)
 
 
+def test_align_does_not_draw_out_what_touches_the_border():
+    image = np.full((17, 17, 2), (0, 30), np.uint8)
+    image[6:11, :5] = 200
+    expected = np.full((17, 17, 2), (0, 30), np.uint8)
+    expected[6:11, 6:11] = 200
+    np.testing.assert_array_equal(imaging.align(image, "centre"), expected)
+
+
 def test_stains_of_a_cell_by_hand():
     """A cell of one colour, and in it a spot that absorbs azure besides."""
     own = np.exp(-0.5 * np.array([0.3, 0.6, 0.4]))

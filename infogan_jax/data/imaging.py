@@ -66,6 +66,8 @@ def pose(image: np.ndarray) -> tuple[float, float, float]:
 def align(image: np.ndarray, how: str) -> np.ndarray:
     """The object in the middle, and for `axis` also its long axis horizontal.
 
+    What is not known beyond the border is the border's median.
+
     Args:
         image: uint8 `[H, W, C]`.
         how: one of ALIGNS.
@@ -79,15 +81,22 @@ def align(image: np.ndarray, how: str) -> np.ndarray:
     middle = EuclideanTransform(translation=(-(width - 1) / 2, -(height - 1) / 2))
     turned = angle if how == "axis" else 0.0
     back = EuclideanTransform(rotation=turned, translation=(column, row))
-    moved = warp(image, middle + back, order=1, mode="edge", preserve_range=True)
+    # What comes in is background; the edge repeated would draw an object out in rays
+    background = _background(image)
+    moved = background + warp(image - background, middle + back, order=1, cval=0)
     return np.round(moved).astype(image.dtype)
 
 
+def _background(image: np.ndarray) -> np.ndarray:
+    """The median of the border, `[C]`."""
+    return np.median(
+        np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0
+    )
+
+
 def _foreground(image: np.ndarray) -> np.ndarray:
-    """How far each pixel is from the border's median, `[H, W]`; 0 where hardly."""
-    values = image.astype(np.float64)
-    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    mass = np.abs(values - np.median(border, axis=0)).mean(-1)
+    """How far each pixel is from the background, `[H, W]`; 0 where hardly."""
+    mass = np.abs(image - _background(image)).mean(-1)
     return np.where(mass > 0.1 * mass.max(), mass, 0)
 
 
