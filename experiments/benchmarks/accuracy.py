@@ -62,7 +62,7 @@ def measure(seed: str) -> tuple[dict[str, tuple[float, int]], tuple]:
                         reached.setdefault(target, (took, step))
         if process.poll():
             sys.exit(f"seed {seed}: the run ended early; its error is above")
-        process.terminate()
+        process.kill()  # it has nothing to save
         process.wait()
         config, image_shape, _ = workdir.load_config(run)
         return reached, (config, image_shape)
