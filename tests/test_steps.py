@@ -170,9 +170,9 @@ def test_vmap_over_seeds(tiny, start, batches, step):
     )
 
 
-@pytest.mark.parametrize(("replicas", "devices"), [(4, 2), (3, 2)])
+@pytest.mark.parametrize(("replicas", "devices"), [(4, 4), (3, 2), (2, 1)])
 def test_replicas_equal_runs_alone(tiny, start, images, reference, replicas, devices):
-    """Spread over the devices, several on each, and sharing batches."""
+    """Spread over the devices, sharing batches, and on one device."""
     run, mesh = jitted_run(tiny, devices, replicas, False)
     states = jax.device_put(
         jax.tree.map(lambda *x: jnp.stack(x), *map(start, range(replicas))),
@@ -213,7 +213,7 @@ def test_each_replica_is_told_targets_of_its_own(tiny, images):
     assert (wrong["told/cat"][:, 0] < np.log(0.1)).all()
 
 
-@pytest.mark.parametrize(("replicas", "devices"), [(1, 4), (4, 2), (3, 2)])
+@pytest.mark.parametrize(("replicas", "devices"), [(1, 4), (4, 4), (3, 2)])
 def test_streamed_batches_equal_resident_data(tiny, start, images, replicas, devices):
     """A short stretch too, which is padded."""
     indices = np.arange(16 * 2 * replicas).reshape(replicas, 2, 16) % len(images)
@@ -233,14 +233,13 @@ def test_streamed_batches_equal_resident_data(tiny, start, images, replicas, dev
         np.testing.assert_array_equal(value, found[1][name])
 
 
-def test_a_run_compiled_once_is_of_any_length(tiny, start, images, reference):
-    run, mesh = jitted_run(tiny, 4, 1, False)
+def test_compiled_run_of_any_length_compiles_once(tiny, start, images, reference):
+    run, mesh = jitted_run(tiny, 1, 1, False)
     resident = replicate(jnp.asarray(images), mesh)
     indices = np.arange(16 * STEPS).reshape(STEPS, 16)
-    state = replicate(start(), mesh)
-    run = run.lower(state, resident, indices).compile()
-    state, one, _ = run(state, resident, indices[:1])
+    state, one, _ = run(replicate(start(), mesh), resident, indices[:1])
     state, rest, norm = run(state, resident, indices[1:])
+    assert run.program._cache_size() == 1
     assert int(state.step) == STEPS
     # What comes after the steps of a call is zeros
     found = one["loss/generator"] + np.roll(rest["loss/generator"], 1)
