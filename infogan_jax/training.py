@@ -658,11 +658,11 @@ class _SignalFlag:
         pool.shutdown(wait=False)
         while True:
             signum, busy = processes.largest(self.signum, not future.done())
-            if not busy and not signum:
-                return 0, future.result()
             if signum:
                 wait([future], timeout=0.5)  # what is about to end may write caches
                 return signum, None
+            if not busy:
+                return 0, future.result()
             wait([future], timeout=0.1)
 
     def _note(self, signum, frame):
