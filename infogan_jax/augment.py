@@ -28,7 +28,7 @@ class Warp:
     darken: float = 0.0  # -log of the factor of all pixels, from 0 to the value
     gain: float = 0.0  # log of the factor of each channel by itself
     blur: float = 0.0  # share of a 3 x 3 binomial blur, from 0 to the value
-    mute: float = 0.0  # the channel, from 1, that every other copy lacks; 0: none
+    alone: float = 0.0  # the channel, from 1, that every other copy has alone; 0: none
 
     @property
     def is_upright(self) -> bool:
@@ -50,7 +50,7 @@ _NODES = 4  # of a bend, along each axis
 
 
 # Of each part; 10 for logarithms of factors, and for shear
-_MOST = {"rotation": 360, "flip": 1, "shift": 1, "bend": 1, "blur": 1, "mute": 1000}
+_MOST = {"rotation": 360, "flip": 1, "shift": 1, "bend": 1, "blur": 1, "alone": 1000}
 
 
 def parse_warp(text: str) -> Warp | None:
@@ -82,9 +82,9 @@ def parse_warp(text: str) -> Warp | None:
         except ValueError:
             changed[key] = math.nan
         most = _MOST.get(key, 10)
-        whole = key != "mute" or changed[key].is_integer()
+        whole = key != "alone" or changed[key].is_integer()
         if not (0 <= changed[key] <= most and whole):
-            kind = "a channel's number" if key == "mute" else f"0 to {most}"
+            kind = "a channel's number" if key == "alone" else f"0 to {most}"
             raise ValueError(f"warp: {part!r} in {text!r}; expected {kind}")
     return dataclasses.replace(warp, **changed)
 
@@ -183,7 +183,7 @@ def _blurred(images: Array) -> Array:
 
 
 def _draw(key: Array, limits: Warp, channels: int) -> Maps:
-    turn, stretch, lean, move, bend, light, mirror, colour, focus, loss = (
+    turn, stretch, lean, move, bend, light, mirror, colour, focus, choice = (
         jax.random.split(key, 10)
     )
     angle = _symmetric(turn, (), math.radians(limits.rotation))
@@ -201,8 +201,9 @@ def _draw(key: Array, limits: Warp, channels: int) -> Maps:
         - limits.darken * jax.random.uniform(light)
     )
     # Not from all copies, or "is a copy" would be a category that is read without fail
-    is_lost = jax.random.bernoulli(loss)
-    gain *= ~(is_lost & (jnp.arange(1, channels + 1) == limits.mute))
+    is_alone = jax.random.bernoulli(choice)
+    if limits.alone:
+        gain *= ~(is_alone & (jnp.arange(1, channels + 1) != limits.alone))
     blur = jax.random.uniform(focus, maxval=limits.blur) if limits.blur else None
     return Maps(rotation @ shearing * scale * flip, shift, nodes, gain, blur)
 

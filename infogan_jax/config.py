@@ -179,7 +179,8 @@ class Config:
     )
     composite: str = _field(
         "red,blue,lime,yellow,cyan,magenta",
-        "Colours of the channels in pictures, where those are not grey or RGB.",
+        "Colours of the channels in pictures, where those are not grey or RGB; "
+        "black hides one.",
         True,
     )
     on_nonfinite: str = _field(

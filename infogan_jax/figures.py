@@ -23,6 +23,7 @@ from infogan_jax.writers import write_atomically
 ROWS, COLUMNS = 10, 12  # of a grid where no category says how many
 LOW, HIGH = -2.0, 2.0  # of a traversal; uniform codes were trained on -1 to 1
 COLOURS = "red,blue,lime,yellow,cyan,magenta"  # of channels in a composite
+_RGB = "red,lime,blue"
 _GAP, _MARGIN = 2, 16  # pixels between images, between panels
 _GIF_FRAMES = 32  # of the animation; all frames stay in frames/
 _GIF_GREYS, _GIF_COLOURS = 16, 64  # enough for the eye, and fewer bytes than 256
@@ -57,6 +58,12 @@ def channel_colours(channels: int, names: str) -> list[tuple[int, ...]] | None:
         return None
     table = parse_colours(names)
     return [table[k % len(table)] for k in range(channels)]
+
+
+def begins_with_rgb(channels: int, names: str) -> bool:
+    """Whether the first three channels are shown as red, green and blue."""
+    table = channel_colours(channels, names)
+    return channels == 3 if table is None else table[:3] == parse_colours(_RGB)
 
 
 def composite(images: np.ndarray, colours: str = COLOURS) -> np.ndarray:

@@ -517,9 +517,9 @@ def _trace(workdir: Path):
 def check_images(config: Config, data: Data) -> None:
     """Raises UserError if networks, warp, batch or colours do not suit the images."""
     channels, warp = data.images.shape[-1], parse_warp(config.warp)
-    if warp and warp.mute > channels:
+    if warp and warp.alone > channels:
         raise UserError(
-            f"--warp={config.warp}: no channel {warp.mute:g}; the images of "
+            f"--warp={config.warp}: no channel {warp.alone:g}; the images of "
             f"--dataset={config.dataset} have {channels}"
         )
     try:

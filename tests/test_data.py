@@ -273,6 +273,7 @@ def test_the_archive_of_cells(tmp_path, monkeypatch):
         data = load(config)
         assert server.requests[1] > 0  # taken up where it broke
         two = load(dataclasses.replace(config, dataset="malaria_two_channel"))
+        four = load(dataclasses.replace(config, dataset="malaria_four_channel"))
         cut = dataclasses.replace(config, data_dir=str(tmp_path / "e"))
         path = served / "cells.zip"
         path.write_bytes(path.read_bytes()[:-500])
@@ -283,6 +284,8 @@ def test_the_archive_of_cells(tmp_path, monkeypatch):
     assert data.class_names == ["parasitized", "uninfected"]
     assert sum(data.eval_labels) == 2
     assert two.images.shape == (36, 16, 16, 2)
+    np.testing.assert_array_equal(four.images[..., :3], data.images)
+    np.testing.assert_array_equal(four.images[..., 3], two.images[..., 1])
     assert not any((tmp_path / "e").glob("malaria/**/dataset_info.json"))
 
 

@@ -49,7 +49,7 @@ SPECS = in_pieces(
 )
 WARPS = in_pieces(
     *("digits", "cells", "clothes", "affine", "none", "rotation", "gain", "flip"),
-    *("mute", "bend", "blur", ":", ":", "=", "=", "1", "90", "-1"),
+    *("alone", "bend", "blur", ":", ":", "=", "=", "1", "90", "-1"),
     *("nan", "inf", "1e99"),
 )
 SETTINGS = in_pieces(

@@ -143,6 +143,16 @@ def test_an_empty_image_has_properties_too():
     assert {"hue", "saturation"} <= set(found)
 
 
+def test_colours_of_a_composite_say_what_is_measured():
+    images = np.zeros((1, 8, 8, 4))
+    images[:, 2:6, 2:6] = 1, 0, 0, 1
+    found = factors.properties(images, "red,lime,blue,black")
+    assert (found["hue"], found["saturation"]) == (0, 1)
+    assert found["area of channel 4"] == 16 and "area of channel 1" not in found
+    apart = factors.properties(images)
+    assert apart["area of channel 1"] == 16 and "hue" not in apart
+
+
 def test_explained_variance_and_names():
     codes = np.linspace(-1, 1, 5)
     offsets = np.array([[0.0], [10.0]])  # of the rows, which do not count

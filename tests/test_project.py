@@ -76,7 +76,7 @@ def test_every_flagfile_builds(flagfile):
         flags.FLAGS(["main", f"--flagfile={flagfile}"])
         config = command_line.config_from_flags()
     side = config.image_size or 28
-    channels = {"malaria": 3, "malaria_two_channel": 2}
+    channels = {"malaria": 3, "malaria_two_channel": 2, "malaria_four_channel": 4}
     shape = (side, side, channels.get(config.dataset, 1))
     state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, shape))
     images = jax.ShapeDtypeStruct((config.batch_size, *shape), jax.numpy.uint8)

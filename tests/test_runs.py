@@ -632,7 +632,7 @@ def test_two_channels_from_a_folder_to_pictures(plate, command, tmp_path):
         *(f"--dataset=folder:{plate}", f"--workdir={run}", f"--data_dir={tmp_path}"),
         *("--pattern={id}_ch{channel}.tif", "--percentiles=0,100", "--align=axis"),
         *("--architecture=dcgan", "--width=2", "--codes=cat:2,uniform:1,noise:4"),
-        *("--warp=cells:mute=1", "--real_weight=1", "--batch_size=8", "--steps=2"),
+        *("--warp=cells:alone=2", "--real_weight=1", "--batch_size=8", "--steps=2"),
         *("--log_every=1", "--frame_every=1", "--notensorboard"),
         "--evaluators=clustering,detection,factors,fidelity,pose,unlabelled",
     ]
@@ -673,7 +673,7 @@ def test_wrong_settings_for_channels(plate, command, tmp_path):
     flags += ["--pattern={id}_ch{channel}.tif", "--architecture=dcgan"]
     flags += ["--batch_size=8", f"--data_dir={tmp_path}", "--steps=1"]
     for more, told in (
-        (["--warp=cells:mute=3"], "no channel 3"),
+        (["--warp=cells:alone=3"], "no channel 3"),
         (["--composite=red,blu"], "blu"),
         (["--image_size=18", "--architecture=resnet"], "choose one by --image_size"),
         (["--image_size=7"], "expected 8 to 1024"),

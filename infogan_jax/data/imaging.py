@@ -100,6 +100,15 @@ def _foreground(image: np.ndarray) -> np.ndarray:
     return np.where(mass > 0.1 * mass.max(), mass, 0)
 
 
+def with_dna_stain(image: np.ndarray) -> np.ndarray:
+    """A stained cell's red, green and blue, and its DNA stain, uint8 `[H, W, 4]`.
+
+    Args:
+        image: uint8 `[H, W, 3]`.
+    """
+    return np.concatenate([image, separate_stains(image)[..., 1:]], axis=-1)
+
+
 def separate_stains(image: np.ndarray) -> np.ndarray:
     """A Giemsa-stained cell on black as absorbance and DNA stain, uint8 `[H, W, 2]`.
 

@@ -35,6 +35,7 @@ class Source(NamedTuple):
 DATASETS = {
     "fashion_mnist": Source(builders.FashionMnist),
     "malaria": Source(builders.Malaria),
+    "malaria_four_channel": Source(builders.Malaria, imaging.with_dna_stain),
     "malaria_two_channel": Source(builders.Malaria, imaging.separate_stains),
     "mnist": Source(builders.Mnist),
     "mnist_5k": Source(builders.Mnist5k),

@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 from infogan_jax.config import UserError
 from infogan_jax.evaluation.inference import apply
+from infogan_jax.figures import COLOURS, begins_with_rgb
 from infogan_jax.latents import (
     Gaussian,
     Uniform,
@@ -22,13 +23,15 @@ _LIMIT = 1.0  # the code runs from -1 to 1, where it was trained
 _NAMED = 0.5  # least R2 of a property that gives its name
 
 
-def properties(images: np.ndarray) -> dict[str, np.ndarray]:
+def properties(images: np.ndarray, colours: str = COLOURS) -> dict[str, np.ndarray]:
     """Measured properties of images, each `[N]`.
 
     Lengths are in pixels. Where an image is empty, its moments are 0.
 
     Args:
         images: `[N, H, W, C]` in [0, 1], bright on dark.
+        colours: of channels in a composite; if it says red, green and blue, the first
+            three have hue and saturation.
 
     Raises:
         UserError: a pixel is not finite.
@@ -67,10 +70,11 @@ def properties(images: np.ndarray) -> dict[str, np.ndarray]:
     if channels > 1:
         found["area"] = (grey > grey.max((1, 2), keepdims=True) / 4).sum((1, 2)) * 1.0
         found["roundness"] = _roundness(var_y, var_x, cov)
-    if channels == 3:
-        found |= _colour(np.asarray(images, np.float64))
-    elif channels > 1:
-        for k in range(channels):
+    is_rgb = begins_with_rgb(channels, colours)
+    if is_rgb:
+        found |= _colour(np.asarray(images[..., :3], np.float64))
+    if channels > 1:
+        for k in range(3 * is_rgb, channels):
             found[f"area of channel {k + 1}"] = (images[..., k] > 0.5).sum((1, 2)) * 1.0
     return found
 
@@ -156,7 +160,7 @@ def evaluate(state, config, data) -> dict:
         pictures = apply(generate, state, latents, config)
         tables[code.name] = {
             kind: explained(along, measured.reshape(_BASES, _STEPS))
-            for kind, measured in properties(pictures).items()
+            for kind, measured in properties(pictures, config.composite).items()
         }
     names = name_codes(
         {
