@@ -66,6 +66,12 @@ def begins_with_rgb(channels: int, names: str) -> bool:
     return channels == 3 if table is None else table[:3] == parse_colours(_RGB)
 
 
+def channel_names(channels: int, colours: str) -> list[str]:
+    """What to call each channel: red, green and blue where it is shown as that."""
+    rgb = ["red", "green", "blue"] if begins_with_rgb(channels, colours) else []
+    return rgb + [f"channel {k + 1}" for k in range(len(rgb), channels)]
+
+
 def composite(images: np.ndarray, colours: str = COLOURS) -> np.ndarray:
     """Channels added up, each in its colour: uint8 `[..., C]` -> `[..., 3]`.
 
@@ -96,8 +102,8 @@ def sheet(
         images = composite(images, colours)
         return _sheet(images, columns, row_labels, column_labels, title)
     parts = [(f"{title} composite".strip(), composite(images, colours))]
-    for k in range(images.shape[-1]):
-        parts.append((f"channel {k + 1}", images[..., k : k + 1]))
+    for k, name in enumerate(channel_names(images.shape[-1], colours)):
+        parts.append((name, images[..., k : k + 1]))
     draw = functools.partial(_sheet, columns=columns, column_labels=column_labels)
     name, part = parts[0]
     whole = draw(part, row_labels=row_labels, title=name)

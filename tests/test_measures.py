@@ -16,6 +16,7 @@ from infogan_jax.evaluation import (
     generation,
 )
 from infogan_jax.evaluation.judge import Features, load_extractor
+from infogan_jax.figures import channel_names
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,8 @@ def test_colours_of_a_composite_say_what_is_measured():
     assert found["area of channel 4"] == 16 and "area of channel 1" not in found
     apart = factors.properties(images)
     assert apart["area of channel 1"] == 16 and "hue" not in apart
+    assert channel_names(4, "red,#0f0,blue,black")[1:] == ["green", "blue", "channel 4"]
+    assert channel_names(2, "red,lime,blue") == ["channel 1", "channel 2"]
 
 
 def test_explained_variance_and_names():

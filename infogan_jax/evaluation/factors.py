@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 from infogan_jax.config import UserError
 from infogan_jax.evaluation.inference import apply
-from infogan_jax.figures import COLOURS, begins_with_rgb
+from infogan_jax.figures import COLOURS, begins_with_rgb, channel_names
 from infogan_jax.latents import (
     Gaussian,
     Uniform,
@@ -74,8 +74,9 @@ def properties(images: np.ndarray, colours: str = COLOURS) -> dict[str, np.ndarr
     if is_rgb:
         found |= _colour(np.asarray(images[..., :3], np.float64))
     if channels > 1:
+        names = channel_names(channels, colours)
         for k in range(3 * is_rgb, channels):
-            found[f"area of channel {k + 1}"] = (images[..., k] > 0.5).sum((1, 2)) * 1.0
+            found[f"area of {names[k]}"] = (images[..., k] > 0.5).sum((1, 2)) * 1.0
     return found
 
 

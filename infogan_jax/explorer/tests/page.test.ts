@@ -9,7 +9,7 @@ import {
   withValue,
 } from "../src/latents";
 import { type Code, Fault, type Model, orderOf, parseModel } from "../src/model";
-import { panelsOf, toPixels } from "../src/picture";
+import { panelsOf, panelTitle, toPixels } from "../src/picture";
 import { fromHash, toFile, toHash, type View } from "../src/share";
 
 const file = { bytes: 1, sha256: "0" };
@@ -313,8 +313,24 @@ describe("pictures", () => {
     };
     const two = parseModel(about);
     expect(panelsOf(two)).toEqual(["composite", 0, 1]);
+    expect(panelTitle(two, 0)).toBe("channel 1");
     const image = new Float32Array([0.2, 0.8]);
     expect(Array.from(toPixels(two, image, 0))).toEqual([51, 0, 204, 255]);
     expect(Array.from(toPixels(two, image, 0, 1))).toEqual([204, 204, 204, 255]);
+  });
+
+  it("call channels by the colours that are theirs", () => {
+    const about = json();
+    const rgb = [
+      [255, 0, 0],
+      [0, 255, 0],
+      [0, 0, 255],
+    ];
+    about.image = { height: 1, width: 1, channels: 4, composite: [...rgb, [0, 0, 0]] };
+    const titles = (of: Model) => panelsOf(of).map((panel) => panelTitle(of, panel));
+    const named = ["composite", "red", "green", "blue"];
+    expect(titles(parseModel(about))).toEqual([...named, "channel 4"]);
+    about.image = { height: 1, width: 1, channels: 3, composite: null };
+    expect(titles(parseModel(about))).toEqual(named);
   });
 });
