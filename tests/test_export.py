@@ -69,7 +69,7 @@ def run_onnx(content, values):
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_every_architecture_exports(architecture):
-    grows = architecture in ("dcgan", "dcgan_plain", "resnet")
+    grows = not architecture.startswith("mnist")
     shape = (16, 16, 2) if grows else (28, 28, 1)
     codes = "cat:3,gaussian:1:spread=learned,bernoulli:2,noise:5"
     config = Config(architecture=architecture, width=4 if grows else 0, codes=codes)

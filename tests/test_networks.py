@@ -20,7 +20,7 @@ from infogan_jax.augment import (
 )
 from infogan_jax.evaluation.factors import properties
 from infogan_jax.models import ARCHITECTURES, build_networks, resnet
-from infogan_jax.models.layers import convolve, downsample, upsample
+from infogan_jax.models.layers import convolve, downsample, smooth, upsample
 
 DIMS = ("NHWC", "HWIO", "NHWC")
 
@@ -255,8 +255,21 @@ def test_resampling_is_that_of_jax(factor):
     np.testing.assert_allclose(resnet._resize(x, factor), expected, atol=1e-6)
 
 
+def test_smoothing_keeps_what_is_even_and_no_grid():
+    even, spot = jnp.full((1, 4, 6, 2), 0.3), jnp.zeros((1, 3, 3, 1))
+    rows, columns = np.mgrid[:6, :6] % 2
+    for grid in (rows, columns, rows ^ columns):
+        found = smooth(jnp.asarray(grid[None, ..., None], jnp.float32))
+        np.testing.assert_allclose(found[:, 1:-1, 1:-1], 0.5, atol=1e-6)
+    np.testing.assert_allclose(smooth(even), even, atol=1e-6)
+    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    np.testing.assert_allclose(smooth(spot.at[0, 1, 1].set(1.0))[0, ..., 0], kernel)
+
+
 @pytest.mark.parametrize("size", [64, 128, 256])
-@pytest.mark.parametrize("architecture", ["dcgan", "dcgan_plain", "resnet"])
+@pytest.mark.parametrize(
+    "architecture", ["dcgan", "dcgan_plain", "dcgan_smooth", "resnet"]
+)
 def test_larger_images(architecture, size):
     if size == 256 and architecture != "resnet":
         pytest.skip("dcgan ends at 128 pixels")

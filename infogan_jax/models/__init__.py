@@ -61,13 +61,14 @@ class Dcgan:
     width: int
     largest: int = 128  # side of the images, pixels
     normalise: bool = True  # in D and Q; without, each image is seen by itself
+    smooth: bool = False  # a blur behind each upconvolution of G
 
     def build(self, image_shape, width, n_params, dtype, axis_name) -> Networks:
         common = {"dtype": dtype, "axis_name": axis_name}
         halvings = _halvings(_side(image_shape), self.largest)
         widths = _widths(width or self.width, halvings)
         return Networks(
-            dcgan.Generator(image_shape, widths, **common),
+            dcgan.Generator(image_shape, widths, self.smooth, **common),
             dcgan.Discriminator(widths, self.normalise, **common),
             Recognizer(n_params, slope=0.2, normalise=self.normalise, **common),
         )
@@ -118,6 +119,7 @@ def _widths(outer: int, count: int) -> tuple[int, ...]:
 ARCHITECTURES: dict[str, Architecture] = {
     "dcgan": Dcgan(width=64),
     "dcgan_plain": Dcgan(width=64, normalise=False),
+    "dcgan_smooth": Dcgan(width=64, smooth=True),
     "mnist": Mnist(channels=(64, 128), hidden=1024, q_hidden=128),
     "mnist_half": Mnist(channels=(32, 64), hidden=256, q_hidden=128),
     "mnist_tiny": Mnist(channels=(4, 8), hidden=16, q_hidden=16),

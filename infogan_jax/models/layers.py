@@ -96,6 +96,19 @@ upsample.defvjp(
 )
 
 
+def smooth(x: jax.Array) -> jax.Array:
+    """Each pixel averaged with its neighbours by 1, 2, 1 in both directions.
+
+    `[B, H, W, C]`, in which what lies beyond the border is as the border is. It is 0 for
+    patterns of every second pixel, which strided convolutions tend to leave.
+
+    Reference: Karras et al. 2019, StyleGAN, arXiv:1812.04948, appendix C.
+    """
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    x = (x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
+    return (x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
+
+
 class Convolve(nn.Module):
     """A 3 x 3 convolution."""
 
