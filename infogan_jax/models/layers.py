@@ -99,14 +99,17 @@ upsample.defvjp(
 def smooth(x: jax.Array) -> jax.Array:
     """Each pixel averaged with its neighbours by 1, 2, 1 in both directions.
 
-    `[B, H, W, C]`, in which what lies beyond the border is as the border is. It is 0 for
-    patterns of every second pixel, which strided convolutions tend to leave.
+    `[B, H, W, C]`; what lies beyond the border is as the border is. Patterns of every
+    second pixel, which strided convolutions tend to leave, are gone.
 
     Reference: Karras et al. 2019, StyleGAN, arXiv:1812.04948, appendix C.
     """
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    x = (x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
-    return (x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
+    above = jnp.concatenate([x[:, :1], x[:, :-1]], 1)
+    below = jnp.concatenate([x[:, 1:], x[:, -1:]], 1)
+    x = (above + 2 * x + below) / 4
+    left = jnp.concatenate([x[:, :, :1], x[:, :, :-1]], 2)
+    right = jnp.concatenate([x[:, :, 1:], x[:, :, -1:]], 2)
+    return (left + 2 * x + right) / 4
 
 
 class Convolve(nn.Module):
