@@ -422,7 +422,7 @@ def test_the_map_of_classes_is_the_one_asked(trained):
 
 WRONG = [
     (["--dataset=nonesuch"], "expected one of"),
-    (["--architecture=huge"], "['dcgan', 'dcgan_plain', 'mnist',"),
+    (["--architecture=huge"], "['dcgan', 'dcgan_plain', 'dcgan_smooth',"),
     (["--adversarial=kind"], "['hinge', 'least_squares', 'non_saturating',"),
     (["--evaluators=guess"], "['clustering', 'detection', 'factors',"),
     (["--warp=speed"], "expected one of"),
