@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from tensorflow_datasets.core import shuffle
 
 from infogan_jax import Config
 from infogan_jax.config import UserError
@@ -64,6 +65,13 @@ def test_preparing_twice_gives_the_same_bytes(cells, tmp_path):
         files = sorted(p for p in where.rglob("*") if p.is_file())
         contents.append({p.name: p.read_bytes() for p in files})
     assert contents[0] == contents[1]
+
+
+def test_more_than_tfds_sorts_in_memory_needs_no_tensorflow(
+    cells, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1)
+    assert len(load(config_of(cells, tmp_path)).images) == 18
 
 
 def test_changed_files_are_noticed(cells, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """A dataset of noise of any size in ArrayRecord, for measuring input."""
 
-import contextlib
 import io
 import multiprocessing
 from pathlib import Path
@@ -9,6 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
+
+from infogan_jax.data import builders
 
 
 class Synthetic(tfds.core.GeneratorBasedBuilder):
@@ -64,9 +65,4 @@ def _prepare(folder: Path, images: int, shape: tuple[int, int, int]) -> None:
     builder = Synthetic(
         images=images, shape=shape, data_dir=folder, file_format="array_record"
     )
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                compute_stats=tfds.download.ComputeStatsMode.SKIP
-            )
-        )
+    builders.write(builder)

@@ -1,8 +1,10 @@
 """Builders of our own for tfds, which need no TensorFlow: they yield PIL images."""
 
+import contextlib
 import gzip
 import io
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import shuffle
 
 from infogan_jax.config import Config
 from infogan_jax.data import folder
@@ -30,6 +33,21 @@ GARMENTS = [
     "Ankle boot",
 ]
 CELLS = ["parasitized", "uninfected"]
+
+
+def write(builder: tfds.core.DatasetBuilder) -> None:
+    """Prepares a dataset of any size without TensorFlow and without a word.
+
+    Its encoded images are in memory meanwhile, for they are sorted there.
+    """
+    # Beyond this many bytes tfds sorts on disk, which needs TensorFlow
+    shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                compute_stats=tfds.download.ComputeStatsMode.SKIP
+            )
+        )
 
 
 def _info(

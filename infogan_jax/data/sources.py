@@ -1,6 +1,5 @@
 """The datasets by name, as arrays: tfds in ArrayRecord, read without TensorFlow."""
 
-import contextlib
 import hashlib
 import io
 import logging
@@ -307,12 +306,7 @@ def _build(builder: type, root: Path, dataset: str, **options) -> Path:
     print(f"preparing {dataset} in {root}", flush=True)
     try:
         made = builder(data_dir=root, file_format="array_record", **options)
-        with contextlib.redirect_stdout(io.StringIO()):
-            made.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(
-                    compute_stats=tfds.download.ComputeStatsMode.SKIP
-                )
-            )
+        builders.write(made)
     except DownloadError as error:
         raise UserError(
             f"--dataset={dataset}: could not be fetched ({error}); name a "
