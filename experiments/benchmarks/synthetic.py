@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from PIL import Image
 
 from infogan_jax.data import builders
@@ -52,17 +51,11 @@ def prepare(folder: Path, images: int, shape: tuple[int, int, int]) -> None:
     In a process of its own, so that its memory is not counted with that of training.
     """
     spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=_prepare, args=(folder, images, shape))
+    options = {"images": images, "shape": shape}
+    process = spawn.Process(
+        target=builders.write, args=(Synthetic, folder), kwargs=options
+    )
     process.start()
     process.join()
     if process.exitcode:
         raise RuntimeError("the synthetic dataset could not be written; see above")
-
-
-def _prepare(folder: Path, images: int, shape: tuple[int, int, int]) -> None:
-    logging.set_verbosity(logging.ERROR)
-    tfds.disable_progress_bar()
-    builder = Synthetic(
-        images=images, shape=shape, data_dir=folder, file_format="array_record"
-    )
-    builders.write(builder)

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import logging
 import re
 import sys
 import zipfile
@@ -35,19 +36,31 @@ GARMENTS = [
 CELLS = ["parasitized", "uninfected"]
 
 
-def write(builder: tfds.core.DatasetBuilder) -> None:
-    """Prepares a dataset of any size without TensorFlow and without a word.
+def write(builder: type[tfds.core.DatasetBuilder], root: Path, **options) -> Path:
+    """Prepares a dataset as ArrayRecord, without TensorFlow and without a word.
 
     Its encoded images are in memory meanwhile, for they are sorted there.
+
+    Args:
+        builder: of the dataset.
+        root: the data directory.
+        options: of the builder, besides.
+
+    Returns:
+        The folder of the prepared dataset.
     """
+    logging.getLogger("absl").setLevel(logging.ERROR)  # tfds tells of each file
+    tfds.disable_progress_bar()
+    made = builder(data_dir=root, file_format="array_record", **options)
     # Beyond this many bytes tfds sorts on disk, which needs TensorFlow
     shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize
     with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(
+        made.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
                 compute_stats=tfds.download.ComputeStatsMode.SKIP
             )
         )
+    return Path(made.data_dir)
 
 
 def _info(

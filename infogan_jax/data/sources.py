@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import logging
 import math
 import os
 import re
@@ -301,12 +300,9 @@ def prepare(config: Config) -> Path:
 
 
 def _build(builder: type, root: Path, dataset: str, **options) -> Path:
-    logging.getLogger("absl").setLevel(logging.ERROR)  # tfds tells of each file
-    tfds.disable_progress_bar()
     print(f"preparing {dataset} in {root}", flush=True)
     try:
-        made = builder(data_dir=root, file_format="array_record", **options)
-        builders.write(made)
+        return builders.write(builder, root, **options)
     except DownloadError as error:
         raise UserError(
             f"--dataset={dataset}: could not be fetched ({error}); name a "
@@ -319,7 +315,6 @@ def _build(builder: type, root: Path, dataset: str, **options) -> Path:
             f"--dataset={dataset}: {root} cannot be written ({reason}); make room, or "
             "name another folder by --data_dir"
         ) from None
-    return Path(made.data_dir)
 
 
 def _prepare_folder(config: Config, root: Path) -> Path:
