@@ -44,7 +44,7 @@ from infogan_jax.state import TrainState
 from infogan_jax.steps import generate, recognize
 from infogan_jax.writers import write_atomically
 
-FORMAT = 1  # of model.json
+FORMAT = 2  # of model.json
 WEIGHTS = ("float32", "float16")
 PAGE = Path(__file__).parent / "explorer" / "dist"
 _MARK = ".infogan_jax_export"  # in a folder that may be written over
@@ -234,6 +234,7 @@ def describe(
             "width": width,
             "channels": channels,
             "composite": figures.channel_colours(channels, config.composite),
+            "channel_names": figures.channel_names(channels, config.composite),
             "ranges": about.get("ranges"),
         },
         "codes": codes,

@@ -7,6 +7,7 @@ by the mode that needs it, so that --help answers at once.
 import contextlib
 import dataclasses
 import faulthandler
+import itertools
 import logging
 import os
 import signal
@@ -37,6 +38,7 @@ MODES = (
     "evaluate",
     "report",
     "generate",
+    "recognize",
     "export",
     "explore",
     "prepare",
@@ -54,6 +56,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("count", 100, "generate: pictures, or steps along a range.")
 flags.DEFINE_string(
+    "images", "", "recognize: a folder; empty: the one that the run was trained on."
+)
+flags.DEFINE_string(
     "latents", "", "generate: a file of latents, as the explorer saves them."
 )
 flags.DEFINE_integer(
@@ -62,8 +67,8 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
     "out",
     "",
-    "generate: FILE.png, FILE.npy or a folder; export, explore: a folder; empty: in "
-    "the workdir.",
+    "generate: FILE.png, FILE.npy or a folder; recognize: FILE.csv; export, explore: a "
+    "folder; empty: in the workdir.",
 )
 flags.DEFINE_string("weights", "float32", "export: how they are stored, or float16.")
 flags.DEFINE_string(
@@ -141,9 +146,14 @@ def _run(mode: str, workdir: Path) -> None:
     if mode == "generate":
         from infogan_jax.sampling import Asked, sample
 
-        out = expand("out", FLAGS.out) if FLAGS.out else _unused(workdir / "generated")
+        out = _out(workdir / "generated.png")
         asked = Asked(FLAGS.set, FLAGS.count, FLAGS.seed, FLAGS.latents)
         return sample(workdir, asked, out, FLAGS.replica)
+    if mode == "recognize":
+        from infogan_jax.recognition import recognize_folder
+
+        out = _out(workdir / "recognized.csv")
+        return recognize_folder(workdir, FLAGS.images, out, FLAGS.replica)
     if mode in ("export", "explore"):
         from infogan_jax.export import export, is_current
         from infogan_jax.serving import serve
@@ -231,11 +241,14 @@ def _join() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the first one speaks for all
 
 
-def _unused(stem: Path) -> Path:
-    number = 1
-    while (path := stem.with_name(f"{stem.name}_{number:03d}.png")).exists():
-        number += 1
-    return path
+def _out(standard: Path) -> Path:
+    """That of --out, or the standard's name with the first number that is free."""
+    if FLAGS.out:
+        return expand("out", FLAGS.out)
+    for number in itertools.count(1):
+        path = standard.with_stem(f"{standard.stem}_{number:03d}")
+        if not path.exists():
+            return path
 
 
 def _persistent_compilation_cache() -> None:

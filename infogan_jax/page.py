@@ -115,8 +115,17 @@ def _seeds(run: _Run) -> str:
 
 
 def _categories(run: _Run) -> str:
-    caption = "A row per category, in the order of classes; columns share all else."
-    return _picture(run, "categories.png", caption)
+    return _picture(
+        run,
+        "categories.png",
+        "Generated: a row per category, in the order of classes; columns share all "
+        "else.",
+    ) + _picture(
+        run,
+        "members.png",
+        "Real: held-out images that Q puts into each category, from the surest to the "
+        "least sure.",
+    )
 
 
 def _codes(run: _Run, other: _Run | None) -> str:

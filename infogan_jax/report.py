@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from infogan_jax.classifier import ClassifierState
 from infogan_jax.config import Config
 from infogan_jax.data import Data
 from infogan_jax.evaluation import evaluator_names, load_evaluator
-from infogan_jax.evaluation.inference import apply
+from infogan_jax.evaluation.inference import apply, read_codes
 from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.state import TrainState
 from infogan_jax.steps import generate
@@ -170,6 +171,12 @@ def _draw(state, config, data, folder: Path, results) -> None:
     grid = figures.in_order(make(figures.grid_latents(key, spec)), order)
     sheet = functools.partial(figures.sheet, colours=config.composite)
     figures.save(sheet(grid, figures.COLUMNS, names), folder / "categories.png")
+    if category is not None:
+        codes = read_codes(state, data.eval_images, config)
+        shares = [codes[f"{category.name} {k}"] for k in range(category.size)]
+        members = _members(np.stack(shares, 1))
+        picture = _held_out(config, data, [members[k] for k in order], names)
+        figures.save(picture, folder / "members.png")
     for code in spec:
         if not code.n_params:
             continue
@@ -193,7 +200,8 @@ def _draw(state, config, data, folder: Path, results) -> None:
     found = results["detection"] if "detection" in evaluator_names(config) else {}
     for number, values in enumerate(found.values()):
         if isinstance(values, dict):
-            picture = _detected(config, data, values["examples"])
+            examples = values["examples"]
+            picture = _held_out(config, data, [*examples.values()], [*examples])
             figures.save(picture, folder / f"detection_{number}.png")
     for code, values in results.get("clustering", {}).items():
         if isinstance(values, dict):
@@ -206,15 +214,29 @@ def _draw(state, config, data, folder: Path, results) -> None:
             figures.save(picture, folder / f"confusion_{code}.png")
 
 
-def _detected(config: Config, data: Data, examples: dict[str, list[int]]):
-    """Held-out images, a row for each group, blank where it has no more."""
-    columns = max(1, *(len(places) for places in examples.values()))
+def _members(shares: np.ndarray) -> list[np.ndarray]:
+    """Places of images of each category, evenly from the surest to the least sure.
+
+    Args:
+        shares: each category's probability, `[N, size]`.
+    """
+    category, found = shares.argmax(1), []
+    for k in range(shares.shape[1]):
+        places = np.flatnonzero(category == k)
+        places = places[np.argsort(-shares[places, k], kind="stable")]
+        some = np.linspace(0, len(places) - 1, min(len(places), figures.COLUMNS))
+        found.append(places[some.astype(int)])
+    return found
+
+
+def _held_out(config: Config, data: Data, places: Sequence, names: list[str]):
+    """Held-out images, a row for each group of places, blank where it has no more."""
+    columns = max(1, *map(len, places))
     rows = [
-        np.pad(data.eval_images[places], [(0, columns - len(places)), *[(0, 0)] * 3])
-        for places in (np.array(places, int) for places in examples.values())
+        np.pad(data.eval_images[some], [(0, columns - len(some)), *[(0, 0)] * 3])
+        for some in (np.array(some, int) for some in places)
     ]
-    rows, colours = np.concatenate(rows), config.composite
-    return figures.sheet(rows, columns, list(examples), colours=colours)
+    return figures.sheet(np.concatenate(rows), columns, names, colours=config.composite)
 
 
 def _nearest(state, config: Config, data: Data, places: list[int]):

@@ -224,15 +224,8 @@ def _class_to_category(config, folder: Path, classes: list[str]) -> dict[str, in
     category = main_category(parse_spec(config.codes))
     if category is None:
         return {}
-    with runs.reading(folder):
-        results = runs.load_evaluation(folder).get("clustering", {})
-        values = results.get(category.name)
-        labels = values["code_to_class"] if isinstance(values, dict) else []
-        return {
-            classes[label].lower(): code
-            for code, label in enumerate(labels)
-            if label is not None
-        }
+    found = runs.load_classes(folder, category.name, classes)
+    return {name.lower(): code for code, name in enumerate(found) if name is not None}
 
 
 def _write(images, columns: int, out: Path, colours: str, ranges) -> None:

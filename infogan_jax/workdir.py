@@ -289,6 +289,17 @@ def load_evaluation(folder: Path) -> dict:
     return _load_json(folder / "evaluation.json")
 
 
+def load_classes(folder: Path, code: str, classes: list[str]) -> list[str | None]:
+    """The class that the evaluation found for each category of a code, None for none.
+
+    Empty where it found none at all.
+    """
+    with reading(folder):
+        values = load_evaluation(folder).get("clustering", {}).get(code)
+        labels = values["code_to_class"] if isinstance(values, dict) else []
+        return [None if label is None else classes[label] for label in labels]
+
+
 def _load_json(path: Path) -> dict:
     with reading(path):
         content = json.loads(path.read_text()) if path.exists() else {}

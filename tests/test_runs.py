@@ -35,6 +35,7 @@ def test_a_run_says_and_leaves_what_it_should(trained):
     assert names == {
         "categories.png",
         "confusion_cat.png",
+        "members.png",
         "real.png",
         "training.gif",
         "traverse_cat.png",

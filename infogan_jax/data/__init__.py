@@ -1,6 +1,13 @@
 """Images: where they come from (`sources`, `stored`), and in which order (`stream`)."""
 
-from infogan_jax.data.sources import DATASETS, Data, fingerprint, load, prepare
+from infogan_jax.data.sources import (
+    DATASETS,
+    Data,
+    fingerprint,
+    load,
+    prepare,
+    read_like,
+)
 from infogan_jax.data.stored import StoredImages
 from infogan_jax.data.stream import Stream, batch_indices, epoch_order
 
@@ -14,4 +21,5 @@ __all__ = [
     "fingerprint",
     "load",
     "prepare",
+    "read_like",
 ]

@@ -26,6 +26,7 @@ _SMALLEST = 8  # pixels
 _FEWEST = 10  # images
 _MOST_VALUES = 1 << 28  # pixels times channels of one file: beyond it, a bomb or a slip
 _LOOKED_AT, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
+BYTES = 0.0, 255.0  # the range of a channel of bytes
 _SHOWN = 5  # files that an error names
 _UNSORTED = "unsorted"  # label of images beside subfolders, not in one
 
@@ -214,14 +215,43 @@ def read(item: Item, channels: str = "") -> np.ndarray:
     return image
 
 
-def convert(item: Item, found: Survey, config: Config) -> np.ndarray:
-    """The image in its final form, uint8 `[size, size, C]`."""
+def convert(
+    item: Item, found: Survey, config: Config, is_new: bool = False
+) -> np.ndarray:
+    """The image in its final form, uint8 `[size, size, C]`.
+
+    Args:
+        item: of `find`.
+        found: says which form that is.
+        config: says how to read.
+        is_new: whether the survey has not seen it.
+
+    Raises:
+        ValueError: a new image is unlike those of the survey; the reason says how.
+    """
     image = read(item, _numbers(config))
+    if is_new:
+        _check_like(image, found.ranges)
     if image.dtype != np.uint8:
         low, high = np.array(found.ranges).T
         image = (image.astype(np.float32) - low) / np.maximum(high - low, 1e-12)
         image = np.clip(255 * image, 0, 255).astype(np.float32)
     return np.round(resize(image, found.size, config.fit)).astype(np.uint8)
+
+
+def _check_like(image: np.ndarray, ranges: list[tuple[float, float]]) -> None:
+    """Raises ValueError unless the ranges say what an image's values mean."""
+    if image.shape[-1] != len(ranges):
+        raise ValueError(f"channels: {image.shape[-1]}; expected {len(ranges)}")
+    is_byte, lowest, highest = image.dtype == np.uint8, image.min(), image.max()
+    are_bytes = all(tuple(ends) == BYTES for ends in ranges)
+    if is_byte != are_bytes and not (are_bytes and lowest >= 0 and 1 < highest <= 255):
+        expected = " or ".join(
+            dict.fromkeys(f"{low:g} to {high:g}" for low, high in ranges)
+        )
+        raise ValueError(
+            f"{image.dtype} from {lowest:g} to {highest:g}; expected {expected}"
+        )
 
 
 def in_order(function, inputs, doing: str) -> Iterator:
@@ -274,7 +304,7 @@ def _ranges(found: list[_Look], dtype: str, config: Config):
     is_whole = np.issubdtype(np.dtype(dtype), np.integer)
     are_bytes = all(look.lowest >= 0 and look.highest <= 255 for look in found)
     if is_whole and are_bytes:
-        return [(0.0, 255.0)] * channels
+        return [BYTES] * channels
     pixels = np.concatenate([x.pixels for x in found if x.pixels is not None])
     percents = [float(p) for p in config.percentiles.split(",")]
     low, high = np.percentile(pixels.astype(np.float64), percents, axis=0)

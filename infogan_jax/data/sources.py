@@ -1,12 +1,13 @@
 """The datasets by name, as arrays: tfds in ArrayRecord, read without TensorFlow."""
 
+import dataclasses
 import hashlib
 import io
 import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +86,6 @@ def load(
             f"has {list(features)}"
         )
     label_key = _only_feature(features, tfds.features.ClassLabel)
-    change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
     encoded = isinstance(features[image_key], tfds.features.Image)
     if encoded:
         mode = _mode(config, features[image_key].shape[-1])
@@ -96,13 +96,8 @@ def load(
         picture = Image.open(io.BytesIO(record[image_key])).convert(mode)
         return np.asarray(picture).reshape(picture.height, picture.width, -1)
 
-    def final(image):
-        image = image if change is None else change(image)
-        image = imaging.resize(image, config.image_size, config.fit)
-        return imaging.align(image, config.align)
-
     def decode(records):
-        images = [final(stored(record)) for record in records]
+        images = [_finish(stored(record), config) for record in records]
         shapes = {image.shape for image in images}
         if len(shapes) > 1:
             raise UserError(
@@ -160,6 +155,55 @@ def load(
         labels,
         (builder.info.metadata or {}).get("ranges"),
     )
+
+
+def _finish(image: np.ndarray, config: Config) -> np.ndarray:
+    """A stored image, uint8, as the networks see it."""
+    change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
+    image = image if change is None else change(image)
+    image = imaging.resize(image, config.image_size, config.fit)
+    return imaging.align(image, config.align)
+
+
+def read_like(
+    root: Path, config: Config, image_shape: tuple[int, int, int], ranges: list | None
+) -> Iterator[tuple[str, np.ndarray | str]]:
+    """The images of any folder, in the form of those that a run was trained on.
+
+    Args:
+        root: the folder; subfolders are looked through.
+        config: of the run.
+        image_shape: of the run's images.
+        ranges: of its folder's channels, if it was one.
+
+    Yields:
+        The name of each image, in order, and the image, uint8 of `image_shape`, or the
+        reason why it cannot be used.
+
+    Raises:
+        UserError: the folder cannot be read, or has no images.
+    """
+    size, _, channels = image_shape
+    form = own.Survey([], {}, size, ranges or [])
+    config = dataclasses.replace(config, image_size=size)
+    if not config.dataset.startswith("folder:"):
+        # Bytes; a dataset that changes its images takes those in colour, of any size
+        changes = config.dataset in DATASETS and DATASETS[config.dataset].change
+        stored = 3 if changes else channels
+        form = own.Survey([], {}, 0, [own.BYTES] * stored)
+        mode = {1: "grey", 3: "rgb"}.get(stored, "")
+        config = dataclasses.replace(config, channels=mode)
+    items, left_out, _ = own.find(root, config)
+    yield from sorted(left_out.items())
+
+    def read(item):
+        try:
+            image = _finish(own.convert(item, form, config, is_new=True), config)
+        except Exception as error:  # decoders raise anything for a damaged file
+            return item.name, first_line(error)
+        return item.name, image
+
+    yield from own.in_order(read, items, "reading")
 
 
 _ANEW = "if it is damaged, delete that folder and prepare it anew"

@@ -1,14 +1,11 @@
 """How well a single code tells one class from the others, such as infected cells."""
 
-import jax
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from infogan_jax.config import UserError
 from infogan_jax.evaluation.clustering import check_classes
-from infogan_jax.evaluation.inference import apply
-from infogan_jax.latents import Categorical, parse_spec, split_params
-from infogan_jax.steps import recognize
+from infogan_jax.evaluation.inference import read_codes
 
 EXAMPLES = 10  # images of each group
 
@@ -67,28 +64,12 @@ def examples(score: np.ndarray, is_class: np.ndarray) -> dict[str, list[int]]:
     return shown
 
 
-def read_scores(state, images: np.ndarray, config) -> dict[str, np.ndarray]:
-    """What Q says of images: a category's probability, another code's mean, `[N]`."""
-    spec = parse_spec(config.codes)
-    params = split_params(spec, apply(recognize, state, images, config))
-    found = {}
-    for code in spec:
-        if isinstance(code, Categorical):
-            shares = np.asarray(jax.nn.softmax(params[code.name]))
-            for k, share in enumerate(shares.T):
-                found[f"{code.name} {k}"] = share
-        elif code.n_params:
-            for k, mean in enumerate(np.asarray(code.infer(params[code.name])).T):
-                found[f"{code.name} {k}" if code.dim > 1 else code.name] = mean
-    return found
-
-
 def evaluate(state, config, data) -> dict:
     """Of each class, by its name; of two classes the second is the first's opposite."""
     labels = data.eval_labels
     if labels is None or len(np.unique(labels)) < 2:
         return {"skipped": "the dataset has no labels of two classes"}
-    scores = read_scores(state, data.eval_images, config)
+    scores = read_codes(state, data.eval_images, config)
     if not scores:
         return {"skipped": "there is no code that Q reads"}
     present = np.unique(labels)

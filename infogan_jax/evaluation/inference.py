@@ -8,6 +8,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from infogan_jax.latents import Categorical, parse_spec, split_params
+from infogan_jax.steps import recognize
+
 _BATCH = 500
 
 
@@ -30,6 +33,22 @@ def apply(function: Callable, state, inputs: np.ndarray, config):
         out = compiled(state, np.pad(part, missing))
         parts.append(jax.tree.map(np.asarray, out))
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(inputs)], *parts)
+
+
+def read_codes(state, images: np.ndarray, config) -> dict[str, np.ndarray]:
+    """What Q says of images: a category's probability, another code's mean, `[N]`."""
+    spec = parse_spec(config.codes)
+    params = split_params(spec, apply(recognize, state, images, config))
+    found = {}
+    for code in spec:
+        if isinstance(code, Categorical):
+            shares = np.asarray(jax.nn.softmax(params[code.name]))
+            for k, share in enumerate(shares.T):
+                found[f"{code.name} {k}"] = share
+        elif code.n_params:
+            for k, mean in enumerate(np.asarray(code.infer(params[code.name])).T):
+                found[f"{code.name} {k}" if code.dim > 1 else code.name] = mean
+    return found
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,6 +1,6 @@
 // What model.json says: the codes of a network, and what its pictures are.
 
-export const FORMAT = 1;
+export const FORMAT = 2;
 
 export type Kind = "categorical" | "bernoulli" | "uniform" | "gaussian" | "noise";
 
@@ -31,6 +31,7 @@ export interface Model {
   readonly channels: number;
   // Colour of each channel; null: grey, or red, green and blue
   readonly composite: readonly (readonly number[])[] | null;
+  readonly channelNames: readonly string[];
   readonly codes: readonly Code[];
   readonly metrics: readonly (readonly [string, number])[];
   readonly files: ReadonlyMap<string, { bytes: number; sha256: string }>;
@@ -84,6 +85,7 @@ export function parseModel(json: unknown): Model {
     width: whole(image, "width", 1),
     channels,
     composite: parseComposite(image.composite, channels),
+    channelNames: parseNames(image.channel_names, channels),
     codes,
     metrics: Object.entries(record(about.metrics, "metrics")).map(
       ([name, value]) => [name, number(value, name)] as const,
@@ -133,6 +135,15 @@ function parseComposite(value: unknown, channels: number) {
     "composite does not fit the channels",
   );
   return colours;
+}
+
+function parseNames(value: unknown, channels: number) {
+  const names = list(value, "channel_names");
+  check(
+    names.length === channels && names.every((name) => typeof name === "string"),
+    "channel_names do not fit the channels",
+  );
+  return names as string[];
 }
 
 /** The code that the strip of pictures stands for: the first categorical one. */

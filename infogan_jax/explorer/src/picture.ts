@@ -5,11 +5,6 @@ import { Fault, type Model } from "./model";
 
 export type Panel = "composite" | number; // a number: that channel in grey
 
-const RGB = [
-  [255, 0, 0],
-  [0, 255, 0],
-  [0, 0, 255],
-];
 const MOST_PIXELS = 25_000_000; // of a file that is read
 
 /** The panels that show one image: more than one if there are channels to tell apart. */
@@ -21,10 +16,7 @@ export function panelsOf(model: Model): Panel[] {
 /** What to call a panel. */
 export function panelTitle(model: Model, panel: Panel): string {
   if (panel === "composite") return model.channels === 1 ? "" : "composite";
-  const colours = model.composite?.slice(0, RGB.length) ?? RGB;
-  const rgb = JSON.stringify(colours) === JSON.stringify(RGB);
-  const name = rgb ? ["red", "green", "blue"][panel] : undefined;
-  return name ?? `channel ${panel + 1}`;
+  return model.channelNames[panel] ?? "";
 }
 
 /**

@@ -16,7 +16,7 @@ const file = { bytes: 1, sha256: "0" };
 
 function json(): Record<string, unknown> {
   return {
-    format: 1,
+    format: 2,
     name: "test",
     digest: "0123456789ab",
     dataset: "digits",
@@ -24,7 +24,13 @@ function json(): Record<string, unknown> {
     seed: 0,
     latent_dim: 9,
     param_dim: 6,
-    image: { height: 2, width: 2, channels: 1, composite: null },
+    image: {
+      height: 2,
+      width: 2,
+      channels: 1,
+      composite: null,
+      channel_names: ["channel 1"],
+    },
     codes: [
       {
         name: "cat",
@@ -92,8 +98,8 @@ describe("model.json", () => {
   const wrong: [string, (about: Record<string, unknown>) => void, RegExp][] = [
     [
       "format",
-      (a) => Object.assign(a, { format: 2 }),
-      /format 2; this page reads format 1/,
+      (a) => Object.assign(a, { format: 1 }),
+      /format 1; this page reads format 2/,
     ],
     ["no codes", (a) => Object.assign(a, { codes: [] }), /codes is empty/],
     ["text", (a) => Object.assign(a, { name: 3 }), /name is no text/],
@@ -122,6 +128,11 @@ describe("model.json", () => {
       "range",
       (a) => Object.assign((a.codes as object[])[1] ?? {}, { trained: [1, 1] }),
       /is empty/,
+    ],
+    [
+      "names",
+      (a) => Object.assign(a.image as object, { channel_names: [] }),
+      /channel_names do not fit/,
     ],
     [
       "colours",
@@ -310,27 +321,17 @@ describe("pictures", () => {
         [255, 0, 0],
         [0, 0, 255],
       ],
+      channel_names: ["absorbance", "stain"],
     };
     const two = parseModel(about);
     expect(panelsOf(two)).toEqual(["composite", 0, 1]);
-    expect(panelTitle(two, 0)).toBe("channel 1");
+    expect(panelsOf(two).map((panel) => panelTitle(two, panel))).toEqual([
+      "composite",
+      "absorbance",
+      "stain",
+    ]);
     const image = new Float32Array([0.2, 0.8]);
     expect(Array.from(toPixels(two, image, 0))).toEqual([51, 0, 204, 255]);
     expect(Array.from(toPixels(two, image, 0, 1))).toEqual([204, 204, 204, 255]);
-  });
-
-  it("call channels by the colours that are theirs", () => {
-    const about = json();
-    const rgb = [
-      [255, 0, 0],
-      [0, 255, 0],
-      [0, 0, 255],
-    ];
-    about.image = { height: 1, width: 1, channels: 4, composite: [...rgb, [0, 0, 0]] };
-    const titles = (of: Model) => panelsOf(of).map((panel) => panelTitle(of, panel));
-    const named = ["composite", "red", "green", "blue"];
-    expect(titles(parseModel(about))).toEqual([...named, "channel 4"]);
-    about.image = { height: 1, width: 1, channels: 3, composite: null };
-    expect(titles(parseModel(about))).toEqual(named);
   });
 });
