@@ -31,9 +31,16 @@ class Warp:
     alone: float = 0.0  # the channel, from 1, that every other copy has alone; 0: none
 
     @property
-    def is_upright(self) -> bool:
-        """Whether slant and width keep their meaning."""
-        return self.rotation <= 45 and self.flip == 0
+    def followed(self) -> tuple[str, ...]:
+        """Changes that a continuous code may follow, the first code the first one.
+
+        Slant and width of images that stay upright; of others size, colour and focus,
+        as far as the warp changes them.
+        """
+        if self.rotation <= 45 and self.flip == 0:
+            return "slant", "width"
+        limits = {"size": self.scale, "colour": self.gain, "focus": self.blur}
+        return tuple(name for name, limit in limits.items() if limit > 0)
 
 
 # More than this, and a sheared 7 becomes a 2.
@@ -128,13 +135,25 @@ def random_maps(key: Array, limits: Warp, index: Array, channels: int) -> Maps:
     )
 
 
-def changes(maps: Maps) -> Array:
-    """What the maps do to slant (the tangent) and to width (its log), `[B, 2]`.
+def changes(maps: Maps, names: tuple[str, ...]) -> Array:
+    """How much the maps change what `Warp.followed` names, `[B, K]`.
 
-    Up to the sign: a code may run either way.
+    The tangent of the slant, the log of the width or of the side, the log of the first
+    channel's share of the third one's (of the second's, if there are two; of one alone
+    its brightness), and the share of the blur. Up to the sign: a code may run either
+    way.
     """
     _, (lean, across) = jnp.moveaxis(maps.matrix, 0, -1)
-    return jnp.stack([lean / across, jnp.log(across)], -1)
+    gain = jnp.log(jnp.where(maps.gain > 0, maps.gain, 1))
+    other = min(gain.shape[-1], 3) - 1
+    found = {
+        "slant": lean / across,
+        "width": jnp.log(across),
+        "size": 0.5 * jnp.log(jnp.abs(jnp.linalg.det(maps.matrix))),
+        "colour": gain[:, 0] - (gain[:, other] if other else 0),
+        "focus": maps.blur,
+    }
+    return jnp.stack([found[name] for name in names], -1)
 
 
 def resample(images: Array, maps: Maps) -> Array:

@@ -121,8 +121,8 @@ class Config:
     )
     equivariance_weight: float = _field(
         0.0,
-        "nu, the factor of I(c' - c; w): the first continuous code follows the slant "
-        "that warps bring about, the second one the width.",
+        "nu, the factor of I(c' - c; w): the first continuous codes follow what warps "
+        "change: slant and width, or of images of any orientation size, colour, focus.",
     )
     penalty: str = _field(
         "r1_r2", "Gradient penalty of D: a row of PENALTIES, used if it has a weight."
@@ -271,12 +271,12 @@ class Config:
                 "--real_weight above 0, or --regroup_at=0"
             )
         if self.equivariance_weight > 0 and not (
-            warp and warp.is_upright and continuous_codes(spec)
+            warp and warp.followed and continuous_codes(spec)
         ):
             raise UserError(
                 f"--equivariance_weight={self.equivariance_weight}: needs a --warp "
-                "that keeps images upright and a continuous code, such as uniform:2, "
-                "in --codes; or set it to 0"
+                "that changes what a code can follow, and a continuous code, such as "
+                "uniform:2, in --codes; or set it to 0"
             )
         if warp is not None and self.batch_size % self.warp_every:
             raise UserError(

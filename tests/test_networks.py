@@ -234,7 +234,7 @@ def test_changes_are_those_that_can_be_measured():
     """A bar leans and widens by what `changes` says, up to the sign."""
     bar = jnp.zeros((1, 28, 28, 1)).at[:, 6:22, 8:20].set(1.0)
     maps = still()._replace(matrix=jnp.array([[[1.0, 0.0], [0.25, 0.8]]]))
-    slant, width = changes(maps)[0].tolist()
+    slant, width = changes(maps, parse_warp("digits").followed)[0].tolist()
     before = properties(np.asarray(bar))
     lean_only = still()._replace(matrix=jnp.array([[[1.0, 0.0], [slant, 1.0]]]))
     wide_only = still()._replace(matrix=jnp.diag(jnp.exp(jnp.array([0, width])))[None])
@@ -245,6 +245,31 @@ def test_changes_are_those_that_can_be_measured():
     assert turned["slant"][0] == pytest.approx(abs(slant), abs=0.02)
     ratio = float(wide["width"][0] / before["width"][0])
     assert np.log(ratio) == pytest.approx(-width, abs=0.03)
+
+
+def test_changes_of_images_of_any_orientation():
+    """A disc grows and changes its tint by what `changes` says, up to the sign."""
+    y, x = np.mgrid[:32, :32] - 15.5
+    disc = jnp.asarray(np.hypot(y, x) < 10, jnp.float32)[None, ..., None]
+    disc *= jnp.array([0.8, 0.4, 0.2])
+    turned = jnp.array([[0.0, -0.8], [0.7, 0.0]])[None]  # by a quarter, and larger
+    gain, blur = jnp.array([[0.5, 1.0, 1.5]]), jnp.array([0.3])
+    maps = still()._replace(matrix=turned, gain=gain, blur=blur)
+    followed = parse_warp("cells").followed
+    assert followed == ("size", "colour", "focus")
+    size, colour, focus = changes(maps, followed)[0].tolist()
+    before, after = disc, resample(disc, maps._replace(blur=None))
+    share = after[..., 1].sum() / before[..., 1].sum()  # whose gain is 1
+    assert np.log(share) / 2 == pytest.approx(-size, abs=0.03)
+    tint = [x[0, 16, 16, 0] / x[0, 16, 16, 2] for x in (before, after)]
+    assert np.log(tint[1] / tint[0]) == pytest.approx(colour, abs=1e-5)
+    assert focus == pytest.approx(0.3)
+    # Of two channels the second is the other one; one alone has brightness
+    for gains, expected in (([2.0, 8.0], -np.log(4)), ([2.0], np.log(2))):
+        few = still()._replace(gain=jnp.array([gains]))
+        assert changes(few, ("colour",))[0, 0] == pytest.approx(expected)
+    assert parse_warp("cells:scale=0:blur=0").followed == ("colour",)
+    assert parse_warp("cells:scale=0:blur=0:gain=0").followed == ()
 
 
 @pytest.mark.parametrize("factor", [2, 0.5])
