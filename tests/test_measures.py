@@ -117,10 +117,12 @@ def test_properties_of_a_bar():
     assert found["slant"] == pytest.approx(0, abs=1e-6)
     assert found["stroke width"] == pytest.approx(4, rel=0.1)
     assert found["area"] == 80
-    assert found["brightness"] == pytest.approx(80 / 784)
+    assert found["brightness"] == pytest.approx(1)
     assert found["width"] == pytest.approx(4 * np.sqrt((4**2 - 1) / 12))
     assert found["height"] == pytest.approx(4 * np.sqrt((20**2 - 1) / 12))
     assert found["horizontal position"] == found["vertical position"] == 0
+    dim = {k: v[0] for k, v in factors.properties(bar(10)[None] * 0.5).items()}
+    assert dim["brightness"] == pytest.approx(0.5)  # of whatever size
 
 
 def test_slant_and_position_have_the_right_sign():

@@ -42,6 +42,7 @@ def properties(images: np.ndarray, colours: str = COLOURS) -> dict[str, np.ndarr
     _, height, width = grey.shape
     y = np.arange(height)[:, None] - (height - 1) / 2
     x = np.arange(width)[None, :] - (width - 1) / 2
+    lit = grey > np.maximum(grey.max((1, 2), keepdims=True) / 4, 1e-6)
     mass = grey.sum((1, 2))
     safe = np.maximum(mass, 1e-6)
 
@@ -58,7 +59,8 @@ def properties(images: np.ndarray, colours: str = COLOURS) -> dict[str, np.ndarr
         "height": 4 * np.sqrt(var_y),
         "stroke width": _stroke_width(grey),
         "area": (grey > 0.5).sum((1, 2)).astype(float),
-        "brightness": grey.mean((1, 2)),
+        # Of what is not background, or the size would be in it
+        "brightness": (grey * lit).sum((1, 2)) / np.maximum(lit.sum((1, 2)), 1),
         # From dark to bright, however many pixels are either
         "contrast": np.subtract(*np.percentile(grey, (99, 1), axis=(1, 2))),
         "sharpness": np.array([np.abs(laplace(image)).mean() for image in grey])
@@ -68,7 +70,7 @@ def properties(images: np.ndarray, colours: str = COLOURS) -> dict[str, np.ndarr
     }
     channels = images.shape[-1]
     if channels > 1:
-        found["area"] = (grey > grey.max((1, 2), keepdims=True) / 4).sum((1, 2)) * 1.0
+        found["area"] = lit.sum((1, 2)).astype(float)
         found["roundness"] = _roundness(var_y, var_x, cov)
     is_rgb = begins_with_rgb(channels, colours)
     if is_rgb:
