@@ -24,6 +24,7 @@ KNOWS_LEAVES = {
     "filtering",
     "main",
     "page",
+    "recognition",
     "regroup",
     "replicas",
     "report",
