@@ -34,12 +34,13 @@ class Warp:
     def followed(self) -> tuple[str, ...]:
         """Changes that a continuous code may follow, the first code the first one.
 
-        Slant and width of images that stay upright; of others size, colour and focus,
+        Slant and width of images that stay upright; of others size, colour and focus;
         as far as the warp changes them.
         """
         if self.rotation <= 45 and self.flip == 0:
-            return "slant", "width"
-        limits = {"size": self.scale, "colour": self.gain, "focus": self.blur}
+            limits = {"slant": max(self.rotation, self.shear), "width": self.scale}
+        else:
+            limits = {"size": self.scale, "colour": self.gain, "focus": self.blur}
         return tuple(name for name, limit in limits.items() if limit > 0)
 
 

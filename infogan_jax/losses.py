@@ -7,7 +7,6 @@ The whole objective, which `steps.py` puts together:
     L_G = adversarial_G(D(x), D(G)) - lambda I(c; G)
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -228,7 +227,7 @@ REAL_INFORMATION = {"agreement": agreement, "mutual": mutual_information}
 
 
 def linear_information(
-    code: Array, change: Array, axis_name: str | None = None
+    code: Array, change: Array, counts: Array, axis_name: str | None = None
 ) -> Array:
     """I(c' - c; w): how far a warp's change of an image is read off a code.
 
@@ -239,12 +238,17 @@ def linear_information(
     Args:
         code: what the code gains from an image to its warped copy, `[B]`.
         change: what the warp changed, `[B]`.
+        counts: 1 for each image that counts, 0 for others, `[B]`.
         axis_name: the mapped axis that holds the rest of the batch, if any.
 
     Returns:
         A scalar in nats, 0 or more.
     """
-    mean = functools.partial(_mean, axis_name=axis_name)
+    share = jnp.maximum(_mean(counts, axis_name), _TINY)
+
+    def mean(x):
+        return _mean(counts * x, axis_name) / share
+
     a, b = code - mean(code), change - mean(change)
     squared = mean(a * b) ** 2 / (mean(a**2) * mean(b**2) + _TINY)
     return -0.5 * jnp.log1p(-jnp.minimum(squared, 1 - _TINY))

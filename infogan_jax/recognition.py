@@ -17,7 +17,6 @@ from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.writers import write_atomically
 
 _PART = 1000  # images in memory
-_SHOWN = 10  # files left out that are told
 
 
 def recognize_folder(
@@ -26,8 +25,9 @@ def recognize_folder(
     """Writes a table of images and codes: a row per image, in the order of names.
 
     Its columns are `image`, the file's name below the folder; the main category, by the
-    code's name, and its `class`, where a class was found for it; and for each code what
-    `read_codes` gives: the probability of each category, the mean of another code.
+    code's name, and its `class`, where the checkpoint's evaluation found one; and for
+    each code what `read_codes` gives: the probability of each category or of a
+    Bernoulli code's 1, the mean of another code.
 
     Args:
         workdir: of the run; its newest checkpoint is used.
@@ -46,6 +46,11 @@ def recognize_folder(
             "--images: expected a folder; the run is of "
             f"--dataset={config.dataset}, whose images have no files of their own"
         )
+    if images and "{channel}" in config.pattern and not config.channels:
+        raise UserError(
+            f"--images={images}: the run took whichever channels its own folder had; "
+            "train it with --channels=NAMES to have it read others"
+        )
     root = expand("images", images or trained_on)
     if not root.is_dir():
         raise UserError(f"--images={root}: is no folder; expected one with images")
@@ -54,8 +59,10 @@ def recognize_folder(
     place = runs.find_replica(workdir, config, replica)
     category = main_category(parse_spec(config.codes))
     folder = runs.replica_folders(workdir, config)[place]
-    class_of = runs.load_classes(folder, category.name, classes) if category else []
     state = runs.load_states(workdir)[place]
+    class_of = []
+    if category and runs.load_evaluation(folder).get("step") == int(state.step):
+        class_of = runs.load_classes(folder, category.name, classes)
 
     def columns(names, images) -> dict[str, Sequence]:
         codes = read_codes(state, np.stack(images), config)
@@ -76,10 +83,8 @@ def recognize_folder(
             found = columns(*zip(*usable, strict=True))
             header = list(found)
             rows += zip(*found.values(), strict=True)
-    for line in left_out[:_SHOWN]:
+    for line in left_out:
         print(f"left out: {line}")
-    if len(left_out) > _SHOWN:
-        print(f"left out: {len(left_out)} in all")
     if not rows:
         raise UserError(f"--images={root}: none of its images can be used")
     text = io.StringIO()

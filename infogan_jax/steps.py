@@ -131,16 +131,15 @@ def make_train_step(
         """I(c' - c; w) of the continuous codes that have a change to follow."""
         plain = split_params(spec, q_params[:n][:: config.warp_every])
         warped = split_params(spec, q_params[n:])
-        is_whole = (maps.gain > 0).all(-1)  # has all channels, so that all can be seen
+        # A copy of one channel alone does not show what was done to the others
+        is_whole = (maps.gain > 0).all(-1).astype(jnp.float32)
         found = {}
         for code, change in zip(
             continuous_codes(spec), changes(maps, limits.followed).T, strict=False
         ):
             gained = code.infer(warped[code.name]) - code.infer(plain[code.name])
             found[code.name] = linear_information(
-                jnp.where(is_whole, gained[:, 0], 0),
-                jnp.where(is_whole, change, 0),
-                axis_name,
+                gained[:, 0], change, is_whole, axis_name
             )
         return found
 

@@ -137,20 +137,26 @@ def test_join_undoes_split():
 
 
 def test_linear_information_by_hand():
+    every = jnp.ones(4)
     change = jnp.array([-1.0, 0.0, 1.0, 0.0])
     # Correlation 1/sqrt(2): half of the variance is of something else.
     code = jnp.array([-1.0, 1.0, 1.0, -1.0])
     expected = 0.5 * math.log(2)
-    np.testing.assert_allclose(linear_information(code, change), expected, 1e-4)
+    np.testing.assert_allclose(linear_information(code, change, every), expected, 1e-4)
     # Neither scale, nor sign, nor an offset matters.
-    found = linear_information(5 - 3 * code, change)
+    found = linear_information(5 - 3 * code, change, every)
     np.testing.assert_allclose(found, expected, 1e-4)
     # Nothing to read, nothing read, and a perfect reading are all finite.
-    assert linear_information(jnp.zeros(4), change) == 0
-    assert linear_information(jnp.array([1.0, -1.0, 1.0, -1.0]), change) == 0
-    perfect = jax.value_and_grad(linear_information)(change, change)
+    assert linear_information(jnp.zeros(4), change, every) == 0
+    assert linear_information(jnp.array([1.0, -1.0, 1.0, -1.0]), change, every) == 0
+    perfect = jax.value_and_grad(linear_information)(change, change, every)
     assert all(jnp.isfinite(x).all() for x in perfect)
     assert perfect[0] > 5
+    # What does not count is as if it were not there, whatever it is
+    longer = [jnp.concatenate([x, jnp.array([7.0, -50.0])]) for x in (code, change)]
+    counts = jnp.array([1.0, 1, 1, 1, 0, 0])
+    np.testing.assert_allclose(linear_information(*longer, counts), expected, 1e-4)
+    assert linear_information(*longer, 0 * counts) == 0
 
 
 def test_agreement_by_hand():

@@ -270,6 +270,8 @@ def test_changes_of_images_of_any_orientation():
         assert changes(few, ("colour",))[0, 0] == pytest.approx(expected)
     assert parse_warp("cells:scale=0:blur=0").followed == ("colour",)
     assert parse_warp("cells:scale=0:blur=0:gain=0").followed == ()
+    assert parse_warp("cells:rotation=0:flip=0").followed == ("width",)
+    assert parse_warp("digits:rotation=0:shear=0:scale=0").followed == ()
 
 
 @pytest.mark.parametrize("factor", [2, 0.5])

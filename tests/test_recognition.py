@@ -4,17 +4,19 @@ import csv
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from infogan_jax import Config
+from infogan_jax import Config, init_state
 from infogan_jax import workdir as runs
 from infogan_jax.data import load, read_like
 from infogan_jax.data.imaging import resize, separate_stains
 from infogan_jax.evaluation.inference import read_codes
 from infogan_jax.report import _members
+from infogan_jax.steps import recognize
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,7 @@ def test_where_the_table_goes_and_what_a_run_lacks(trained, command, folder, tmp
         assert told in error
 
 
-def test_a_folder_is_read_as_the_run_saw_it(tmp_path):
+def test_a_folder_is_read_as_the_run_saw_it(tmp_path, capsys):
     """Deep images of any size by the run's ranges; bytes among them are told."""
     root, rng = tmp_path / "deep", np.random.default_rng(0)
     root.mkdir()
@@ -114,9 +116,13 @@ def test_a_folder_is_read_as_the_run_saw_it(tmp_path):
     data = load(config)
     np.save(root / "bytes.npy", rng.integers(0, 256, (16, 16, 2), np.uint8))
     np.save(root / "one.npy", rng.integers(0, 3000, (16, 16, 1), np.uint16))
+    np.save(root / "shares.npy", rng.random((16, 16, 2), np.float32))
+    (root / "old.gif").write_bytes(b"")
     found = dict(read_like(root, config, (16, 16, 2), data.ranges))
+    assert "passed over: 1 that do not end as images do" in capsys.readouterr().out
     assert "uint8 from 0 to 255; expected 10" in found.pop("bytes.npy")
     assert found.pop("one.npy") == "channels: 1; expected 2"
+    assert "nothing within 10" in found.pop("shares.npy")
     seen = {image.tobytes() for image in (*data.images, *data.eval_images)}
     assert {image.tobytes() for image in found.values()} == seen
 
@@ -130,6 +136,29 @@ def test_stains_are_taken_apart_before_resizing(tmp_path):
     ((name, image),) = read_like(tmp_path, config, (16, 16, 2), None)
     assert name == "cell.png"
     np.testing.assert_array_equal(image, resize(separate_stains(cell), 16, "pad"))
+
+
+def test_channels_that_a_run_chose_by_chance_are_not_guessed(
+    trained, command, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[0], workdir)
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["config"] |= {"dataset": "folder:/x", "pattern": "{id}_{channel}.tif"}
+    (workdir / "config.json").write_text(json.dumps(saved))
+    here = ["--mode=recognize", f"--workdir={workdir}", f"--images={tmp_path}"]
+    code, _, error = command(*here)
+    assert (code, "--channels=NAMES" in error) == (2, True)
+
+
+def test_a_coin_is_read_as_a_probability():
+    config = Config(codes="bernoulli:1,uniform:1,noise:4", architecture="mnist_tiny")
+    state = init_state(jax.random.key(0), config, (28, 28, 1))
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
+    found = read_codes(state, images, config)
+    logits = recognize(state, images, config)[:, 0]
+    np.testing.assert_allclose(found["bernoulli"], jax.nn.sigmoid(logits), 1e-3)
+    assert list(found) == ["bernoulli", "uniform"]
 
 
 def test_members_go_from_the_surest_to_the_least_sure():

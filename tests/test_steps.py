@@ -303,6 +303,8 @@ def test_bfloat16_computes_and_parameters_stay_float32(tiny, start, batches, ref
     "change",
     [
         {"penalty_weight": 1.0},
+        # Three codes to follow three changes, half of the copies without a channel
+        {"warp": "cells:alone=2", "codes": "cat:3,uniform:3,noise:8"},
         {"adversarial": "hinge", **PLAIN},
         {"architecture": "dcgan", "width": 2, "adversarial": "relativistic"},
         {"codes": "gaussian:2:spread=learned,bernoulli:2,noise:4", "real_weight": 0.0},

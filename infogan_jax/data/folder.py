@@ -7,9 +7,9 @@ import math
 import os
 import re
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ _FEWEST = 10  # images
 _MOST_VALUES = 1 << 28  # pixels times channels of one file: beyond it, a bomb or a slip
 _LOOKED_AT, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
 BYTES = 0.0, 255.0  # the range of a channel of bytes
+_AHEAD = 16  # images per core that are read before they are asked for
 _SHOWN = 5  # files that an error names
 _UNSORTED = "unsorted"  # label of images beside subfolders, not in one
 
@@ -236,6 +237,8 @@ def convert(
         low, high = np.array(found.ranges).T
         image = (image.astype(np.float32) - low) / np.maximum(high - low, 1e-12)
         image = np.clip(255 * image, 0, 255).astype(np.float32)
+        if is_new and image.min() == image.max():
+            raise ValueError(f"nothing within {_told(found.ranges)}")
     return np.round(resize(image, found.size, config.fit)).astype(np.uint8)
 
 
@@ -243,25 +246,38 @@ def _check_like(image: np.ndarray, ranges: list[tuple[float, float]]) -> None:
     """Raises ValueError unless the ranges say what an image's values mean."""
     if image.shape[-1] != len(ranges):
         raise ValueError(f"channels: {image.shape[-1]}; expected {len(ranges)}")
-    is_byte, lowest, highest = image.dtype == np.uint8, image.min(), image.max()
+    lowest, highest = image.min(), image.max()
     are_bytes = all(tuple(ends) == BYTES for ends in ranges)
-    if is_byte != are_bytes and not (are_bytes and lowest >= 0 and 1 < highest <= 255):
-        expected = " or ".join(
-            dict.fromkeys(f"{low:g} to {high:g}" for low, high in ranges)
-        )
-        raise ValueError(
-            f"{image.dtype} from {lowest:g} to {highest:g}; expected {expected}"
-        )
+    if image.dtype == np.uint8:
+        is_like = are_bytes
+    elif are_bytes:  # floating point up to 1 is on another scale
+        is_like = lowest >= 0 and highest <= 255
+        is_like &= highest > 1 or image.dtype.kind != "f"
+    else:
+        is_like = True
+    if not is_like:
+        found = f"{image.dtype} from {lowest:g} to {highest:g}"
+        raise ValueError(f"{found}; expected {_told(ranges)}")
+
+
+def _told(ranges: list[tuple[float, float]]) -> str:
+    return " or ".join(dict.fromkeys(f"{low:g} to {high:g}" for low, high in ranges))
 
 
 def in_order(function, inputs, doing: str) -> Iterator:
     """What the function gives for each input, by all cores, with a progress bar."""
     from tqdm import tqdm
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results: Iterable = pool.map(function, inputs)
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        waiting: deque[Future] = deque()
         # None: no bar where nobody sees it
-        yield from tqdm(results, doing, len(inputs), leave=False, disable=None)
+        for x in tqdm(inputs, doing, leave=False, disable=None):
+            waiting.append(pool.submit(function, x))
+            if len(waiting) > _AHEAD * cores:  # results that nobody took yet
+                yield waiting.popleft().result()
+        for last in waiting:
+            yield last.result()
 
 
 def listing_digest(items: list[Item]) -> str:

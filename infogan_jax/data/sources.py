@@ -193,7 +193,9 @@ def read_like(
         form = own.Survey([], {}, 0, [own.BYTES] * stored)
         mode = {1: "grey", 3: "rgb"}.get(stored, "")
         config = dataclasses.replace(config, channels=mode)
-    items, left_out, _ = own.find(root, config)
+    items, left_out, passed_over = own.find(root, config)
+    if passed_over:
+        print(passed_over)
     yield from sorted(left_out.items())
 
     def read(item):

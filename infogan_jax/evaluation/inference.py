@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from infogan_jax.latents import Categorical, parse_spec, split_params
+from infogan_jax.latents import Bernoulli, Categorical, parse_spec, split_params
 from infogan_jax.steps import recognize
 
 _BATCH = 500
@@ -36,7 +36,10 @@ def apply(function: Callable, state, inputs: np.ndarray, config):
 
 
 def read_codes(state, images: np.ndarray, config) -> dict[str, np.ndarray]:
-    """What Q says of images: a category's probability, another code's mean, `[N]`."""
+    """What Q says of images, `[N]` each.
+
+    The probability of each category and of a Bernoulli code's 1; another code's mean.
+    """
     spec = parse_spec(config.codes)
     params = split_params(spec, apply(recognize, state, images, config))
     found = {}
@@ -45,6 +48,8 @@ def read_codes(state, images: np.ndarray, config) -> dict[str, np.ndarray]:
             shares = np.asarray(jax.nn.softmax(params[code.name]))
             for k, share in enumerate(shares.T):
                 found[f"{code.name} {k}"] = share
+        elif isinstance(code, Bernoulli):
+            found[code.name] = np.asarray(jax.nn.sigmoid(params[code.name]))[:, 0]
         elif code.n_params:
             for k, mean in enumerate(np.asarray(code.infer(params[code.name])).T):
                 found[f"{code.name} {k}" if code.dim > 1 else code.name] = mean
