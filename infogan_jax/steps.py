@@ -131,15 +131,15 @@ def make_train_step(
         """I(c' - c; w) of the continuous codes that have a change to follow."""
         plain = split_params(spec, q_params[:n][:: config.warp_every])
         warped = split_params(spec, q_params[n:])
-        # A copy of one channel alone does not show what was done to the others
-        is_whole = (maps.gain > 0).all(-1).astype(jnp.float32)
-        found = {}
+        counts, found = jnp.ones(len(maps.gain)), {}
+        if limits.alone:  # a copy of one channel does not show what was done to others
+            counts = (maps.gain > 0).all(-1).astype(jnp.float32)
         for code, change in zip(
             continuous_codes(spec), changes(maps, limits.followed).T, strict=False
         ):
             gained = code.infer(warped[code.name]) - code.infer(plain[code.name])
             found[code.name] = linear_information(
-                gained[:, 0], change, is_whole, axis_name
+                gained[:, 0], change, counts, axis_name
             )
         return found
 
