@@ -250,15 +250,9 @@ def _about_code(code, results: dict, class_names: list[str]) -> dict:
         return about
     about["entropy"] = code.entropy()
     if isinstance(code, Categorical | Bernoulli):
-        found = results.get("clustering", {}).get(code.name)
-        classes = found["code_to_class"] if isinstance(found, dict) else []
         size = code.size if isinstance(code, Categorical) else 2
-        return about | {
-            "labels": [
-                class_names[classes[k]] if classes and classes[k] is not None else None
-                for k in range(size)
-            ]
-        }
+        found = runs.classes_of(results, code.name, class_names)
+        return about | {"labels": found or [None] * size}
     reach = 2.0 if isinstance(code, Gaussian) else 1.0
     about |= {"trained": [-reach, reach], "allowed": [2 * -reach, 2 * reach]}
     found = results.get("factors", {}).get(code.name)

@@ -196,6 +196,12 @@ def traverse_latents(key: jax.Array, spec: Spec, name: str) -> jax.Array:
     return join_latents(spec, values)
 
 
+def evenly(places: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the places, evenly from the first one to the last."""
+    some = np.linspace(0, len(places) - 1, min(len(places), most))
+    return places[some.astype(int)]
+
+
 def in_order(images: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """A grid's images `[rows * columns, H, W, C]`, its rows in another order."""
     rows = images.reshape(len(order), -1, *images.shape[1:])

@@ -245,10 +245,9 @@ def _out(standard: Path) -> Path:
     """That of --out, or the standard's name with the first number that is free."""
     if FLAGS.out:
         return expand("out", FLAGS.out)
-    for number in itertools.count(1):
-        path = standard.with_stem(f"{standard.stem}_{number:03d}")
-        if not path.exists():
-            return path
+    names = (f"{standard.stem}_{number:03d}" for number in itertools.count(1))
+    paths = (standard.with_stem(name) for name in names)
+    return next(path for path in paths if not path.exists())
 
 
 def _persistent_compilation_cache() -> None:

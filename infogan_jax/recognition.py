@@ -12,7 +12,7 @@ import numpy as np
 from infogan_jax import workdir as runs
 from infogan_jax.config import UserError, expand
 from infogan_jax.data import read_like
-from infogan_jax.evaluation.inference import read_codes
+from infogan_jax.evaluation.inference import read_codes, shares_of
 from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.writers import write_atomically
 
@@ -61,15 +61,16 @@ def recognize_folder(
     folder = runs.replica_folders(workdir, config)[place]
     state = runs.load_states(workdir)[place]
     class_of = []
-    if category and runs.load_evaluation(folder).get("step") == int(state.step):
-        class_of = runs.load_classes(folder, category.name, classes)
+    with runs.reading(folder):
+        results = runs.load_evaluation(folder)
+        if category and results.get("step") == int(state.step):
+            class_of = runs.classes_of(results, category.name, classes)
 
     def columns(names, images) -> dict[str, Sequence]:
         codes = read_codes(state, np.stack(images), config)
         found: dict[str, Sequence] = {"image": names}
         if category:
-            shares = [codes[f"{category.name} {k}"] for k in range(category.size)]
-            best = np.argmax(shares, axis=0)
+            best = shares_of(category, codes).argmax(1)
             found[category.name] = best
             if class_of:
                 found["class"] = [class_of[k] or "" for k in best]

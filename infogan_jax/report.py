@@ -14,7 +14,7 @@ from infogan_jax.classifier import ClassifierState
 from infogan_jax.config import Config
 from infogan_jax.data import Data
 from infogan_jax.evaluation import evaluator_names, load_evaluator
-from infogan_jax.evaluation.inference import apply, read_codes
+from infogan_jax.evaluation.inference import apply, read_codes, shares_of
 from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.state import TrainState
 from infogan_jax.steps import generate
@@ -173,8 +173,7 @@ def _draw(state, config, data, folder: Path, results) -> None:
     figures.save(sheet(grid, figures.COLUMNS, names), folder / "categories.png")
     if category is not None:
         codes = read_codes(state, data.eval_images, config)
-        shares = [codes[f"{category.name} {k}"] for k in range(category.size)]
-        members = _members(np.stack(shares, 1))
+        members = _members(shares_of(category, codes))
         picture = _held_out(config, data, [members[k] for k in order], names)
         figures.save(picture, folder / "members.png")
     for code in spec:
@@ -224,8 +223,7 @@ def _members(shares: np.ndarray) -> list[np.ndarray]:
     for k in range(shares.shape[1]):
         places = np.flatnonzero(category == k)
         places = places[np.argsort(-shares[places, k], kind="stable")]
-        some = np.linspace(0, len(places) - 1, min(len(places), figures.COLUMNS))
-        found.append(places[some.astype(int)])
+        found.append(figures.evenly(places, figures.COLUMNS))
     return found
 
 

@@ -224,8 +224,11 @@ def _class_to_category(config, folder: Path, classes: list[str]) -> dict[str, in
     category = main_category(parse_spec(config.codes))
     if category is None:
         return {}
-    found = runs.load_classes(folder, category.name, classes)
-    return {name.lower(): code for code, name in enumerate(found) if name is not None}
+    with runs.reading(folder):
+        results = runs.load_evaluation(folder)
+        found = runs.classes_of(results, category.name, classes)
+        named = [(code, name) for code, name in enumerate(found) if name is not None]
+        return {name.lower(): code for code, name in named}
 
 
 def _write(images, columns: int, out: Path, colours: str, ranges) -> None:

@@ -289,15 +289,14 @@ def load_evaluation(folder: Path) -> dict:
     return _load_json(folder / "evaluation.json")
 
 
-def load_classes(folder: Path, code: str, classes: list[str]) -> list[str | None]:
-    """The class that the evaluation found for each category of a code, None for none.
+def classes_of(results: dict, code: str, classes: list[str]) -> list[str | None]:
+    """The class that an evaluation found for each category of a code, None for none.
 
-    Empty where it found none at all.
+    Empty where it found none at all. To be called within `reading`.
     """
-    with reading(folder):
-        values = load_evaluation(folder).get("clustering", {}).get(code)
-        labels = values["code_to_class"] if isinstance(values, dict) else []
-        return [None if label is None else classes[label] for label in labels]
+    values = results.get("clustering", {}).get(code)
+    labels = values["code_to_class"] if isinstance(values, dict) else []
+    return [None if label is None else classes[label] for label in labels]
 
 
 def _load_json(path: Path) -> dict:

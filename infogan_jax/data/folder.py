@@ -269,15 +269,19 @@ def in_order(function, inputs, doing: str) -> Iterator:
     from tqdm import tqdm
 
     cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        waiting: deque[Future] = deque()
-        # None: no bar where nobody sees it
-        for x in tqdm(inputs, doing, leave=False, disable=None):
+
+    def results(pool):
+        waiting: deque[Future] = deque()  # results that nobody took yet
+        for x in inputs:
             waiting.append(pool.submit(function, x))
-            if len(waiting) > _AHEAD * cores:  # results that nobody took yet
+            if len(waiting) > _AHEAD * cores:
                 yield waiting.popleft().result()
         for last in waiting:
             yield last.result()
+
+    with ThreadPoolExecutor(cores) as pool:
+        # None: no bar where nobody sees it
+        yield from tqdm(results(pool), doing, len(inputs), leave=False, disable=None)
 
 
 def listing_digest(items: list[Item]) -> str:

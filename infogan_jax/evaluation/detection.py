@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 from infogan_jax.config import UserError
 from infogan_jax.evaluation.clustering import check_classes
 from infogan_jax.evaluation.inference import read_codes
+from infogan_jax.figures import evenly
 
 EXAMPLES = 10  # images of each group
 
@@ -56,12 +57,10 @@ def examples(score: np.ndarray, is_class: np.ndarray) -> dict[str, list[int]]:
         "mistaken": said & ~is_class,
         "rejected": ~said & ~is_class,
     }
-    shown = {}
-    for name, group in groups.items():
-        places = np.flatnonzero(group)
-        some = np.linspace(0, len(places) - 1, min(len(places), EXAMPLES))
-        shown[name] = places[some.astype(int)].tolist()
-    return shown
+    return {
+        name: evenly(np.flatnonzero(group), EXAMPLES).tolist()
+        for name, group in groups.items()
+    }
 
 
 def evaluate(state, config, data) -> dict:

@@ -51,9 +51,13 @@ def read_codes(state, images: np.ndarray, config) -> dict[str, np.ndarray]:
         elif isinstance(code, Bernoulli):
             found[code.name] = np.asarray(jax.nn.sigmoid(params[code.name]))[:, 0]
         elif code.n_params:
-            for k, mean in enumerate(np.asarray(code.infer(params[code.name])).T):
-                found[f"{code.name} {k}" if code.dim > 1 else code.name] = mean
+            found[code.name] = np.asarray(code.infer(params[code.name]))[:, 0]
     return found
+
+
+def shares_of(category: Categorical, codes: dict[str, np.ndarray]) -> np.ndarray:
+    """Each category's probability, `[N, size]`, from what `read_codes` gives."""
+    return np.stack([codes[f"{category.name} {k}"] for k in range(category.size)], 1)
 
 
 @functools.lru_cache(maxsize=16)
