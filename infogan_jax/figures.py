@@ -165,6 +165,7 @@ def figure_key(seed: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), 2)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def grid_latents(key: jax.Array, spec: Spec) -> jax.Array:
     """Latents of a grid: a row per category, the same styles in every row."""
     category = main_category(spec)
@@ -177,6 +178,7 @@ def grid_latents(key: jax.Array, spec: Spec) -> jax.Array:
     return join_latents(spec, values)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def traverse_latents(key: jax.Array, spec: Spec, name: str) -> jax.Array:
     """Latents that change one code along each row, from LOW to HIGH, and keep all else.
 

@@ -27,26 +27,35 @@ def step_floor(train_step: Callable, state, batch, dtype: str = "float32") -> fl
         batch: or its shapes.
         dtype: of the products.
     """
-    cost = jax.jit(train_step).lower(state, batch).cost_analysis() or {}
-    return cost.get("flops", 0.0) / matmul_rate(dtype) + adam_bytes(state) / copy_rate()
+    needed = flops(train_step, state, batch)
+    return needed / matmul_rate(dtype) + adam_bytes(state) / copy_rate()
+
+
+def flops(function: Callable, *inputs) -> float:
+    """What a call takes, before anything is optimised; inputs, or their shapes."""
+    # The compilers of accelerators do not tell before they have compiled
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        cost = jax.jit(function).lower(*inputs).cost_analysis() or {}
+    return cost.get("flops", 0.0)
 
 
 def network_costs(config, image_shape) -> dict[str, tuple[int, float]]:
     """Parameters of each network, and FLOPs that it takes to see or make an image."""
     spec = parse_spec(config.codes)
     networks = build_networks(config, image_shape, param_dim(spec))
-    x: dict[str, Any] = {"generator": jnp.zeros((1, latent_dim(spec)))}
-    x["discriminator"] = jnp.zeros((1, *image_shape))
+    x: dict[str, Any] = {
+        "generator": jax.ShapeDtypeStruct((1, latent_dim(spec)), jnp.float32),
+        "discriminator": jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
+    }
     found = {}
     for name, network in networks._asdict().items():
         init = functools.partial(network.init, train=False)
         variables = jax.eval_shape(init, jax.random.key(0), x[name])
-        see = jax.jit(functools.partial(network.apply, train=False))
+        see = functools.partial(network.apply, train=False)
         if name == "discriminator":
             x["recognizer"] = jax.eval_shape(see, variables, x[name])[1]
-        cost = see.lower(variables, x[name]).cost_analysis() or {}
         parameters = sum(p.size for p in jax.tree.leaves(variables["params"]))
-        found[name] = parameters, cost.get("flops", 0.0)
+        found[name] = parameters, flops(see, variables, x[name])
     return found
 
 
@@ -59,7 +68,8 @@ def adam_bytes(state) -> int:
 def matmul_rate(dtype: str = "float32") -> float:
     """FLOP/s of a product of two square matrices on one device."""
     side = 2048 if jax.local_devices()[0].platform == "cpu" else 8192
-    a = jnp.ones((side, side), dtype)
+    # Not of ones or zeros, with which accelerators are faster: they take less power
+    a = jax.random.normal(jax.random.key(0), (side, side), dtype)
     return 2 * side**3 / seconds(functools.partial(jax.jit(jnp.matmul), a, a))
 
 

@@ -16,6 +16,7 @@ Reference: Chen et al. 2016, InfoGAN, arXiv:1606.03657, sections 3 to 5.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Protocol, runtime_checkable
 
@@ -381,6 +382,8 @@ def param_dim(spec: Spec) -> int:
     return sum(code.n_params for code in spec)
 
 
+# One program: each operation by itself would be compiled too, slowly on accelerators
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
 def sample_latents(key: Array, n: int, spec: Spec, offset: int | Array = 0) -> Array:
     """`n` latent vectors from the prior, `[n, latent_dim(spec)]`.
 

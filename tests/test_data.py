@@ -19,10 +19,10 @@ from infogan_jax.data import (
     batch_indices,
     builders,
     download,
-    epoch_order,
     fingerprint,
     load,
     splits,
+    stream,
 )
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
 from tests.conftest import REAL_DATA, cut, flip, write_idx
@@ -35,7 +35,7 @@ needs_real_data = pytest.mark.skipif(
 def test_batches_are_a_function_of_seed_and_step():
     for step in (0, 3, 17):
         again = batch_indices(5, step, 8, 50)
-        epoch_order.cache_clear()
+        stream._orders.cache_clear()
         np.testing.assert_array_equal(batch_indices(5, step, 8, 50), again)
     assert not np.array_equal(batch_indices(5, 0, 8, 50), batch_indices(6, 0, 8, 50))
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from infogan_jax import Config, floor, init_state, make_train_step
+from infogan_jax.config import first_line
 
 
 def in_turn(
@@ -14,15 +15,25 @@ def in_turn(
 ) -> dict[str, np.ndarray]:
     """Seconds of each call of each side, after a first one that compiles.
 
+    A side whose first call fails is told and left out.
+
     Args:
         sides: name -> a call that returns when all is done.
         repeats: calls of each.
     """
-    for go in sides.values():
-        go()
-    times: dict[str, list[float]] = {name: [] for name in sides}
+    times: dict[str, list[float]] = {}
+    for name, go in sides.items():
+        begin = time.perf_counter()
+        try:
+            go()
+        except Exception as error:  # compilers of others raise anything
+            print(f"  {name:42} failed: {first_line(error)}", flush=True)
+            continue
+        print(f"  {name:42} first call {time.perf_counter() - begin:.1f} s", flush=True)
+        times[name] = []
     for _ in range(repeats):
-        for name, go in sides.items():
+        for name in times:
+            go = sides[name]
             begin = time.perf_counter()
             go()
             times[name].append(time.perf_counter() - begin)
@@ -36,14 +47,16 @@ def show(
 
     Before them the floor, in seconds, if it is known.
     """
+    digits = 1 if np.median(times[base]) >= 10 * unit else 3
     if floor:
         ratio = floor / np.median(times[base])
-        print(f"  {'floor':42} {floor / unit:8.1f} {label}  {ratio:.2f} x ours")
+        print(f"  {'floor':42} {floor / unit:8.{digits}f} {label}  {ratio:.2f} x ours")
     for name, values in times.items():
         low, middle, high = np.percentile(values, [0, 50, 100]) / unit
         ratio = np.median(values) / np.median(times[base])
         print(
-            f"  {name:42} {middle:8.1f} {label} ({low:.1f} to {high:.1f})  "
+            f"  {name:42} {middle:8.{digits}f} {label} "
+            f"({low:.{digits}f} to {high:.{digits}f})  "
             f"{ratio:.2f} x ours"
         )
 

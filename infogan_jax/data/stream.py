@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 
 
-@functools.lru_cache(maxsize=2)
 def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
     """The permutation of n images that this epoch follows, int32 `[n]`."""
-    order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(n)
-    order = order.astype(np.int32)
-    order.flags.writeable = False  # it is cached
+    return _orders(seed, n)(epoch)
+
+
+@functools.lru_cache(maxsize=64)
+def _orders(seed: int, n: int) -> Callable[[int], np.ndarray]:
+    """The orders of a seed, which keeps those of two epochs."""
+
+    @functools.lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        key = np.random.Philox(key=[seed, epoch])
+        found = np.random.Generator(key).permutation(n).astype(np.int32)
+        found.flags.writeable = False  # it is cached
+        return found
+
     return order
 
 

@@ -40,18 +40,22 @@ def read_codes(state, images: np.ndarray, config) -> dict[str, np.ndarray]:
 
     The probability of each category and of a Bernoulli code's 1; another code's mean.
     """
+    return apply(_read, state, images, config)
+
+
+def _read(state, images, config):
     spec = parse_spec(config.codes)
-    params = split_params(spec, apply(recognize, state, images, config))
+    params = split_params(spec, recognize(state, images, config))
     found = {}
     for code in spec:
         if isinstance(code, Categorical):
-            shares = np.asarray(jax.nn.softmax(params[code.name]))
+            shares = jax.nn.softmax(params[code.name])
             for k, share in enumerate(shares.T):
                 found[f"{code.name} {k}"] = share
         elif isinstance(code, Bernoulli):
-            found[code.name] = np.asarray(jax.nn.sigmoid(params[code.name]))[:, 0]
+            found[code.name] = jax.nn.sigmoid(params[code.name])[:, 0]
         elif code.n_params:
-            found[code.name] = np.asarray(code.infer(params[code.name]))[:, 0]
+            found[code.name] = code.infer(params[code.name])[:, 0]
     return found
 
 

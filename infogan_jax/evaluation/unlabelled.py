@@ -1,5 +1,7 @@
 """How well a run went, judged without a label: scores, and signs of being stuck."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +17,26 @@ from infogan_jax.latents import (
 from infogan_jax.losses import REAL_INFORMATION, information
 from infogan_jax.steps import as_float, generate, recognize
 
-_warp = jax.jit(random_warp, static_argnums=2)
 _SAMPLE = 2000  # images
 _RARE, _CROWDED = 0.2, 1.6  # times the even share of a category
 _CONFUSED = 0.25  # share of two categories' images that a warp moves to the other one
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _bounds(spec, params, latents):
+    found = information(spec, params, latents)
+    return {name: bound.mean() for name, bound in found.items()}
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _plain_and_warped(key, images, limits):
+    plain = as_float(images)
+    return plain, random_warp(key, plain, limits, jnp.arange(len(plain)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _judged(kind, logits):
+    return REAL_INFORMATION[kind](*logits), [jax.nn.softmax(x) for x in logits]
 
 
 def joint_use(plain: np.ndarray, warped: np.ndarray) -> np.ndarray:
@@ -75,20 +93,18 @@ def measure(state, config, images: np.ndarray) -> dict:
     key = jax.random.key(0)
     latents = np.asarray(sample_latents(key, _SAMPLE, spec))
     pictures = apply(generate, state, latents, config)
-    bounds = information(spec, apply(recognize, state, pictures, config), latents)
-    found: dict = {name: {"bound": float(b.mean())} for name, b in bounds.items()}
+    bounds = _bounds(spec, apply(recognize, state, pictures, config), latents)
+    found: dict = {name: {"bound": float(bound)} for name, bound in bounds.items()}
     found["warnings"] = []
     category, limits = main_category(spec), parse_warp(config.warp)
     if category is None or limits is None or not len(images):
         return found
-    plain = as_float(jnp.asarray(images[:_SAMPLE]))
-    warped = _warp(key, plain, limits, jnp.arange(len(plain)))
     logits = [
         split_params(spec, apply(recognize, state, x, config))[category.name]
-        for x in (plain, warped)
+        for x in _plain_and_warped(key, images[:_SAMPLE], limits)
     ]
-    info, used = REAL_INFORMATION[config.real_information](*logits)
-    joint = joint_use(*(np.asarray(jax.nn.softmax(x)) for x in logits))
+    (info, used), shares = _judged(config.real_information, logits)
+    joint = joint_use(*map(np.asarray, shares))
     found[category.name] |= {
         "information_real": float(info),
         "balance": float(used),
