@@ -1,6 +1,7 @@
 """What Q reads in somebody's images: `--mode=recognize --images=FOLDER`."""
 
 import csv
+import dataclasses
 import io
 import itertools
 from collections import Counter
@@ -46,11 +47,15 @@ def recognize_folder(
             "--images: expected a folder; the run is of "
             f"--dataset={config.dataset}, whose images have no files of their own"
         )
-    if images and "{channel}" in config.pattern and not config.channels:
-        raise UserError(
-            f"--images={images}: the run took whichever channels its own folder had; "
-            "train it with --channels=NAMES to have it read others"
-        )
+    if "{channel}" in config.pattern and not config.channels:
+        # Those that the run's own folder had, whichever another one has
+        channels = runs.load_channels(workdir)
+        if images and not channels:
+            raise UserError(
+                f"--images={images}: nothing tells which channels the run's own folder "
+                "had; train it with --channels=NAMES to have it read others"
+            )
+        config = dataclasses.replace(config, channels=",".join(channels))
     root = expand("images", images or trained_on)
     if not root.is_dir():
         raise UserError(f"--images={root}: is no folder; expected one with images")

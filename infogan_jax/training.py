@@ -259,6 +259,7 @@ def _open(
         "image_shape": list(data.images.shape[1:]),
         "class_names": list(data.class_names),
         "ranges": data.ranges,
+        "channels": data.channels,
         "data": digest,
     }
 

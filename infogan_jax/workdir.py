@@ -279,6 +279,13 @@ def load_ranges(workdir: Path) -> list[tuple[float, float]] | None:
         return found
 
 
+def load_channels(workdir: Path) -> list[str]:
+    """The values of {channel} that a run's folder had."""
+    with reading(workdir):
+        names = _load_json(workdir / "config.json").get("channels")
+        return [str(name) for name in names or []]
+
+
 def load_about(workdir: Path) -> dict:
     """Versions, devices and revision that a run was last started with."""
     return _load_json(workdir / "config.json")

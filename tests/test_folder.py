@@ -258,6 +258,7 @@ def test_slides_that_number_their_cells_alike_are_kept_apart(tmp_path):
     }
     data = load(config_of(root, tmp_path, pattern=pattern, max_bad=10.0))
     assert len(data.images) + len(data.eval_images) == 22
+    assert data.channels == ["1", "2"]
 
 
 def test_bytes_in_wider_clothes_keep_their_scale(tmp_path):

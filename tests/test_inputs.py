@@ -290,7 +290,7 @@ def test_configs(small_run, tmp_path, data):
     )
     assert code in (0, 2)
     assert error.count("\n") == (code == 2), error
-    for read in (runs.load_about, runs.load_ranges):
+    for read in (runs.load_about, runs.load_channels, runs.load_ranges):
         with contextlib.suppress(UserError):
             read(tmp_path)
 

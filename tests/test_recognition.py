@@ -138,7 +138,7 @@ def test_stains_are_taken_apart_before_resizing(tmp_path):
     np.testing.assert_array_equal(image, resize(separate_stains(cell), 16, "pad"))
 
 
-def test_channels_that_a_run_chose_by_chance_are_not_guessed(
+def test_channels_are_those_of_the_runs_own_folder_and_never_guessed(
     trained, command, tmp_path
 ):
     workdir = tmp_path / "run"
@@ -146,9 +146,23 @@ def test_channels_that_a_run_chose_by_chance_are_not_guessed(
     saved = json.loads((workdir / "config.json").read_text())
     saved["config"] |= {"dataset": "folder:/x", "pattern": "{id}_{channel}.tif"}
     (workdir / "config.json").write_text(json.dumps(saved))
-    here = ["--mode=recognize", f"--workdir={workdir}", f"--images={tmp_path}"]
-    code, _, error = command(*here)
+    folder, pixels = tmp_path / "cells", np.random.default_rng(0)
+    folder.mkdir()
+    for name in ("1_dna", "1_light", "2_light"):
+        cell = pixels.integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(cell).save(folder / f"{name}.tif")
+    out = tmp_path / "codes.csv"
+    here = ["--mode=recognize", f"--workdir={workdir}", f"--images={folder}"]
+    code, _, error = command(*here, f"--out={out}")
     assert (code, "--channels=NAMES" in error) == (2, True)
+    # Whichever there are: both images have that one
+    saved |= {"channels": ["light"], "ranges": [[0, 255]]}
+    (workdir / "config.json").write_text(json.dumps(saved))
+    assert command(*here, f"--out={out}")[0] == 0
+    assert [line.split(",")[0] for line in out.read_text().splitlines()[1:]] == [
+        "1",
+        "2",
+    ]
 
 
 def test_a_coin_is_read_as_a_probability():

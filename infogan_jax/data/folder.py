@@ -43,6 +43,15 @@ class Item(NamedTuple):
     group: str
 
 
+class Found(NamedTuple):
+    """The files of a folder, none of them read yet."""
+
+    items: list[Item]
+    left_out: dict[str, str]  # image with a channel missing -> reason
+    passed_over: str  # a line about files that are no images, or empty
+    channels: list[str]  # values of {channel}, empty where the pattern has none
+
+
 class Survey(NamedTuple):
     """What a folder holds, after every file was read once."""
 
@@ -52,26 +61,24 @@ class Survey(NamedTuple):
     ranges: list[tuple[float, float]]  # of each channel, what becomes 0 and 255
 
 
-def survey(
-    root: Path, items: list[Item], left_out: dict[str, str], config: Config
-) -> Survey:
+def survey(root: Path, files: Found, config: Config) -> Survey:
     """Reads every image once, to see what can be used and how.
 
     Args:
         root: named in errors.
-        items: of `find`.
-        left_out: of `find`.
+        files: of `find`.
         config: says how to read, and what size.
 
     Raises:
         UserError: too few images or too many bad ones, of several channel counts, or
             of several sizes without `config.image_size`.
     """
+    items, seen = files.items, []
     sample = set(range(0, len(items), -(-len(items) // _LOOKED_AT) or 1))
     looks = in_order(
         lambda i: _look(items[i], config, i in sample), range(len(items)), "looking at"
     )
-    left_out, seen = dict(left_out), []
+    left_out = dict(files.left_out)
     for item, look in zip(items, looks, strict=True):
         if isinstance(look, str):
             left_out[item.name] = look
@@ -108,16 +115,12 @@ def survey(
     return Survey(good, left_out, size, _ranges(found, usual, config))
 
 
-def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str], str]:
+def find(root: Path, config: Config) -> Found:
     """The images below a folder, in the order of their names, and what is none.
 
     Without `config.pattern` each file with a suffix of SUFFIXES is an image, and the
     folder it lies in, directly below the root, is its label. Hidden files are passed
     over, and other files are told.
-
-    Returns:
-        The images; those with a channel missing, by name, with the reason; and a line
-        about files that are no images, or empty.
 
     Raises:
         UserError: the folder cannot be read, or has none; the pattern is none.
@@ -180,7 +183,7 @@ def find(root: Path, config: Config) -> tuple[list[Item], dict[str, str], str]:
             left_out[name] = f"channel {', '.join(missing)} is missing"
         else:
             items.append(Item(name, tuple(files[c] for c in channels), *about[name]))
-    return items, left_out, passed_over
+    return Found(items, left_out, passed_over, [c for c in channels if c])
 
 
 def read(item: Item, channels: str = "") -> np.ndarray:

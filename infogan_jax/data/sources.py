@@ -59,6 +59,7 @@ class Data(NamedTuple):
     class_names: list[str]
     labels: np.ndarray | None = None  # int [N], where asked for
     ranges: list | None = None  # of each channel, the user's values of 0 and 255
+    channels: list[str] | None = None  # values of a folder's {channel}
 
 
 def load(
@@ -147,13 +148,15 @@ def load(
             f"--dataset={config.dataset}: has no labels for a classification network "
             "to learn from; choose one that has"
         )
+    about = builder.info.metadata or {}
     return Data(
         images,
         eval_images,
         eval_labels,
         names,
         labels,
-        (builder.info.metadata or {}).get("ranges"),
+        about.get("ranges"),
+        about.get("channels"),
     )
 
 
@@ -193,10 +196,10 @@ def read_like(
         form = own.Survey([], {}, 0, [own.BYTES] * stored)
         mode = {1: "grey", 3: "rgb"}.get(stored, "")
         config = dataclasses.replace(config, channels=mode)
-    items, left_out, passed_over = own.find(root, config)
-    if passed_over:
-        print(passed_over)
-    yield from sorted(left_out.items())
+    files = own.find(root, config)
+    if files.passed_over:
+        print(files.passed_over)
+    yield from sorted(files.left_out.items())
 
     def read(item):
         try:
@@ -205,7 +208,7 @@ def read_like(
             return item.name, first_line(error)
         return item.name, image
 
-    yield from own.in_order(read, items, "reading")
+    yield from own.in_order(read, files.items, "reading")
 
 
 _ANEW = "if it is damaged, delete that folder and prepare it anew"
@@ -372,8 +375,8 @@ def _prepare_folder(config: Config, root: Path) -> Path:
             f"--dataset={config.dataset}: {source} is no folder; expected one with "
             "images"
         )
-    items, left_out, passed_over = own.find(source, config)
-    listing = own.listing_digest(items)
+    files = own.find(source, config)
+    listing = own.listing_digest(files.items)
     settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
     digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
     name = re.sub(r"\W", "_", source.name) + "_" + digest
@@ -383,12 +386,13 @@ def _prepare_folder(config: Config, root: Path) -> Path:
             return folder
         print(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
-    found = own.survey(source, items, left_out, config)
-    if passed_over:
-        print(passed_over)
+    found = own.survey(source, files, config)
+    if files.passed_over:
+        print(files.passed_over)
     for file in sorted(found.left_out)[:_SHOWN]:
         print(f"left out: {file}: {found.left_out[file]}")
-    about = {"source": str(source), "listing": listing, **found._asdict()}
+    about = {"source": str(source), "listing": listing, "channels": files.channels}
+    about |= found._asdict()
     del about["items"]
     folder = _build(
         builders.Folder,
