@@ -19,7 +19,7 @@ def step_floor(train_step: Callable, state, batch, dtype: str = "float32") -> fl
     """Seconds of a step on one device that only multiplies and updates, at full speed.
 
     Its FLOPs over the rate of a product of matrices, and Adam's bytes over the rate of
-    a copy, both measured here.
+    a copy, both measured here. 0 where the FLOPs are not known.
 
     Args:
         train_step: `(state, batch) -> (state, metrics)`.
@@ -28,18 +28,25 @@ def step_floor(train_step: Callable, state, batch, dtype: str = "float32") -> fl
         dtype: of the products.
     """
     needed = flops(train_step, state, batch)
+    if needed is None:
+        return 0.0
     return needed / matmul_rate(dtype) + adam_bytes(state) / copy_rate()
 
 
-def flops(function: Callable, *inputs) -> float:
-    """What a call takes, before anything is optimised; inputs, or their shapes."""
-    # The compilers of accelerators do not tell before they have compiled
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        cost = jax.jit(function).lower(*inputs).cost_analysis() or {}
-    return cost.get("flops", 0.0)
+def flops(function: Callable, *inputs) -> float | None:
+    """What a call takes, before anything is optimised; inputs, or their shapes.
+
+    None where jax has no CPU device: accelerators tell of compiled programs only.
+    """
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+    with jax.default_device(cpu):
+        return jax.jit(function).lower(*inputs).cost_analysis()["flops"]
 
 
-def network_costs(config, image_shape) -> dict[str, tuple[int, float]]:
+def network_costs(config, image_shape) -> dict[str, tuple[int, float | None]]:
     """Parameters of each network, and FLOPs that it takes to see or make an image."""
     spec = parse_spec(config.codes)
     networks = build_networks(config, image_shape, param_dim(spec))

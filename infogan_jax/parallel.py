@@ -176,9 +176,10 @@ class Run:
         inputs = self._inputs(state, arrays, batches, targets)
         return dataclasses.replace(self, program=self.program.lower(*inputs))
 
-    def compile(self) -> "Run":
-        """What was traced, compiled; nothing is executed."""
-        return dataclasses.replace(self, program=self.program.compile())
+    def compile(self, options: dict[str, Any] | None = None) -> "Run":
+        """What was traced, compiled, by XLA options; nothing is executed."""
+        program = self.program.compile(compiler_options=options)
+        return dataclasses.replace(self, program=program)
 
     def _inputs(self, state, arrays, batches, targets):
         batches = np.asarray(batches, np.int32)

@@ -116,8 +116,8 @@ def _train(config: Config, workdir: Path, restart: bool, lock: runs.Lock) -> Tra
     _open(config, workdir, restart, runs.INFOGAN, data, init, lock)
     if not any(workdir.glob("**/metrics.jsonl")):
         for name, (parameters, flops) in network_costs(config, image_shape).items():
-            each = f"{flops / 1e6:,.1f} MFLOP an image"
-            print(f"{name}: {parameters:,} parameters, {each}")
+            each = f", {flops / 1e6:,.1f} MFLOP an image" if flops else ""
+            print(f"{name}: {parameters:,} parameters{each}")
     if processes.is_first():
         some = data.images[: figures.ROWS * figures.COLUMNS]
         sheet = figures.sheet(some, figures.COLUMNS, colours=config.composite)

@@ -19,6 +19,7 @@ from infogan_jax.augment import (
     resample,
 )
 from infogan_jax.evaluation.factors import properties
+from infogan_jax.floor import flops
 from infogan_jax.models import ARCHITECTURES, build_networks, resnet
 from infogan_jax.models.layers import convolve, downsample, smooth, upsample
 
@@ -81,6 +82,11 @@ def test_second_derivatives_exist():
             rtol=1e-4,
             atol=1e-2,
         )
+
+
+def test_flops_of_a_product():
+    a, b = jax.ShapeDtypeStruct((3, 5), "f4"), jax.ShapeDtypeStruct((5, 7), "f4")
+    assert flops(jnp.matmul, a, b) == 2 * 3 * 5 * 7
 
 
 def test_the_papers_table_of_layers(config):

@@ -26,10 +26,11 @@ ON_CPU = {
     "scaling": [],
 }
 ON_ACCELERATOR = {
-    "step": ["--batch_sizes=128,1024", "--stretch=500", "--compile"],
+    "step": ["--batch_sizes=128,1024", "--stretch=100", "--compile"],
     "epoch": ["--stretch=52", "--repeats=10"],
     "input": [],
     "seeds": ["--stretch=200"],
+    "options": ["--stretch=200"],
     "accuracy": ["--seeds=0,1,2"],
     "scaling": ["--architecture=mnist", "--stretch=100"],
 }

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +32,12 @@ def steps(
     length: int,
     shape: tuple[int, int, int] = (28, 28, 1),
     devices: list | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Callable[[], None]:
     """A call that takes `length` steps of all replicas, and waits for them.
 
-    On at most an epoch's number of images, which are taken again from the first.
+    On at most an epoch's number of images, which are taken again from the first. The
+    first call compiles, by XLA options.
     """
     mesh, replicas = parallel.make_mesh(devices), config.seeds
     init = functools.partial(init_state, config=config, image_shape=shape)
@@ -51,8 +54,12 @@ def steps(
     step = make_train_step(config, shape)
     run = parallel.make_run(step, mesh, length, replicas)
 
+    @functools.cache
+    def compiled():
+        return run.lower(state[0], arrays, batches).compile(options)
+
     def go():
-        state[0], *metrics = run(state[0], arrays, batches)
+        state[0], *metrics = compiled()(state[0], arrays, batches)
         jax.block_until_ready((state[0].step, metrics))
 
     return go

@@ -1,0 +1,53 @@
+"""The paper's step under options of XLA: which of them are worth setting.
+
+    python -m experiments.benchmarks.options [--batch_size=128]
+
+None is set by this project. The first call of each compiles it, so that its time tells
+what an option costs or saves there. What each does: XLA_FLAGS=--help.
+"""
+
+import jax
+from absl import app, flags
+
+from experiments.benchmarks import ours, timing
+from infogan_jax import Config
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("batch_size", 128, "Images per step.")
+flags.DEFINE_integer("repeats", 5, "Times each side is measured, in turn.")
+flags.DEFINE_integer("stretch", 5, "Steps per measurement.")
+
+_GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
+_LOOP = {"xla_gpu_enable_command_buffer": f"{_GRAPHS},WHILE,CONDITIONAL"}
+OPTIONS = {
+    "cpu": {
+        "oneDNN": {"xla_cpu_use_onednn": True},
+    },
+    "gpu": {
+        "nothing tuned": {"xla_gpu_autotune_level": 0},
+        "no products by Triton": {"xla_gpu_enable_triton_gemm": False},
+        "no CUDA graphs": {"xla_gpu_enable_command_buffer": ""},
+        "convolutions in graphs too": {"xla_gpu_enable_command_buffer": _GRAPHS},
+        "the whole loop in one graph": _LOOP,
+        "the same, kernels side by side": {
+            **_LOOP,
+            "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT",
+        },
+    },
+}
+
+
+def main(_):
+    print(timing.machine())
+    config, device = Config(batch_size=FLAGS.batch_size), jax.devices()[0]
+    variants = {"as it is": None, **OPTIONS.get(device.platform, {})}
+    sides = {
+        name: ours.steps(config, FLAGS.stretch, devices=[device], options=options)
+        for name, options in variants.items()
+    }
+    times = timing.in_turn(sides, FLAGS.repeats)
+    timing.show(times, "as it is", FLAGS.stretch / 1e3, "ms")
+
+
+if __name__ == "__main__":
+    app.run(main)
