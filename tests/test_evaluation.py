@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
@@ -43,3 +46,30 @@ def test_more_categories_than_classes_and_an_unused_one():
 def test_one_class_is_refused():
     with pytest.raises(UserError, match="two classes"):
         clustering.measures(np.zeros(3, int), np.zeros(3, int), 2, 2)
+
+
+_FROM_STATE_TO_SCORES = """
+import jax, numpy as np
+from infogan_jax import Config, figures, init_state
+from infogan_jax.evaluation import unlabelled
+from infogan_jax.latents import parse_spec
+
+def note(event, *_, **about):
+    if event.endswith("backend_compile_duration"):
+        print(about["fun_name"])
+
+jax.monitoring.register_event_duration_secs_listener(note)
+config = Config(architecture="mnist_tiny", warp="digits", real_weight=1.0)
+init = jax.jit(lambda key: init_state(key, config, (28, 28, 1)))
+state = init(jax.random.key(0))
+figures.grid_latents(figures.figure_key(0), parse_spec(config.codes))
+unlabelled.measure(state, config, np.zeros((100, 28, 28, 1), np.uint8))
+"""
+
+
+def test_pictures_and_scores_are_few_programs():
+    """On accelerators each operation outside of one takes long to compile."""
+    command = [sys.executable, "-c", _FROM_STATE_TO_SCORES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "jit(grid_latents)" in done.stdout
+    assert len(done.stdout.splitlines()) <= 12, done.stdout
