@@ -15,7 +15,8 @@ def in_turn(
 ) -> dict[str, np.ndarray]:
     """Seconds of each call of each side, after a first one that compiles.
 
-    A side whose first call fails is told and left out.
+    A side whose first call fails is told and left out, but for the first side, which
+    others are compared with.
 
     Args:
         sides: name -> a call that returns when all is done.
@@ -27,6 +28,8 @@ def in_turn(
         try:
             go()
         except Exception as error:  # compilers of others raise anything
+            if not times:
+                raise
             print(f"  {name:42} failed: {first_line(error)}", flush=True)
             continue
         print(f"  {name:42} first call {time.perf_counter() - begin:.1f} s", flush=True)
