@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +41,7 @@ DATASETS = {
 
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
+_PART = 1000  # images that are read at once for their groups
 _SHARE = 10  # where a dataset has but one split, one image in so many is held out
 _SHOWN = 10  # files left out that are told
 
@@ -275,19 +275,19 @@ def _out_by_groups(records, stored: Callable, config: Config) -> np.ndarray:
     """Which records are held out, by the groups of `config.groups`, bool `[N]`."""
     group_of = splits.read_groups(expand("groups", config.groups))
 
-    def digest(i):
-        return splits.digest(stored(records.__getitems__([i])[0]))
-
-    groups = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for i, found in enumerate(pool.map(digest, range(len(records)))):
-            if found not in group_of:
-                pool.shutdown(cancel_futures=True)
-                raise UserError(
-                    f"--groups={config.groups}: has no group for image {i:,} of "
-                    f"--dataset={config.dataset}; name the table that belongs to it"
-                )
-            groups.append(group_of[found])
+    groups: list[str] = []
+    parts = [
+        range(i, min(i + _PART, len(records))) for i in range(0, len(records), _PART)
+    ]
+    every = (record for part in parts for record in records.__getitems__(list(part)))
+    for i, record in enumerate(every):
+        found = splits.digest(stored(record))
+        if found not in group_of:
+            raise UserError(
+                f"--groups={config.groups}: has no group for image {i:,} of "
+                f"--dataset={config.dataset}; name the table that belongs to it"
+            )
+        groups.append(group_of[found])
     return splits.held_out(groups)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from infogan_jax.config import first_line
 
 _PART = 64  # images that a thread reads at once
+_EACH = 2**14  # bytes of an image that are worth a thread: small ones wait for Python
 
 
 class Part:
@@ -29,7 +30,7 @@ class Part:
 class StoredImages:
     """Looks like an array of images, uint8 `[N, H, W, C]`; an index reads from disk.
 
-    Decoding leaves Python free for most of its time, so threads share it.
+    Decoding large ones leaves Python free for most of its time, so threads share it.
     """
 
     dtype = np.dtype(np.uint8)
@@ -48,7 +49,8 @@ class StoredImages:
         """
         self._records, self._decode = records, decode
         self.shape = (len(records), *image_shape)
-        self._pool = ThreadPoolExecutor(os.cpu_count())
+        threads = math.prod(image_shape) // _EACH
+        self._pool = ThreadPoolExecutor(min(max(threads, 1), os.cpu_count() or 1))
 
     def part(self, places: np.ndarray) -> "StoredImages":
         """Some of them, in the order of `places`, int `[n]`."""
