@@ -108,7 +108,7 @@ def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
     def take(batches):
         for images in batches:
             batch = torch.from_numpy(images).to(device)
-            # In PyTorch's own order, without which torch.compile fails
+            # In PyTorch's own order; without it torch.compile failed on a GPU
             step((batch.permute(0, 3, 1, 2).float() / 255).contiguous())
         if device == "cuda":
             torch.cuda.synchronize()

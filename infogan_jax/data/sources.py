@@ -276,18 +276,16 @@ def _out_by_groups(records, stored: Callable, config: Config) -> np.ndarray:
     group_of = splits.read_groups(expand("groups", config.groups))
 
     groups: list[str] = []
-    parts = [
-        range(i, min(i + _PART, len(records))) for i in range(0, len(records), _PART)
-    ]
-    every = (record for part in parts for record in records.__getitems__(list(part)))
-    for i, record in enumerate(every):
-        found = splits.digest(stored(record))
-        if found not in group_of:
-            raise UserError(
-                f"--groups={config.groups}: has no group for image {i:,} of "
-                f"--dataset={config.dataset}; name the table that belongs to it"
-            )
-        groups.append(group_of[found])
+    for begin in range(0, len(records), _PART):
+        part = range(begin, min(begin + _PART, len(records)))
+        for i, record in zip(part, records.__getitems__(list(part)), strict=True):
+            found = splits.digest(stored(record))
+            if found not in group_of:
+                raise UserError(
+                    f"--groups={config.groups}: has no group for image {i:,} of "
+                    f"--dataset={config.dataset}; name the table that belongs to it"
+                )
+            groups.append(group_of[found])
     return splits.held_out(groups)
 
 
