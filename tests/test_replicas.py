@@ -42,3 +42,15 @@ def test_signs_of_trouble():
         "categories 2 and 3 share one kind: warps move 50% of their images from one to "
         "the other",
     ]
+
+
+def test_a_category_of_copies_is_told_from_two_that_are_confused():
+    # Of 40 images half change category at random; then all of them, as copies do.
+    plain = np.repeat(np.eye(2), 20, axis=0)
+    half = np.concatenate([plain[:10], plain[20:30], plain[:10], plain[20:30]])
+    confused = "categories 0 and 1 share one kind: warps move 50% of their images"
+    (told,) = signs_of_trouble(joint_use(plain, half))
+    assert told == f"{confused} from one to the other"
+    (told,) = signs_of_trouble(joint_use(plain, plain[::-1]))
+    assert told.startswith(confused.replace("50%", "100%"))
+    assert told.endswith("--real_information=agreement does not reward")

@@ -20,6 +20,9 @@ from infogan_jax.steps import as_float, generate, recognize
 _SAMPLE = 2000  # images
 _RARE, _CROWDED = 0.2, 1.6  # times the even share of a category
 _CONFUSED = 0.25  # share of two categories' images that a warp moves to the other one
+# Chance moves half of them. More, and one of the two means "is a copy", which mutual
+# information rewards as it does a kind.
+_COPIES = 0.6
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -72,6 +75,12 @@ def signs_of_trouble(joint: np.ndarray) -> list[str]:
                 found.append(
                     f"categories {j} and {i} share one kind: warps move "
                     f"{confused:.0%} of their images from one to the other"
+                    + (
+                        ", more than chance would: copies are told from images, which "
+                        "--real_information=agreement does not reward"
+                        if confused > _COPIES
+                        else ""
+                    )
                 )
     return found
 
