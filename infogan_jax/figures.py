@@ -26,6 +26,7 @@ COLOURS = "red,blue,lime,yellow,cyan,magenta"  # of channels in a composite
 _RGB = "red,lime,blue"
 _GAP, _MARGIN = 2, 16  # pixels between images, between panels
 _GIF_FRAMES = 32  # of the animation; all frames stay in frames/
+_GIF_SIDE = (1 << 16) - 1  # pixels; the format has no more, nor does it show them
 _GIF_GREYS, _GIF_COLOURS = 16, 64  # enough for the eye, and fewer bytes than 256
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -262,6 +263,8 @@ def animate(
         columns = len(images) // len(order)
         images = in_order(images, order)
         picture = sheet(images, columns, row_labels, title=title)
+        whole = picture.width, picture.height
+        picture = picture.crop((0, 0, *(min(side, _GIF_SIDE) for side in whole)))
         if images.shape[-1] == 1:
             pictures.append(picture.convert("L").quantize(_GIF_GREYS))
         else:

@@ -198,9 +198,10 @@ def mutual_information(
 def agreement(
     logits: Array, logits_of_warped: Array, axis_name: str | None = None
 ) -> tuple[Array, Array]:
-    """A bound on I(c; x) on real images: both readings must be the *same* category.
+    """A score in place of I(c; x): both readings must be the *same* category.
 
-    H(c) + log sum_k q_k(x) q_k(x'), at most `mutual_information`'s ceiling. Mutual
+    H(c) + log sum_k q_k(x) q_k(x'), with the ceiling of `mutual_information`, and no
+    bound on it: where Q is unsure in the same way twice, this is higher. Mutual
     information is as high if warped copies go to another category than their images, so
     where a copy can be told from an image, "is a copy" is a category that it rewards;
     this does not.

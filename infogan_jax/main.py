@@ -27,7 +27,6 @@ from infogan_jax.config import (
     UserError,
     expand,
     first_line,
-    fixed_fields,
     one_of,
 )
 from infogan_jax.evaluation import evaluator_names
@@ -171,9 +170,11 @@ def _run(mode: str, workdir: Path) -> None:
         if mode == "evaluate":
             from infogan_jax.data import fingerprint, load
             from infogan_jax.filtering import apply_filter
+            from infogan_jax.parallel import most_resident_bytes
             from infogan_jax.replicas import report_all
 
-            data, _ = apply_filter(config, load(config))
+            most = most_resident_bytes()
+            data, _ = apply_filter(config, load(config, most_bytes=most))
             if not config.filter_by:  # by probabilities, which devices round
                 runs.check_data(workdir, config, fingerprint(data))
             report_all(runs.load_states(workdir), config, data, workdir)
@@ -213,15 +214,16 @@ def _saved_config(workdir: Path) -> Config:
     from infogan_jax import workdir as runs
 
     config = runs.load_config(workdir)[0]
-    for name in fixed_fields():
+    here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
+    taken = ("evaluators", "classifier", "baseline", "input")
+    here |= {name: FLAGS[name].value for name in taken if FLAGS[name].present}
+    for field in dataclasses.fields(Config):
+        name = field.name
         was, asked = getattr(config, name), FLAGS[name]
         # What a picture does not set is drawn by a seed of its own
-        is_own = name == "seed" and FLAGS.mode == "generate"
-        if asked.present and asked.value != was and not is_own:
+        is_used = name in here or (name == "seed" and FLAGS.mode == "generate")
+        if asked.present and asked.value != was and not is_used:
             print(f"note: --{name}={asked.value} is not used, the run has {was}")
-    here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
-    asked = ("evaluators", "classifier", "baseline")
-    here |= {name: FLAGS[name].value for name in asked if FLAGS[name].present}
     config = dataclasses.replace(config, **here)
     config.validate()
     return config

@@ -5,6 +5,7 @@ import dataclasses
 import html
 import io
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -267,17 +268,18 @@ def _generated(run: _Run) -> str:
 def _repeat(run: _Run) -> str:
     standard = Config()
     flags = [
-        f"--{name}={value}"
+        shlex.quote(f"--{name}={value}")
         for name, value in dataclasses.asdict(run.config).items()
         if value != getattr(standard, name)
     ]
-    commands = [["python -m infogan_jax.main", *flags, f"--workdir={run.workdir}"]]
+    workdir = shlex.quote(f"--workdir={run.workdir}")
+    commands = [["python -m infogan_jax.main", *flags, workdir]]
     later = [name for name in EVALUATORS if name in run.results]
     if set(later) - set(evaluator_names(run.config)):
         measure = ["python -m infogan_jax.main --mode=evaluate"]
-        measure += [f"--evaluators={','.join(later)}", f"--workdir={run.workdir}"]
+        measure += [f"--evaluators={','.join(later)}", workdir]
         if judge := run.results.get("classifier"):
-            measure.append(f"--classifier={judge}")
+            measure.append(shlex.quote(f"--classifier={judge}"))
         commands.append(measure)
     text = "\n".join(" \\\n    ".join(parts) for parts in commands)
     about = runs.load_about(run.workdir)

@@ -135,6 +135,11 @@ def memory() -> int | None:
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
+def most_resident_bytes() -> float:
+    """How many bytes of images may stay in memory, if `input` is "auto"."""
+    return (memory() or math.inf) / 4
+
+
 def check_memory(init: Callable, arrays, replicas: int, mesh: Mesh) -> None:
     """Raises UserError if so many states cannot be held, with what they would need.
 

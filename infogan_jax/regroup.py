@@ -89,7 +89,7 @@ def neighbour_pairs(images: np.ndarray) -> np.ndarray:
     """
     chosen = np.arange(0, len(images), -(-len(images) // _SAMPLE))
     _, height, width, channels = images.shape
-    even = images[chosen, : height // 2 * 2, : width // 2 * 2]
+    even = images[chosen][:, : height // 2 * 2, : width // 2 * 2]
     blocks = even.reshape(-1, height // 2, 2, width // 2, 2, channels)
     points = blocks.mean((2, 4), dtype=np.float32).reshape(len(chosen), -1)
     count = min(_NEIGHBOURS + 1, len(chosen))  # the first one is the image itself

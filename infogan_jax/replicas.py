@@ -46,8 +46,8 @@ def report_all(
 ) -> int:
     """Measures, draws and describes a run of any number of replicas.
 
-    Of several it chooses the medoid, by agreement on training images; the labels of
-    held-out images only tell which rank that choice has.
+    It chooses one as `compare` says, without labels; those of held-out images only tell
+    which rank that choice has.
 
     Returns:
         The place of the chosen replica.
@@ -72,6 +72,9 @@ def compare(
 ) -> dict:
     """The table of the replicas, and the choice.
 
+    Of three or more the medoid is chosen, by agreement on training images; of two,
+    which agree with each other alike, the one with the higher I(c; x).
+
     Args:
         states: of the replicas.
         results: what `report` found of each.
@@ -91,6 +94,9 @@ def compare(
         )
         score = (matrix.sum(1) - matrix.diagonal()) / (len(states) - 1)
         chosen, why = medoid(matrix), "it agrees best with the others, in NMI"
+        if len(states) == 2:
+            reached = [_reached(result, category) for result in results]
+            chosen, why = int(np.argmax(reached)), "its I(c; x) is higher, in nats"
     else:
         score = np.array([_bound(result) for result in results])
         chosen, why = int(score.argmax()), "its bound I(c; G) is the highest, in nats"
@@ -108,6 +114,12 @@ def compare(
 def _bound(result: dict) -> float:
     codes = result.get("unlabelled", {}).values()
     return sum(values["bound"] for values in codes if isinstance(values, dict))
+
+
+def _reached(result: dict, category) -> float:
+    """I(c; x) where it was measured, else the bound on I(c; G)."""
+    found = result.get("unlabelled", {}).get(category.name, {})
+    return found.get("information_real", found.get("bound", 0.0))
 
 
 def _measures(result: dict, category) -> dict:

@@ -15,7 +15,7 @@ from infogan_jax.config import Config
 from infogan_jax.data import Data
 from infogan_jax.evaluation import evaluator_names, load_evaluator
 from infogan_jax.evaluation.inference import apply, read_codes, shares_of
-from infogan_jax.latents import main_category, parse_spec
+from infogan_jax.latents import Categorical, main_category, parse_spec
 from infogan_jax.state import TrainState
 from infogan_jax.steps import generate
 from infogan_jax.writers import write_atomically
@@ -186,8 +186,10 @@ def _draw(state, config, data, folder: Path, results) -> None:
             picture = sheet(images, code.dim, (), names)
         else:
             columns = len(images) // len(order)
-            values = np.asarray(code.traverse(columns, figures.LOW, figures.HIGH))[:, 0]
-            labels = [f"{value:.1f}" for value in values]
+            values = code.traverse(columns, figures.LOW, figures.HIGH)
+            labels = [f"{value:.1f}" for value in np.asarray(values)[:, 0]]
+            if isinstance(code, Categorical):
+                labels = [str(k) for k in range(columns)]
             images = figures.in_order(images, order)
             title = title_of(results, code.name)
             picture = sheet(images, columns, names, labels, title)

@@ -64,6 +64,11 @@ def parse_settings(
             word = value.lower()
             if word in _DIGITS and word not in class_to_category:
                 word = str(_DIGITS.index(word))
+            if not class_to_category:
+                raise UserError(
+                    f"--set={item}: no category has a class at the newest checkpoint; "
+                    f"run --mode=evaluate if there are labels, or set {category.name}"
+                )
             if word not in class_to_category:
                 raise UserError(
                     f"--set={item}: expected a class that has a category in this run, "
@@ -198,7 +203,8 @@ def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -
         raise UserError(f"--out={out}: exists already; choose another name")
     place = runs.find_replica(workdir, config, replica)
     folder = runs.replica_folders(workdir, config)[place]
-    found = _class_to_category(config, folder, classes)
+    state = runs.load_states(workdir)[place]
+    found = _class_to_category(config, folder, classes, int(state.step))
     settings = parse_settings(asked.settings, spec, asked.count, found)
     key = jax.random.key(asked.seed)
     latents, columns = lay_out(key, spec, settings, asked.count)
@@ -206,7 +212,6 @@ def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -
         path = expand("latents", asked.latents)
         latents, wanted = read_latents(path, latent_dim(spec))
         columns = min(len(latents), 10)
-    state = runs.load_states(workdir)[place]
     if asked.latents and wanted != (here := digest(state.ema)):
         raise UserError(
             f"--latents={asked.latents}: is of the network {wanted}, the run has "
@@ -220,12 +225,15 @@ def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -
     print(f"{len(images)} pictures in {out}")
 
 
-def _class_to_category(config, folder: Path, classes: list[str]) -> dict[str, int]:
+def _class_to_category(config, folder: Path, classes: list[str], step: int):
+    """Lower-case name of a class -> its category, as measured at that step."""
     category = main_category(parse_spec(config.codes))
     if category is None:
         return {}
     with runs.reading(folder):
         results = runs.load_evaluation(folder)
+        if results.get("step") != step:  # categories may have been regrouped since
+            return {}
         found = runs.classes_of(results, category.name, classes)
         named = [(code, name) for code, name in enumerate(found) if name is not None]
         return {name.lower(): code for code, name in named}

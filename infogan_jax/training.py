@@ -227,8 +227,7 @@ def _load(
     processes.at_first(lambda: runs.check_run(workdir, config, restart, kind))
     parallel.check_batch(config, parallel.make_mesh())
     processes.at_first(lambda: prepare(config))
-    memory = parallel.memory()
-    most_bytes = memory / 4 if memory else math.inf
+    most_bytes = parallel.most_resident_bytes()
     with_labels = kind == runs.CLASSIFIER
 
     def read():

@@ -145,6 +145,45 @@ def test_pages_of_a_tiff_are_channels(tmp_path):
     )
 
 
+def test_tiffs_look_as_a_person_sees_them(tmp_path):
+    array = picture(0)
+    picture_of = Image.fromarray(array)
+    picture_of.quantize(16).save(tmp_path / "palette.tif")
+    found = read_one(tmp_path / "palette.tif")
+    np.testing.assert_array_equal(found, picture_of.quantize(16).convert("RGB"))
+    ink = np.zeros((20, 16, 4), np.uint8)
+    ink[:8, :, 0] = 255  # cyan, on white
+    Image.fromarray(ink, "CMYK").save(tmp_path / "ink.tif")
+    found = read_one(tmp_path / "ink.tif")
+    assert found.shape == (20, 16, 3) and tuple(found[-1, -1]) == (255, 255, 255)
+    for turn in range(1, 9):
+        tags = picture_of.getexif()
+        tags[274] = turn
+        for name in ("a.tif", "a.png"):  # Pillow turns the latter
+            picture_of.save(tmp_path / name, exif=tags)
+        found = read_one(tmp_path / "a.tif")
+        np.testing.assert_array_equal(found, read_one(tmp_path / "a.png"))
+        assert found.shape == ((20, 16, 3) if turn < 5 else (16, 20, 3))
+    # Of four channels, which many programs store as colours and alpha, none is lost
+    cells = picture(1, channels=4)
+    tifffile.imwrite(
+        tmp_path / "b.tif", cells, photometric="rgb", extrasamples=["unassalpha"]
+    )
+    np.testing.assert_array_equal(read_one(tmp_path / "b.tif"), cells)
+
+
+def test_grey_with_a_transparent_value_stays_grey(tmp_path):
+    grey = picture(0, channels=1)[..., 0]
+    Image.fromarray(grey).save(tmp_path / "a.png", transparency=int(grey[3, 3]))
+    found = read_one(tmp_path / "a.png")
+    expected = np.where(grey == grey[3, 3], 0, grey)
+    np.testing.assert_array_equal(found[..., 0], expected)
+    assert found.shape == (20, 16, 1)
+    deep = grey.astype(np.uint16) * 200
+    Image.fromarray(deep).save(tmp_path / "b.png", transparency=int(deep[3, 3]))
+    np.testing.assert_array_equal(read_one(tmp_path / "b.png")[..., 0], deep)
+
+
 def test_colours_of_16_bits_in_a_png_are_not_cut_to_8(tmp_path):
     """Pillow reads such a file as 8 bits and says nothing."""
 
@@ -236,6 +275,53 @@ def test_a_file_for_each_channel(tmp_path):
     found = {image.tobytes() for image in every}
     dna, light = picture(7, (16, 16), 2)[..., 0], picture(7, (16, 16), 2)[..., 1]
     assert np.stack([light, dna], axis=-1).tobytes() in found
+
+
+@pytest.mark.parametrize(
+    "pattern, file, name",
+    [
+        ("*_{id}_ch{channel}.png", "{plate}_{i}_ch{k}.png", "A/1"),
+        ("{channel}/*_{id}.png", "{k}/{plate}_{i}.png", "A/1"),
+        ("*/w{channel}/{id}.png", "{plate}/w{k}/{i}.png", "A/w/A/1"),
+    ],
+)
+def test_what_a_star_matches_tells_images_apart(tmp_path, pattern, file, name):
+    root = tmp_path / "plates"
+    for plate in "AB":
+        for i in range(6):
+            for k in (1, 2):
+                where = file.format(plate=plate, i=i, k=k)
+                save(root / where, picture(i + 10 * (plate == "B"), channels=1) // k)
+    found = folder.find(root, config_of(root, tmp_path, pattern=pattern))
+    assert len(found.items) == 12 and not found.left_out
+    assert name in [item.name for item in found.items]
+    for item in found.items:
+        first, second = (read(item)[..., k] for k in (0, 1))
+        np.testing.assert_array_equal(second, first // 2)
+
+
+def test_two_files_for_one_channel_are_refused(tmp_path):
+    for name in ("xa_1", "ax_1"):
+        save(tmp_path / "plates" / f"{name}_ch1.png", picture(0))
+    config = config_of(tmp_path, tmp_path, pattern="*a*_{id}_ch{channel}.png")
+    with pytest.raises(UserError, match=r"ax_1_ch1\.png and xa_1_ch1\.png are"):
+        folder.find(tmp_path / "plates", config)
+
+
+def test_linked_subfolders_are_read(cells, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    save(tmp_path / "elsewhere" / "0.png", picture(99))
+    (cells / "linked").symlink_to(tmp_path / "elsewhere")
+    found = folder.find(cells, config_of(cells, tmp_path))
+    assert "linked/0.png" in [item.name for item in found.items]
+
+
+def test_one_group_cannot_be_held_out(tmp_path):
+    for i in range(12):
+        save(tmp_path / "one" / f"slide_{i}.png", picture(i))
+    config = config_of(tmp_path / "one", tmp_path, pattern="{group}_{id}.png")
+    with pytest.raises(UserError, match=r"one group \(slide\)"):
+        prepare(config)
 
 
 def test_slides_that_number_their_cells_alike_are_kept_apart(tmp_path):

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.linalg import sqrtm
 
 from infogan_jax import Config, UserError
@@ -15,8 +16,9 @@ from infogan_jax.evaluation import (
     fidelity,
     generation,
 )
+from infogan_jax.evaluation.inference import apply
 from infogan_jax.evaluation.judge import Features, load_extractor
-from infogan_jax.figures import channel_names
+from infogan_jax.figures import animate, channel_names, save_frame
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +198,22 @@ def test_detection_by_hand():
     many = detection.examples(np.zeros(100), np.arange(100) >= 90)
     assert many["found"] == [] and len(many["rejected"]) == detection.EXAMPLES
     assert many["rejected"][0] == 10 and many["rejected"][-1] == 89
+
+
+def test_numpy_gets_float32_of_what_bfloat16_computes():
+    def features(state, images, config):
+        return {"f": images.astype(jnp.bfloat16), "n": images.astype(jnp.int32)}
+
+    found = apply(features, None, np.ones((700, 3), np.float32), Config())
+    assert (found["f"].dtype, found["n"].dtype) == (np.float32, np.int32)
+    np.testing.assert_array_equal(found["f"].mean(0), 1)  # .5 if summed in bfloat16
+
+
+def test_an_animation_of_many_categories_ends_where_a_gif_does(tmp_path):
+    save_frame(tmp_path, 0, np.zeros((1200, 28, 28, 1)))
+    animate(tmp_path, (28, 28, 1), range(1200), [])
+    with Image.open(tmp_path / "figures" / "training.gif") as gif:
+        assert gif.height == 65535  # 1,200 rows of 56 pixels are more
 
 
 def test_copies_by_hand():

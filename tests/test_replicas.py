@@ -1,8 +1,12 @@
+import jax
 import numpy as np
 import pytest
 
+from infogan_jax import Config
+from infogan_jax.data import Data
 from infogan_jax.evaluation.unlabelled import joint_use, signs_of_trouble
-from infogan_jax.replicas import agreement, medoid
+from infogan_jax.replicas import agreement, compare, medoid
+from infogan_jax.state import init_state
 
 
 def test_the_medoid_is_the_one_that_agrees():
@@ -20,6 +24,16 @@ def test_replicas_that_collapsed_do_not_agree():
     truth, nothing = np.arange(8) % 4, np.zeros(8, int)
     np.testing.assert_array_equal(agreement([nothing, nothing]), 0)
     assert medoid(agreement([nothing, nothing, truth, truth])) == 2
+
+
+def test_of_two_the_higher_information_is_chosen():
+    config = Config(architecture="mnist_tiny", seeds=2)
+    images = np.zeros((20, 28, 28, 1), np.uint8)
+    state = init_state(jax.random.key(0), config, images.shape[1:])
+    results = [{"unlabelled": {"cat": {"information_real": x}}} for x in (1.1, 1.2)]
+    data = Data(images, images, None, [])
+    table = compare([state, state], results, config, data)
+    assert (table["chosen"], table["because"][:9]) == (1, "its I(c; ")
 
 
 def test_a_healthy_table_has_no_signs_of_trouble():

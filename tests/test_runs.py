@@ -412,6 +412,16 @@ def test_generate(trained, command, tmp_path):
     assert (workdir / "generated_001.png").exists()
 
 
+def test_classes_measured_at_another_step_are_not_used(trained, command, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[0], workdir)
+    file = workdir / "evaluation.json"
+    results = json.loads(file.read_text())
+    file.write_text(json.dumps(results | {"step": results["step"] - 1}))
+    code, _, error = command("--mode=generate", f"--workdir={workdir}", "--set=class=3")
+    assert code == 2 and "no category has a class at the newest checkpoint" in error
+
+
 def test_the_map_of_classes_is_the_one_asked(trained):
     from infogan_jax.latents import parse_spec
     from infogan_jax.sampling import parse_settings

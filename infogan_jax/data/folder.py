@@ -159,10 +159,14 @@ def find(root: Path, config: Config) -> Found:
             label = fields.get("label", label)
             channel, group = fields.get("channel", ""), fields.get("group", "")
             if channel:
-                # All that tells images apart: slides may number their cells alike
-                known = [fields[k] for k in ("label", "group", "id") if k in fields]
-                name = relative.parent.joinpath(*known).as_posix()
-        parts.setdefault(name, {})[channel] = path
+                name = _name_of(relative, match)
+        former = parts.setdefault(name, {}).setdefault(channel, path)
+        if former != path:
+            raise UserError(
+                f"--pattern={config.pattern}: {former.relative_to(root)} and "
+                f"{relative} are both channel {channel} of {name}; expected a pattern "
+                "that tells images apart"
+            )
         about[name] = label, group or name
     passed_over = ""
     if others:
@@ -190,7 +194,8 @@ def read(item: Item, channels: str = "") -> np.ndarray:
     """The image as it is stored, `[h, w, C]` of its own type.
 
     A person's view of it: turned as EXIF says, palettes and CMYK as colours, what is
-    transparent on black. Pages of a TIFF file are channels.
+    transparent on black. Pages and samples of a TIFF file are channels, alpha as well:
+    microscopes' programs call a fourth channel that.
 
     Args:
         item: of `find`.
@@ -347,21 +352,35 @@ def _walk(root: Path):
     def fail(error):
         raise error
 
-    return os.walk(root, onerror=fail)
+    return os.walk(root, onerror=fail, followlinks=True)
 
 
 def _compile(pattern: str) -> re.Pattern:
     """{id}_ch{channel}.tif as a regular expression."""
     known = "id", "channel", "label", "group"
-    regex = ""
+    regex, stars = "", itertools.count()
     for text, field in re.findall(r"([^{}]*)(?:\{([^{}]*)\})?", pattern):
-        regex += re.escape(text).replace(r"\*", "[^/]*")
+        regex += re.sub(
+            r"\\\*", lambda _: f"(?P<_{next(stars)}>[^/]*)", re.escape(text)
+        )
         if field and field not in known:
             raise UserError(f"--pattern={pattern}: {{{field}}}; expected {known}")
         regex += f"(?P<{field}>[^/]+?)" if field else ""
     if "{id}" not in pattern or any(pattern.count(f"{{{k}}}") > 1 for k in known):
         raise UserError(f"--pattern={pattern}: expected {{id}}, and no field twice")
     return re.compile(regex)
+
+
+def _name_of(relative: Path, match: re.Match) -> str:
+    """All that tells images apart: slides may number their cells alike."""
+    fields = match.groupdict()
+    stars = [key for key in fields if key.startswith("_")]
+    known = [fields[k] for k in ("label", "group", *stars, "id") if k in fields]
+    folder = relative.parent.as_posix()
+    begin, end = match.span("channel")
+    if match.string == relative.as_posix() and end <= len(folder):
+        folder = folder[:begin] + folder[end:]  # one subfolder per channel
+    return Path(folder, *known).as_posix()
 
 
 def _wanted(parts: dict[str, dict[str, Path]], config: Config) -> list[str]:
@@ -418,12 +437,28 @@ def _read_tiff(path: Path) -> np.ndarray:
         with tifffile.TiffFile(path) as file:
             _check_size(file.series[0].shape)
             image = file.asarray()
-            inverted = file.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
+            page, pages = file.pages.first, len(file.pages)
+            kind, turn = page.photometric, page.tags.valueof("Orientation", 1)
+            inks = page.tags.valueof("InkSet", 1)
     except (tifffile.TiffFileError, KeyError, IndexError, RuntimeError):
         raise ValueError(_UNREADABLE) from None
-    if inverted and image.dtype.kind == "u":
+    is_cmyk = kind == tifffile.PHOTOMETRIC.SEPARATED and inks == 1
+    if pages == 1 and (is_cmyk or kind == tifffile.PHOTOMETRIC.PALETTE):
+        return _read_picture(path)
+    if kind == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind == "u":
         image = np.iinfo(image.dtype).max - image
-    return _with_channels(image)
+    return _turned(_with_channels(image), turn)
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """As EXIF's orientation, 1 to 8, says where the first row and column are."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image
 
 
 def _check_size(shape: tuple[int, ...]) -> None:
@@ -455,10 +490,11 @@ def _read_picture(path: Path) -> np.ndarray:
         raise ValueError(f"{_UNREADABLE} ({error})") from None
     if wide and not picture.mode.startswith("I"):
         raise ValueError("16-bit colours, of which 8 would be lost; save it as TIFF")
-    is_grey = picture.mode in ("1", "LA") or (
+    is_grey = picture.mode in ("1", "L", "LA") or (
         picture.mode == "P" and not np.ptp(picture.convert("RGB"), axis=-1).any()
     )
-    if picture.has_transparency_data:
+    # Of deeper images one value may be transparent; as colours they would lose bits
+    if picture.has_transparency_data and picture.mode[0] not in "IF":
         picture = picture.convert("RGBA")
         black = Image.new("RGBA", picture.size, "black")
         picture = Image.alpha_composite(black, picture)

@@ -143,7 +143,7 @@ def load(
             f"--dataset={config.dataset}: {folder}: cannot be read "
             f"({first_line(error)}); {_ANEW}"
         ) from None
-    if with_labels and labels is None:
+    if with_labels and (labels is None or eval_labels is None):
         raise UserError(
             f"--dataset={config.dataset}: has no labels for a classification network "
             "to learn from; choose one that has"

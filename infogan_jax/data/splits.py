@@ -19,8 +19,16 @@ def held_out(groups: Sequence[str]) -> np.ndarray:
 
     Args:
         groups: the group of each image; its own name where there are no groups.
+
+    Raises:
+        UserError: all are of one group.
     """
     names = sorted(set(groups), key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(names) < 2:
+        raise UserError(
+            f"all {len(groups)} images are of one group ({', '.join(names)}); expected "
+            "two or more, of which one is held out; leave groups out"
+        )
     chosen = set(names[: max(1, len(names) // _SHARE)])
     return np.array([group in chosen for group in groups])
 

@@ -15,6 +15,7 @@ from infogan_jax.latents import parse_spec, sample_latents
 from infogan_jax.steps import generate
 
 _MOST = 10_000  # images of each set
+_SEARCHED = 100_000  # training images among which the nearest one is sought
 _NEIGHBOURS = 5
 SHOWN = 24  # pictures beside their nearest training images
 _FEWEST = 2 * _NEIGHBOURS
@@ -207,7 +208,11 @@ def evaluate(state, config, data) -> dict:
     real, other = data.images[:n], data.images[n : 2 * n]
     fake = sample(state, config, n)
     features = [extractor(images) for images in (real, fake, other)]
-    training = np.concatenate([features[0].values, features[2].values])
+    rest = data.images[2 * n : _SEARCHED]
+    training = np.concatenate(
+        [features[0].values, features[2].values]
+        + ([extractor.features(rest)] if len(rest) else [])
+    )
     places, distances = nearest(features[1].values, training)
     held_out = extractor.features(data.eval_images)
     return {
@@ -215,6 +220,7 @@ def evaluate(state, config, data) -> dict:
         "floor": compare(features[0], features[2]),
         "copies": copies(distances, nearest(held_out, training)[1]),
         "nearest": places[:SHOWN].tolist(),  # of the first pictures
+        "searched": len(training),
         "images": n,
         "extractor": features[0].extractor,
     }

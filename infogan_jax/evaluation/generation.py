@@ -34,7 +34,7 @@ def measures(asked: np.ndarray, got: np.ndarray, code_to_class: list) -> dict:
     Returns:
         `asked_is_got`, the share of pictures of the class that their category has;
         `per_category`, the same for each; `modes`, how many classes are covered;
-        `nmi` of categories and classes; `entropy`, of the classes given the category,
+        `nmi_asked_got` of the two; `entropy`, of the classes given the category,
         in nats; `table` of counts `[categories, classes]`.
 
     Raises:
@@ -54,7 +54,7 @@ def measures(asked: np.ndarray, got: np.ndarray, code_to_class: list) -> dict:
         "asked_is_got": float(np.average(right, weights=table.sum(1))),
         "per_category": right,
         "modes": int((share > _COVERED / n_classes).sum()),
-        "nmi": float(normalized_mutual_info_score(asked, got)),
+        "nmi_asked_got": float(normalized_mutual_info_score(asked, got)),
         "entropy": max(given, 0.0),
         "table": table.tolist(),
     }

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from infogan_jax.latents import Bernoulli, Categorical, parse_spec, split_params
@@ -19,7 +20,7 @@ def apply(function: Callable, state, inputs: np.ndarray, config):
 
     Args:
         function: such as `steps.generate` or `steps.infer_codes`; row i of all that it
-            returns belongs to row i of the part.
+            returns belongs to row i of the part. Floating point comes as float32.
         state: a trained state.
         inputs: `[N, ...]`, N at least 1.
         config: the config of the state.
@@ -31,8 +32,14 @@ def apply(function: Callable, state, inputs: np.ndarray, config):
         part = np.asarray(inputs[start : start + _BATCH])
         missing = [(0, _BATCH - len(part))] + [(0, 0)] * (part.ndim - 1)
         out = compiled(state, np.pad(part, missing))
-        parts.append(jax.tree.map(np.asarray, out))
+        parts.append(jax.tree.map(_as_numpy, out))
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(inputs)], *parts)
+
+
+def _as_numpy(x: jax.Array) -> np.ndarray:
+    """Of bfloat16 as float32: numpy would sum it in bfloat16."""
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    return np.asarray(x, np.float32 if is_float else None)
 
 
 def read_codes(state, images: np.ndarray, config) -> dict[str, np.ndarray]:

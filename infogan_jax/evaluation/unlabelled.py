@@ -14,7 +14,7 @@ from infogan_jax.latents import (
     sample_latents,
     split_params,
 )
-from infogan_jax.losses import REAL_INFORMATION, information
+from infogan_jax.losses import information, mutual_information
 from infogan_jax.steps import as_float, generate, recognize
 
 _SAMPLE = 2000  # images
@@ -37,9 +37,9 @@ def _plain_and_warped(key, images, limits):
     return plain, random_warp(key, plain, limits, jnp.arange(len(plain)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _judged(kind, logits):
-    return REAL_INFORMATION[kind](*logits), [jax.nn.softmax(x) for x in logits]
+@jax.jit
+def _judged(logits):
+    return mutual_information(*logits), [jax.nn.softmax(x) for x in logits]
 
 
 def joint_use(plain: np.ndarray, warped: np.ndarray) -> np.ndarray:
@@ -95,8 +95,9 @@ def measure(state, config, images: np.ndarray) -> dict:
 
     Returns:
         code -> `bound`, I(c; G) on generated pictures; of the main category also
-        `information_real` I(c; x), `balance` H(c) in use, `consistency`, the share of
-        images whose warped copy has the same category; and `warnings`.
+        `information_real` I(c; x), whatever the objective has, `balance` H(c) in use,
+        `consistency`, the share of images whose warped copy has the same category; and
+        `warnings`.
     """
     spec = parse_spec(config.codes)
     key = jax.random.key(0)
@@ -112,7 +113,7 @@ def measure(state, config, images: np.ndarray) -> dict:
         split_params(spec, apply(recognize, state, x, config))[category.name]
         for x in _plain_and_warped(key, images[:_SAMPLE], limits)
     ]
-    (info, used), shares = _judged(config.real_information, logits)
+    (info, used), shares = _judged(logits)
     joint = joint_use(*map(np.asarray, shares))
     found[category.name] |= {
         "information_real": float(info),
