@@ -30,9 +30,12 @@ accelerator() {
   fi
 }
 
-# Makes .venv where it is missing, and installs what setup.py and the extra ask for.
+# Makes .venv where it is missing, and installs what setup.py, the accelerator's extra and
+# the one that is named ask for: together, so that both agree on jax.
 install() {
-  local extra="$1" stamp python
+  local extra stamp python
+  extra=$(accelerator)
+  extra="${extra}${extra:+${1:+,}}${1:-}"
   if [ ! -x .venv/bin/python ]; then
     python=$(find_python)  # on a line of its own, so that its failure ends this too
     "$python" -m venv .venv
@@ -71,7 +74,7 @@ case "${1:-}" in
     [ -f "$flagfile" ] || fail "$flagfile: expected a flagfile, explore, test or check; the flagfiles are: $(echo experiments/*.cfg)"
     ;;
 esac
-install "$(accelerator)"
+install
 name=$(basename "$flagfile" .cfg)
 exec .venv/bin/python -m infogan_jax.main \
   --flagfile="$flagfile" --workdir="runs/$name" "$@"

@@ -99,7 +99,7 @@ class Config:
     )
     architecture: str = _field("mnist", "Networks: a row of ARCHITECTURES.")
     width: int = _field(
-        0, "Channels at full resolution, of dcgan and resnet; 0: as they are made."
+        0, "Channels at full resolution, of dcgan and resnet; 0: the standard of each."
     )
     dtype: str = _field(
         "float32", "Type of the networks' arithmetic; parameters stay float32."

@@ -49,9 +49,13 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("mode", "train", f"What to do: one of {', '.join(MODES)}.")
 flags.DEFINE_string("workdir", "", "Folder of the run; made if need be.")
 flags.DEFINE_bool("restart", False, "Move a run that is there aside and begin anew.")
-flags.DEFINE_bool("dry_run", False, "Print what would run, and do nothing.")
-flags.DEFINE_string(
-    "set", "", "generate: NAME=VALUE or NAME=FROM..TO by commas; class=NAME too."
+flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Print what would run, and do nothing; data and other runs are not looked at.",
+)
+flags.DEFINE_multi_string(
+    "set", [], "generate: NAME=VALUE or NAME=FROM..TO by commas; class=NAME too."
 )
 flags.DEFINE_integer("count", 100, "generate: pictures, or steps along a range.")
 flags.DEFINE_string(
@@ -69,9 +73,11 @@ flags.DEFINE_string(
     "generate: FILE.png, FILE.npy or a folder; recognize: FILE.csv; export, explore: a "
     "folder; empty: in the workdir.",
 )
-flags.DEFINE_string("weights", "float32", "export: how they are stored, or float16.")
 flags.DEFINE_string(
-    "host", "127.0.0.1", "explore: the interface; others than this machine's own too."
+    "weights", "float32", "export: type of the stored weights, float32 or float16."
+)
+flags.DEFINE_string(
+    "host", "127.0.0.1", "explore: address to serve at; 0.0.0.0: to other machines too."
 )
 flags.DEFINE_integer("port", 8000, "explore: the port; 0: any that is free.")
 flags.DEFINE_bool("open", True, "explore: open a browser, where there is a screen.")
@@ -81,8 +87,12 @@ flags.DEFINE_string(
     "Several processes train together: HOST:PORT of process 0, or auto: as SLURM, Open "
     "MPI, Kubernetes or Cloud TPU tell; empty: this process alone.",
 )
-flags.DEFINE_integer("num_processes", 1, "How many, unless --coordinator=auto.")
-flags.DEFINE_integer("process_id", 0, "Which one, from 0, unless --coordinator=auto.")
+flags.DEFINE_integer(
+    "num_processes", 1, "How many processes train, unless --coordinator=auto."
+)
+flags.DEFINE_integer(
+    "process_id", 0, "Number of this one, from 0, unless --coordinator=auto."
+)
 _DEFINE = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
@@ -112,7 +122,8 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{argv[1]}: expected flags only, such as --workdir=FOLDER")
         one_of("mode", FLAGS.mode, MODES)
         for name, flag in FLAGS.flag_values_dict().items():
-            if isinstance(flag, str) and "\0" in flag:
+            values = flag if isinstance(flag, list) else [flag]
+            if any("\0" in str(value) for value in values):
                 raise UserError(f"--{name}={flag}: holds a zero byte; leave it out")
         if FLAGS.mode != "prepare" and not FLAGS.workdir:
             raise UserError("--workdir: expected the folder of the run")
@@ -146,7 +157,7 @@ def _run(mode: str, workdir: Path) -> None:
         from infogan_jax.sampling import Asked, sample
 
         out = _out(workdir / "generated.png")
-        asked = Asked(FLAGS.set, FLAGS.count, FLAGS.seed, FLAGS.latents)
+        asked = Asked(",".join(FLAGS.set), FLAGS.count, FLAGS.seed, FLAGS.latents)
         return sample(workdir, asked, out, FLAGS.replica)
     if mode == "recognize":
         from infogan_jax.recognition import recognize_folder
@@ -223,7 +234,8 @@ def _saved_config(workdir: Path) -> Config:
         # What a picture does not set is drawn by a seed of its own
         is_used = name in here or (name == "seed" and FLAGS.mode == "generate")
         if asked.present and asked.value != was and not is_used:
-            print(f"note: --{name}={asked.value} is not used, the run has {was}")
+            has = "none" if was == "" else was
+            print(f"note: --{name}={asked.value} is not used, the run has {has}")
     config = dataclasses.replace(config, **here)
     config.validate()
     return config

@@ -38,8 +38,10 @@ def recognize_folder(
 
     Raises:
         UserError: there is no such folder, or none of its images can be used; or `out`
-            exists already.
+            exists already, or is no FILE.csv.
     """
+    if out.suffix.lower() != ".csv":
+        raise UserError(f"--out={out}: expected FILE.csv")
     config, image_shape, classes = runs.load_config(workdir)
     kind, _, trained_on = config.dataset.partition(":")
     if not images and kind != "folder":

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from infogan_jax import figures
 from infogan_jax import workdir as runs
@@ -201,6 +202,9 @@ def sample(workdir: Path, asked: Asked, out: Path, replica: int | None = None) -
         )
     if out.exists() or out.is_symlink():
         raise UserError(f"--out={out}: exists already; choose another name")
+    kinds = {*Image.registered_extensions(), ".npz"} - {".png"}
+    if out.suffix.lower() in kinds:
+        raise UserError(f"--out={out}: expected FILE.png, FILE.npy or a folder")
     place = runs.find_replica(workdir, config, replica)
     folder = runs.replica_folders(workdir, config)[place]
     state = runs.load_states(workdir)[place]

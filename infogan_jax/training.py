@@ -38,6 +38,7 @@ from infogan_jax.data import (
 )
 from infogan_jax.evaluation import evaluator_names, unlabelled
 from infogan_jax.evaluation.inference import apply
+from infogan_jax.evaluation.judge import check_judges
 from infogan_jax.filtering import apply_filter
 from infogan_jax.floor import network_costs, step_floor
 from infogan_jax.latents import parse_spec
@@ -111,6 +112,7 @@ def _train(config: Config, workdir: Path, restart: bool, lock: runs.Lock) -> Tra
     config.validate()
     evaluator_names(config)
     data, doubtful = _load(config, workdir, restart, runs.INFOGAN)
+    check_judges(config, data)
     image_shape = data.images.shape[1:]
     init = functools.partial(init_state, config=config, image_shape=image_shape)
     _open(config, workdir, restart, runs.INFOGAN, data, init, lock)

@@ -28,7 +28,8 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
-REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+# A folder with tfds/, mnist/ and malaria_slides.csv.gz, for tests on real images
+REAL_DATA = Path(os.environ.get("REAL_DATA") or "real_data_is_not_named")
 
 TINY = {
     "architecture": "mnist_tiny",

@@ -301,8 +301,9 @@ def test_evaluations(small_run, tmp_path, data):
     original = (small_run / "evaluation.json").read_bytes()
     (tmp_path / "evaluation.json").write_bytes(data.draw(harmed_json(original)))
     classes = [str(digit) for digit in range(10)]
+    step = json.loads(original)["step"]
     with contextlib.suppress(UserError):
-        found = _class_to_category(Config(**TINY), tmp_path, classes)
+        found = _class_to_category(Config(**TINY), tmp_path, classes, step)
         assert set(found) <= set(classes)
 
 

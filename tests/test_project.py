@@ -10,6 +10,7 @@ import pytest
 
 from infogan_jax import Config, init_state, make_train_step
 from infogan_jax import main as command_line
+from infogan_jax.classifier import init_classifier, make_classifier_step
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "infogan_jax"
@@ -76,12 +77,20 @@ def test_every_flagfile_builds(flagfile):
         flags.FLAGS.unparse_flags()
         flags.FLAGS(["main", f"--flagfile={flagfile}"])
         config = command_line.config_from_flags()
+        mode = flags.FLAGS.mode
     side = config.image_size or 28
     channels = {"malaria": 3, "malaria_two_channel": 2, "malaria_four_channel": 4}
     shape = (side, side, channels.get(config.dataset, 1))
-    state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, shape))
     images = jax.ShapeDtypeStruct((config.batch_size, *shape), jax.numpy.uint8)
-    after, _ = jax.eval_shape(make_train_step(config, shape), state, images)
+    assert mode == ("classify" if flagfile.stem == "classifier" else "train")
+    if mode == "classify":
+        init, step = init_classifier, make_classifier_step(config, 10)
+        labels = jax.ShapeDtypeStruct((config.batch_size,), jax.numpy.int32)
+        state = jax.eval_shape(lambda: init(jax.random.key(0), config, shape, 10))
+        after, _ = jax.eval_shape(step, state, (images, labels))
+    else:
+        state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, shape))
+        after, _ = jax.eval_shape(make_train_step(config, shape), state, images)
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 

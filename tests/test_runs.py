@@ -412,6 +412,34 @@ def test_generate(trained, command, tmp_path):
     assert (workdir / "generated_001.png").exists()
 
 
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--evaluators=generation"], "--classifier: expected the work directory"),
+        (["--classifier=/nowhere"], "--classifier=/nowhere: /nowhere: has no config"),
+        (["--baseline=/nowhere"], "--baseline=/nowhere: /nowhere: has no config"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_training(
+    command, tiny_flags, tmp_path, flags, told
+):
+    code, said, error = command(*tiny_flags, f"--workdir={tmp_path / 'a'}", *flags)
+    assert (code, error.count("\n"), told in error) == (2, 1, True)
+    assert "step" not in said and not (tmp_path / "a" / "config.json").exists()
+
+
+def test_settings_may_be_named_one_by_one(trained, command, tmp_path):
+    here = ["--mode=generate", f"--workdir={trained[0]}", "--count=3"]
+    a, b = (tmp_path / f"{name}.npy" for name in "ab")
+    command(*here, "--set=cat=7,uniform1=1", f"--out={a}")
+    command(*here, "--set=cat=7", "--set=uniform1=1", f"--out={b}")
+    np.testing.assert_array_equal(np.load(a), np.load(b))
+    code, _, error = command(*here, f"--out={tmp_path / 'x.jpg'}")
+    assert code == 2 and "expected FILE.png, FILE.npy or a folder" in error
+    code, _, error = command("--mode=recognize", here[1], f"--out={tmp_path}/x.xlsx")
+    assert code == 2 and "expected FILE.csv" in error
+
+
 def test_classes_measured_at_another_step_are_not_used(trained, command, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(trained[0], workdir)

@@ -17,7 +17,7 @@
 #SBATCH --open-mode=append
 set -uo pipefail
 
-flagfile=$1
+flagfile=${1:?usage: sbatch slurm.sh FLAGFILE [--flag=value..]}
 shift
 name=$(basename "$flagfile" .cfg)
 srun --kill-on-bad-exit=0 "${PYTHON:-.venv/bin/python}" -m infogan_jax.main \

@@ -8,10 +8,11 @@
 # --accelerator-type=v5litepod-16 --version=v2-alpha-tpuv5-lite. The work directory must be
 # one that all hosts see, such as a Filestore mount. While the slice is being restarted or
 # recreated after a preemption this asks again every minute; the run goes on from its
-# checkpoint.
+# checkpoint. Each host has a clone of this repository in ~/infogan_jax.
 set -uo pipefail
 
-name=$1 zone=$2
+usage="usage: tpu.sh NAME ZONE FLAGFILE [--flag=value..]"
+name=${1:?$usage} zone=${2:?$usage}
 shift 2
 on_all() {
   gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="$1"

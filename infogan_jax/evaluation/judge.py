@@ -11,7 +11,9 @@ import numpy as np
 from infogan_jax import workdir as runs
 from infogan_jax.classifier import ClassifierState, classify
 from infogan_jax.config import Config, UserError, expand
+from infogan_jax.evaluation import evaluator_names
 from infogan_jax.evaluation.inference import apply, digest
+from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.models.layers import downsample
 from infogan_jax.steps import as_float
 
@@ -47,7 +49,10 @@ def load_judge(config: Config, data) -> tuple[ClassifierState, Config]:
             "train one by --mode=classify"
         )
     folder = expand("classifier", config.classifier)
-    _, image_shape, classes = runs.load_config(folder, runs.CLASSIFIER)
+    try:
+        _, image_shape, classes = runs.load_config(folder, runs.CLASSIFIER)
+    except UserError as error:
+        raise UserError(f"--classifier={config.classifier}: {error}") from None
     if classes != data.class_names or image_shape != data.images.shape[1:]:
         raise UserError(
             f"--classifier={config.classifier}: is of images {image_shape} in classes "
@@ -76,6 +81,19 @@ def load_extractor(config: Config, data) -> Extractor:
         digest(weights),
         lambda images: apply(_random_features, weights, images, config),
     )
+
+
+def check_judges(config: Config, data) -> None:
+    """Raises UserError before a training whose end could not be measured."""
+    spec = parse_spec(config.codes)
+    asks = "generation" in evaluator_names(config) and main_category(spec) is not None
+    if config.classifier or (asks and data.eval_labels is not None):
+        load_judge(config, data)
+    if config.baseline:
+        try:
+            runs.load_config(expand("baseline", config.baseline))
+        except UserError as error:
+            raise UserError(f"--baseline={config.baseline}: {error}") from None
 
 
 def _random_weights(image_shape: tuple[int, int, int]) -> list[jax.Array]:
