@@ -211,9 +211,7 @@ def describe(
         step: of the checkpoint; measures of another one are not its own.
     """
     spec = parse_spec(config.codes)
-    results = runs.load_evaluation(folder)
-    if results.get("step") != step:
-        results = {}
+    results = runs.load_evaluation(folder, step)
     about = runs.load_about(workdir)
     height, width, channels = image_shape
     codes, offset, q_offset = [], 0, 0

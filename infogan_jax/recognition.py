@@ -69,8 +69,8 @@ def recognize_folder(
     state = runs.load_states(workdir)[place]
     class_of = []
     with runs.reading(folder):
-        results = runs.load_evaluation(folder)
-        if category and results.get("step") == int(state.step):
+        if category:
+            results = runs.load_evaluation(folder, int(state.step))
             class_of = runs.classes_of(results, category.name, classes)
 
     def columns(names, images) -> dict[str, Sequence]:

@@ -47,9 +47,7 @@ def report(state: TrainState, config: Config, data: Data, folder: Path) -> dict:
     Other measures of the same step, from an earlier evaluation, are kept.
     """
     results = {"step": int(state.step), "images": len(data.eval_images)}
-    before = runs.load_evaluation(folder)
-    if before.get("step") == results["step"]:
-        results = before | results
+    results = runs.load_evaluation(folder, results["step"]) | results
     if config.classifier:
         results["classifier"] = config.classifier
     results |= evaluate(state, config, data)

@@ -235,9 +235,8 @@ def _class_to_category(config, folder: Path, classes: list[str], step: int):
     if category is None:
         return {}
     with runs.reading(folder):
-        results = runs.load_evaluation(folder)
-        if results.get("step") != step:  # categories may have been regrouped since
-            return {}
+        # Of another step: categories may have been regrouped since
+        results = runs.load_evaluation(folder, step)
         found = runs.classes_of(results, category.name, classes)
         named = [(code, name) for code, name in enumerate(found) if name is not None]
         return {name.lower(): code for code, name in named}

@@ -291,9 +291,10 @@ def load_about(workdir: Path) -> dict:
     return _load_json(workdir / "config.json")
 
 
-def load_evaluation(folder: Path) -> dict:
-    """What evaluation.json holds; empty where there is none."""
-    return _load_json(folder / "evaluation.json")
+def load_evaluation(folder: Path, step: int | None = None) -> dict:
+    """What evaluation.json holds; empty where there is none, or of another step."""
+    results = _load_json(folder / "evaluation.json")
+    return results if step in (None, results.get("step")) else {}
 
 
 def classes_of(results: dict, code: str, classes: list[str]) -> list[str | None]:

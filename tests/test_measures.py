@@ -206,7 +206,7 @@ def test_numpy_gets_float32_of_what_bfloat16_computes():
 
     found = apply(features, None, np.ones((700, 3), np.float32), Config())
     assert (found["f"].dtype, found["n"].dtype) == (np.float32, np.int32)
-    np.testing.assert_array_equal(found["f"].mean(0), 1)  # .5 if summed in bfloat16
+    np.testing.assert_array_equal(found["f"].mean(0), 1)  # less, if summed in bfloat16
 
 
 def test_an_animation_of_many_categories_ends_where_a_gif_does(tmp_path):
