@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,11 @@ def _field(default: Any, help: str, free: bool = False) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "free": free})
 
 
+def _any_of(table: Iterable[str]) -> str:
+    *names, last = table
+    return f"{', '.join(names)} or {last}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A run. Frozen and hashable; `dataclasses.replace` makes a changed one."""
@@ -34,7 +40,9 @@ class Config:
     # Data
     dataset: str = _field(
         "mnist_5k",
-        "Dataset: a row of DATASETS, folder:PATH with your images, or tfds:NAME.",
+        "Dataset: mnist_5k (embedded), mnist, fashion_mnist, malaria, "
+        "malaria_two_channel, malaria_four_channel, folder:PATH with your images, or "
+        "tfds:NAME.",
     )
     image_size: int = _field(0, "Side of the images in pixels; 0: as they are.")
     fit: str = _field(
@@ -97,24 +105,27 @@ class Config:
         "cat:10,uniform:2,noise:62",
         "Latent codes: kind:size[:weight=W][:spread=S], separated by commas.",
     )
-    architecture: str = _field("mnist", "Networks: a row of ARCHITECTURES.")
+    architecture: str = _field("mnist", f"Networks: {_any_of(ARCHITECTURES)}.")
     width: int = _field(
         0, "Channels at full resolution, of dcgan and resnet; 0: the standard of each."
     )
     dtype: str = _field(
-        "float32", "Type of the networks' arithmetic; parameters stay float32."
+        "float32",
+        f"Type of the networks' arithmetic, {_any_of(DTYPES)}; parameters stay "
+        "float32.",
     )
 
     # Objective
     adversarial: str = _field(
-        "non_saturating", "Losses of D and G: a row of ADVERSARIAL."
+        "non_saturating", f"Losses of D and G: {_any_of(ADVERSARIAL)}."
     )
     info_weight: float = _field(1.0, "lambda, the factor of I(c; G).")
     real_weight: float = _field(0.0, "mu, the factor of I(c; x) on real images.")
     real_information: str = _field(
         "mutual",
-        "How I(c; x) is taken between images and warped copies: a row of "
-        "REAL_INFORMATION. agreement, where copies can be told from images.",
+        "How I(c; x) is taken between images and warped copies: "
+        f"{_any_of(REAL_INFORMATION)}. agreement, where copies can be told from "
+        "images.",
     )
     balance_weight: float = _field(
         0.0, "Further factor, within mu, of the entropy of the categories in use."
@@ -125,7 +136,8 @@ class Config:
         "change: slant and width, or of images of any orientation size, colour, focus.",
     )
     penalty: str = _field(
-        "r1_r2", "Gradient penalty of D: a row of PENALTIES, used if it has a weight."
+        "r1_r2",
+        f"Gradient penalty of D: {_any_of(PENALTIES)}, used if it has a weight.",
     )
     penalty_weight: float = _field(0.0, "gamma, the factor of the penalty.")
     regroup_at: int = _field(
@@ -135,8 +147,8 @@ class Config:
     )
     warp: str = _field(
         "none",
-        "What a category must not mean: affine, cells, clothes, digits or none; parts "
-        "changed as in cells:rotation=90:gain=0.",
+        f"What a category must not mean: {_any_of(WARPS)}; parts changed as in "
+        "cells:rotation=90:gain=0.",
     )
     warp_every: int = _field(2, "Every n-th image of a batch is also seen warped.")
 
@@ -168,7 +180,8 @@ class Config:
     eval_every: int = _field(0, "Steps between evaluations; 0: at the end only.", True)
     evaluators: str = _field(
         "clustering,unlabelled,factors",
-        "Measures on held-out images: rows of EVALUATORS, by commas.",
+        "Measures on held-out images, by commas: clustering, detection, factors, "
+        "fidelity, generation, pose, unlabelled.",
         True,
     )
     classifier: str = _field(

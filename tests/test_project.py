@@ -11,6 +11,8 @@ import pytest
 from infogan_jax import Config, init_state, make_train_step
 from infogan_jax import main as command_line
 from infogan_jax.classifier import init_classifier, make_classifier_step
+from infogan_jax.data import DATASETS
+from infogan_jax.evaluation import EVALUATORS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "infogan_jax"
@@ -100,6 +102,15 @@ def test_every_setting_is_a_flag_with_a_help_text():
     for field in dataclasses.fields(Config):
         assert field.metadata["help"].endswith("."), field.name
         assert command_line.FLAGS[field.name].default == field.default
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("dataset", DATASETS), ("evaluators", EVALUATORS)]
+)
+def test_help_names_what_there_is(name, table):
+    """Of tables that are too slow to import for it; the others are written from it."""
+    text = command_line.FLAGS[name].help
+    assert set(table) <= set(re.findall(r"\w+", text))
 
 
 def test_the_research_example_learns_its_code(data_dir, monkeypatch):
