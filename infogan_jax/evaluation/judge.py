@@ -48,17 +48,13 @@ def load_judge(config: Config, data) -> tuple[ClassifierState, Config]:
             "--classifier: expected the work directory of a classification network; "
             "train one by --mode=classify"
         )
-    folder = expand("classifier", config.classifier)
-    try:
-        _, image_shape, classes = runs.load_config(folder, runs.CLASSIFIER)
-    except UserError as error:
-        raise UserError(f"--classifier={config.classifier}: {error}") from None
+    _, image_shape, classes = _load_config("classifier", config, runs.CLASSIFIER)
     if classes != data.class_names or image_shape != data.images.shape[1:]:
         raise UserError(
             f"--classifier={config.classifier}: is of images {image_shape} in classes "
             f"{classes}; expected {data.images.shape[1:]} in {data.class_names}"
         )
-    return _load(folder)
+    return _load(expand("classifier", config.classifier))
 
 
 @functools.lru_cache(maxsize=2)
@@ -90,10 +86,17 @@ def check_judges(config: Config, data) -> None:
     if config.classifier or (asks and data.eval_labels is not None):
         load_judge(config, data)
     if config.baseline:
-        try:
-            runs.load_config(expand("baseline", config.baseline))
-        except UserError as error:
-            raise UserError(f"--baseline={config.baseline}: {error}") from None
+        _load_config("baseline", config, runs.INFOGAN)
+
+
+def _load_config(flag: str, config: Config, kind: str):
+    """That of the run which a flag names; an error says which flag it was."""
+    path = getattr(config, flag)
+    folder = expand(flag, path)
+    try:
+        return runs.load_config(folder, kind)
+    except UserError as error:
+        raise UserError(f"--{flag}={path}: {error}") from None
 
 
 def _random_weights(image_shape: tuple[int, int, int]) -> list[jax.Array]:
