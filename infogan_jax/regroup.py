@@ -31,7 +31,7 @@ _CANDIDATES = 50  # the nearest in plain pixels, among which neighbours are
 _PLAY = 2  # pixels by which a deformation may move each one
 _PART = 500  # images that are compared in one call
 LINKS = 7  # of each image, counted where a community has few that leave it
-NEIGHBOURS = 4  # of these, in the graph
+_NEIGHBOURS = 4  # of these, in the graph
 _SCALE = 2  # place of the neighbour whose distance is an image's unit: the third
 _TINY = 1e-6  # so that equal images have a weight, and the farthest keep one
 DIVISIONS = 5  # into communities: a near tie falls otherwise in each
@@ -203,7 +203,7 @@ def neighbour_graph(near: np.ndarray, squared: np.ndarray) -> sparse.csr_array:
     Returns:
         W, symmetric, `[N, N]`; two images that are each other's neighbours count twice.
     """
-    near, squared = near[:, :NEIGHBOURS], squared[:, :NEIGHBOURS]
+    near, squared = near[:, :_NEIGHBOURS], squared[:, :_NEIGHBOURS]
     own = np.sqrt(squared[:, min(_SCALE, near.shape[1] - 1)])
     unit = np.maximum(own[:, None] * own[near], _TINY)
     return _symmetric(near, np.maximum(np.exp(-squared / unit), _TINY))
@@ -255,9 +255,10 @@ def place_communities(
     Returns:
         The new category of each image, `[N]`.
     """
-    member = _one_hot(community, community.max() + 1)
+    images = np.arange(len(community))
+    member = sparse.csr_array((np.ones(len(images)), (images, community)))
     count = member.sum(0)
-    home = (member.T @ _one_hot(categories, size)).toarray().argmax(1)
+    home = (member.T @ np.eye(size)[categories]).argmax(1)
     between = (member.T @ links @ member).toarray()
     np.fill_diagonal(between, 0)
     places = np.arange(len(home))
@@ -272,12 +273,6 @@ def place_communities(
         if gain[first] <= 0:
             return home[community]
         home[first] = to[first].argmax()
-
-
-def _one_hot(places: np.ndarray, size: int) -> sparse.csr_array:
-    """`[N, size]`, with a 1 at each row's place."""
-    rows = np.arange(len(places))
-    return sparse.csr_array((np.ones(len(places)), (rows, places)), (len(places), size))
 
 
 def spread(votes: np.ndarray, graph: sparse.csr_array) -> np.ndarray:
@@ -307,7 +302,7 @@ def _nearest(images, sample: np.ndarray) -> np.ndarray:
     finder = NearestNeighbors(n_neighbors=1, algorithm="brute")
     finder.fit(half_size(images[sample]))
     starts = range(0, len(images), _SAMPLE)
-    parts = [half_size(images[s : s + _SAMPLE]) for s in starts]
+    parts = (half_size(images[s : s + _SAMPLE]) for s in starts)
     near = [finder.kneighbors(part, return_distance=False) for part in parts]
     return np.concatenate(near)[:, 0]
 

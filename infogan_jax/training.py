@@ -81,7 +81,7 @@ class Task(NamedTuple):
     arrays: Any  # the training set, `[N, ...]` each; a batch has B rows of each
     ceilings: dict[str, float]  # metric -> its ceiling, for the progress line
     evaluate: Callable[[Any], dict[str, float]]  # state -> measures, on held-out images
-    told: range = range(0)  # steps that have targets
+    told_from: float = math.inf  # the first step that has targets, as all later ones
     targets: Callable[[int, list[Any]], np.ndarray] | None = None  # -> `[R, N]`
     on_frame: Callable[[int, list[Any]], None] = lambda step, states: None
     on_checkpoint: Callable[[int, list[Any]], None] = lambda step, states: None
@@ -155,7 +155,7 @@ def _train(config: Config, workdir: Path, restart: bool, lock: runs.Lock) -> Tra
         ceilings={f"information/{name}": value for name, value in ceilings.items()}
         | {f"information_real/{name}": value for name, value in ceilings.items()},
         evaluate=lambda state: evaluation_metrics(evaluate(state, config, data)),
-        told=range(config.regroup_at or config.steps, config.steps),
+        told_from=config.regroup_at or math.inf,
         targets=targets,
         on_frame=on_frame,
         on_checkpoint=on_checkpoint,
@@ -320,7 +320,8 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
 
     # Training
     feed = _Feed(task, config, mesh)
-    next_stop, pace = functools.partial(_next_stop, config, task.told), _Pace(feed.most)
+    next_stop = functools.partial(_next_stop, config, task.told_from)
+    pace = _Pace(feed.most)
     run = parallel.make_run(task.train_step, mesh, feed.most, len(seeds), feed.streamed)
     files = _metrics_files(workdir, config, step)
     progress = Progress(config, task.ceilings, step)
@@ -342,9 +343,9 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
             then = min(next_stop(end), end + steps)
             if end < config.steps:
                 stream.ask(end, then)
-            if step not in task.told:
+            if step < task.told_from:
                 targets = None
-            elif targets is None and task.targets:
+            elif targets is None:
                 states = runs.split(state, config)
                 find = (task.targets, step, states) if first else (feed.no_targets,)
                 found = processes.from_first(interruptible(*find))
@@ -437,10 +438,11 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     return runs.split(state, config)
 
 
-def _next_stop(config: Config, told: range, step: int) -> int:
+def _next_stop(config: Config, told_from: float, step: int) -> int:
     """The next step at which anything is due."""
     due = [n * (step // n + 1) for n in _intervals(config)]
-    due += [turn for turn in (told.start, told.stop) if turn > step]
+    if step < told_from:
+        due.append(told_from)
     return min(config.steps, *due)
 
 
