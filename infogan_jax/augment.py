@@ -152,8 +152,9 @@ def changes(maps: Maps, names: tuple[str, ...]) -> Array:
         "width": jnp.log(across),
         "size": 0.5 * jnp.log(jnp.abs(jnp.linalg.det(maps.matrix))),
         "colour": gain[:, 0] - (gain[:, other] if other else 0),
-        "focus": maps.blur,
     }
+    if maps.blur is not None:
+        found["focus"] = maps.blur
     return jnp.stack([found[name] for name in names], -1)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from infogan_jax import figures
 from infogan_jax import workdir as runs
 from infogan_jax.classifier import classify
-from infogan_jax.config import Config, UserError, expand
+from infogan_jax.config import Config, UserError
 from infogan_jax.data import Data, StoredImages
 from infogan_jax.evaluation.inference import apply
 
@@ -22,8 +22,9 @@ def apply_filter(config: Config, data: Data) -> tuple[Data, Image.Image | None]:
     """
     if not config.filter_by:
         return data, None
-    folder = expand("filter_by", config.filter_by)
-    _, image_shape, classes = runs.load_config(folder, runs.CLASSIFIER)
+    with runs.named_by("filter_by", config.filter_by) as folder:
+        _, image_shape, classes = runs.load_config(folder, runs.CLASSIFIER)
+        state, own = runs.load_classifier(folder)
     if image_shape != data.images.shape[1:]:
         raise UserError(
             f"--filter_by={config.filter_by}: is of images {image_shape}; expected "
@@ -34,7 +35,6 @@ def apply_filter(config: Config, data: Data) -> tuple[Data, Image.Image | None]:
             f"--filter_class={config.filter_class}: expected one of {classes}"
         )
     place = classes.index(config.filter_class)
-    state, own = runs.load_classifier(folder)
 
     def probability(images):
         logits = apply(classify, state, images, own)[0]

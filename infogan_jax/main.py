@@ -43,6 +43,15 @@ MODES = (
     "prepare",
 )
 _FROM_FLAGS = ("train", "classify", "prepare")  # the others have a run's config
+_SHOWS = "generate", "recognize", "export", "explore"
+_ONLY_OF = {  # flags that other modes do not use
+    **dict.fromkeys(("set", "count", "latents"), ("generate",)),
+    "images": ("recognize",),
+    **dict.fromkeys(("replica", "out"), _SHOWS),
+    "weights": ("export", "explore"),
+    **dict.fromkeys(("host", "port", "open"), ("explore",)),
+    "restart": ("train", "classify"),
+}
 _AT_ONCE = "stopped at once; the last checkpoint is kept"
 
 FLAGS = flags.FLAGS
@@ -127,8 +136,16 @@ def main(argv: list[str]) -> None:
                 raise UserError(f"--{name}={flag}: holds a zero byte; leave it out")
         if FLAGS.mode != "prepare" and not FLAGS.workdir:
             raise UserError("--workdir: expected the folder of the run")
+        for name, modes in _ONLY_OF.items():
+            if FLAGS[name].present and FLAGS.mode not in modes:
+                print(f"note: --{name} is not used by --mode={FLAGS.mode}")
         if FLAGS.coordinator:
             _join()
+        elif FLAGS.num_processes != 1 or FLAGS.process_id != 0:
+            raise UserError(
+                f"--num_processes={FLAGS.num_processes}, --process_id="
+                f"{FLAGS.process_id}: expected 1 and 0 without --coordinator=HOST:PORT"
+            )
         _run(FLAGS.mode, expand("workdir", FLAGS.workdir))
     except UserError as error:
         _fail(str(error), 2)

@@ -29,7 +29,7 @@ import numpy as np
 from infogan_jax import parallel
 from infogan_jax.checkpoints import Checkpoints
 from infogan_jax.classifier import ClassifierState, init_classifier
-from infogan_jax.config import Config, UserError, fixed_fields
+from infogan_jax.config import Config, UserError, expand, fixed_fields
 from infogan_jax.models import build_networks
 from infogan_jax.state import TrainState, init_state
 from infogan_jax.writers import next_name, sweep, write_atomically
@@ -183,6 +183,16 @@ def load_config(
     return config, (height, width, channels), classes
 
 
+@contextlib.contextmanager
+def named_by(flag: str, value: str):
+    """The folder of a run that a flag names; an error about it says which flag."""
+    folder = expand(flag, value)
+    try:
+        yield folder
+    except UserError as error:
+        raise UserError(f"--{flag}={value}: {error}") from None
+
+
 def replica_folders(workdir: Path, config: Config) -> list[Path]:
     """Where each replica has its metrics and figures: a run alone, in the workdir."""
     if config.seeds == 1:
@@ -227,7 +237,7 @@ def load_classifier(workdir: Path) -> tuple[ClassifierState, Config]:
 
 def _restore(workdir: Path, init: Callable, config: Config) -> list:
     if not (workdir / "checkpoints").is_dir():
-        raise UserError(f"--workdir={workdir}: has no checkpoint yet; train first")
+        raise UserError(f"{workdir}: has no checkpoint yet; train first")
     checkpoints = Checkpoints(workdir, config.keep)
     state = checkpoints.restore(initial(init, config))
     checkpoints.close()

@@ -499,6 +499,8 @@ WRONG = [
     (["--seed=99999999999999999999"], "expected less than 2147483648"),
     (["--dry_run", "--evaluators=guess"], "['clustering', 'detection', 'factors',"),
     (["stray"], "expected flags only"),
+    (["--num_processes=2"], "expected 1 and 0 without --coordinator=HOST:PORT"),
+    (["--process_id=1"], "expected 1 and 0 without --coordinator=HOST:PORT"),
     (["--codes=noise:5", "--info_weight=0", "--real_weight=0"], "a code to read"),
     (["--codes=cat:20000"], "from 2 to 4096"),
     (["--image_size=30000"], "expected 8 to 1024"),
@@ -635,7 +637,10 @@ def test_flags_that_a_saved_run_does_not_use_are_told(trained, command, tmp_path
     code, out, _ = command("--mode=generate", *flags, "--architecture=dcgan")
     assert code == 0
     assert "note: --architecture=dcgan is not used, the run has mnist_tiny" in out
-    assert "--seed" not in out
+    assert "--seed" not in out and "--out" not in out
+    out = command("--mode=report", flags[0], "--count=3", "--noopen", "--dry_run")[1]
+    assert "note: --count is not used by --mode=report" in out
+    assert "note: --open is not used by --mode=report" in out
 
 
 def test_dry_run_does_nothing(trained, command, tiny_flags, tmp_path):
@@ -750,6 +755,7 @@ def test_a_classifier_filters_images(judge, command, tiny_flags, tmp_path):
         (["--filter_class=trouser"], "expected one of ['0', '1'"),
         (["--filter_class=3", "--filter_above=0.99999"], "choose less, up to 0."),
         (["--filter_class=3", "--image_size=32"], "is of images (28, 28, 1)"),
+        (["--filter_class=3", f"--filter_by={run}"], f"{run}: {run}: is the"),
     ):
         code, _, error = command(*flags, workdir, *more)
         assert (code, error.count("\n")) == (2, 1), error

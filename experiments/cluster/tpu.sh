@@ -6,9 +6,10 @@
 #
 # NAME is a slice that is there: gcloud compute tpus tpu-vm create NAME --zone=ZONE
 # --accelerator-type=v5litepod-16 --version=v2-alpha-tpuv5-lite. The work directory must be
-# one that all hosts see, such as a Filestore mount. While the slice is being restarted or
-# recreated after a preemption this asks again every minute; the run goes on from its
-# checkpoint. Each host has a clone of this repository in ~/infogan_jax.
+# one that all hosts see, such as a Filestore mount. The slice has to be there at first;
+# while it is being restarted or recreated after a preemption this asks again every minute,
+# and the run goes on from its checkpoint. Each host has a clone of this repository in
+# ~/infogan_jax.
 set -uo pipefail
 
 usage="usage: tpu.sh NAME ZONE FLAGFILE [--flag=value..]"
@@ -17,6 +18,9 @@ shift 2
 on_all() {
   gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="$1"
 }
+
+gcloud compute tpus tpu-vm describe "$name" --zone="$zone" --format="value(state)" ||
+  exit 3 # gcloud has said why: no such slice, no login, no gcloud
 
 printf -v arguments '%q ' "$@"
 while true; do

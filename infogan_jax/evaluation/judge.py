@@ -10,7 +10,7 @@ import numpy as np
 
 from infogan_jax import workdir as runs
 from infogan_jax.classifier import ClassifierState, classify
-from infogan_jax.config import Config, UserError, expand
+from infogan_jax.config import Config, UserError
 from infogan_jax.evaluation import evaluator_names
 from infogan_jax.evaluation.inference import apply, digest
 from infogan_jax.latents import main_category, parse_spec
@@ -48,13 +48,15 @@ def load_judge(config: Config, data) -> tuple[ClassifierState, Config]:
             "--classifier: expected the work directory of a classification network; "
             "train one by --mode=classify"
         )
-    _, image_shape, classes = _load_config("classifier", config, runs.CLASSIFIER)
+    with runs.named_by("classifier", config.classifier) as folder:
+        _, image_shape, classes = runs.load_config(folder, runs.CLASSIFIER)
+        loaded = _load(folder)
     if classes != data.class_names or image_shape != data.images.shape[1:]:
         raise UserError(
             f"--classifier={config.classifier}: is of images {image_shape} in classes "
             f"{classes}; expected {data.images.shape[1:]} in {data.class_names}"
         )
-    return _load(expand("classifier", config.classifier))
+    return loaded
 
 
 @functools.lru_cache(maxsize=2)
@@ -86,17 +88,8 @@ def check_judges(config: Config, data) -> None:
     if config.classifier or (asks and data.eval_labels is not None):
         load_judge(config, data)
     if config.baseline:
-        _load_config("baseline", config, runs.INFOGAN)
-
-
-def _load_config(flag: str, config: Config, kind: str):
-    """That of the run which a flag names; an error says which flag it was."""
-    path = getattr(config, flag)
-    folder = expand(flag, path)
-    try:
-        return runs.load_config(folder, kind)
-    except UserError as error:
-        raise UserError(f"--{flag}={path}: {error}") from None
+        with runs.named_by("baseline", config.baseline) as folder:
+            runs.load_config(folder)
 
 
 def _random_weights(image_shape: tuple[int, int, int]) -> list[jax.Array]:
