@@ -136,9 +136,6 @@ def main(argv: list[str]) -> None:
                 raise UserError(f"--{name}={flag}: holds a zero byte; leave it out")
         if FLAGS.mode != "prepare" and not FLAGS.workdir:
             raise UserError("--workdir: expected the folder of the run")
-        for name, modes in _ONLY_OF.items():
-            if FLAGS[name].present and FLAGS.mode not in modes:
-                print(f"note: --{name} is not used by --mode={FLAGS.mode}")
         if FLAGS.coordinator:
             _join()
         elif FLAGS.num_processes != 1 or FLAGS.process_id != 0:
@@ -146,6 +143,9 @@ def main(argv: list[str]) -> None:
                 f"--num_processes={FLAGS.num_processes}, --process_id="
                 f"{FLAGS.process_id}: expected 1 and 0 without --coordinator=HOST:PORT"
             )
+        for name, modes in _ONLY_OF.items():
+            if FLAGS[name].present and FLAGS.mode not in modes:
+                print(f"note: --{name} is not used by --mode={FLAGS.mode}")
         _run(FLAGS.mode, expand("workdir", FLAGS.workdir))
     except UserError as error:
         _fail(str(error), 2)

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from infogan_jax import workdir as runs
-from infogan_jax.config import Config, UserError, expand
+from infogan_jax.config import Config, UserError
 from infogan_jax.evaluation import EVALUATORS, evaluator_names
 from infogan_jax.latents import main_category, parse_spec
 from infogan_jax.replicas import summary, table_rows
@@ -48,7 +48,8 @@ def write_page(workdir: Path, baseline: str = "") -> Path:
     """
     run, other, places = _read(workdir), None, f"{workdir}"
     if baseline:
-        other = _read(expand("baseline", baseline))
+        with runs.named_by("baseline", baseline) as folder:
+            other = _read(folder)
         places += f" or {other.workdir}"
     with runs.reading(places):
         sections = [
