@@ -59,7 +59,9 @@ def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
         for column in range(2)
     )  # type: ignore[assignment]
     cells = cells.transpose(0, 1, 3, 2, 4, 5)
-    return cells.reshape(batch, 2 * height + 2, 2 * width + 2, inputs)[:, 1:-1, 1:-1]
+    images = cells.reshape(batch, 2 * height + 2, 2 * width + 2, inputs)[:, 1:-1, 1:-1]
+    # XLA would sum the neighbourhoods anew for each of up to six readers.
+    return lax.optimization_barrier(images)
 
 
 def _kernel_gradient(x, y, stride):
