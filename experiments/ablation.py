@@ -32,7 +32,8 @@ _RECIPE = [
     ("+ I(c; x) on real images", "balance_weight=0"),
     ("+ balance", "warp=affine"),
     ("+ bend", "equivariance_weight=0"),
-    ("+ equivariance, which is quickstart.cfg", None),
+    ("+ equivariance", "agreement_share=0"),
+    ("+ a quarter of agreement, which is quickstart.cfg", None),
 ]
 
 # The pairs of losses, all else being quickstart.cfg; a penalty needs a D that sees each

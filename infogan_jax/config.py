@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from infogan_jax.augment import WARPS, parse_warp
 from infogan_jax.latents import Categorical, continuous_codes, parse_spec
-from infogan_jax.losses import ADVERSARIAL, PENALTIES, REAL_INFORMATION
+from infogan_jax.losses import ADVERSARIAL, PENALTIES
 from infogan_jax.models import ARCHITECTURES, DTYPES
 
 
@@ -121,11 +121,10 @@ class Config:
     )
     info_weight: float = _field(1.0, "lambda, the factor of I(c; G).")
     real_weight: float = _field(0.0, "mu, the factor of I(c; x) on real images.")
-    real_information: str = _field(
-        "mutual",
-        "How I(c; x) is taken between images and warped copies: "
-        f"{_any_of(REAL_INFORMATION)}. agreement, where copies can be told from "
-        "images.",
+    agreement_share: float = _field(
+        0.0,
+        "Share, 0 to 1, of I(c; x) that is taken as agreement of images with warped "
+        "copies; the rest is mutual information.",
     )
     balance_weight: float = _field(
         0.0, "Further factor, within mu, of the entropy of the categories in use."
@@ -222,7 +221,6 @@ class Config:
         one_of("dtype", self.dtype, DTYPES)
         one_of("adversarial", self.adversarial, ADVERSARIAL)
         one_of("penalty", self.penalty, PENALTIES)
-        one_of("real_information", self.real_information, REAL_INFORMATION)
         one_of("fit", self.fit, ("pad", "crop", "stretch"))
         one_of("align", self.align, ("none", "centre", "axis"))
         self._check_percentiles()
@@ -255,8 +253,9 @@ class Config:
                 raise UserError(
                     f"--{name}={getattr(self, name)}: expected 0 or more, below 1"
                 )
-        if not self.decay_share <= 1:
-            raise UserError(f"--decay_share={self.decay_share}: expected 0 to 1")
+        for name in ("agreement_share", "decay_share"):
+            if not getattr(self, name) <= 1:
+                raise UserError(f"--{name}={getattr(self, name)}: expected 0 to 1")
         if not any(code.n_params for code in spec):
             raise UserError(
                 f"--codes={self.codes}: Q needs a code to read, even if it only "
@@ -348,6 +347,9 @@ class Config:
             values = json.loads(text)
             if not isinstance(values, dict):
                 raise ValueError("not an object")
+            if (named := values.pop("real_information", None)) is not None:
+                # What earlier runs have in its place
+                values["agreement_share"] = 1.0 if named == "agreement" else 0.0
             types = {
                 field.name: type(field.default) for field in dataclasses.fields(cls)
             }
@@ -370,6 +372,7 @@ _AT_LEAST = {
     "width": 0,
     "info_weight": 0,
     "real_weight": 0,
+    "agreement_share": 0,
     "balance_weight": 0,
     "equivariance_weight": 0,
     "penalty_weight": 0,

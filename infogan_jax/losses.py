@@ -171,6 +171,9 @@ def mutual_information(
     one hidden variable. Their mutual information is high only if both readings agree
     and all categories are used evenly. Both results have the ceiling log(size).
 
+    The table of both readings stays as it is: made symmetric, as IIC has it, it would
+    call "is a copy" a category, worth log 2 where nothing is read of the images.
+
     Args:
         logits: Q's logits for the images, `[B, size]`.
         logits_of_warped: for warped copies of the same images, `[B, size]`.
@@ -178,9 +181,10 @@ def mutual_information(
 
     Returns:
         Two scalars in nats, for information is a property of a batch and not of an
-        example: the mutual information, and the entropy of the categories in use.
-        Weighing the entropy more keeps clusters from settling on one category
-        together; it supposes that categories are about equally frequent.
+        example: the mutual information, and the entropy of the categories in use, the
+        mean of that of images and that of copies. Weighing the entropy more keeps
+        clusters from settling on one category together; it supposes that categories
+        are about equally frequent.
 
     References:
         Ji et al. 2019, Invariant Information Clustering, arXiv:1807.06653, eq. 2 and
@@ -190,8 +194,7 @@ def mutual_information(
     joint = jnp.einsum("bi,bj->ij", p, q) / p.shape[0]
     if axis_name is not None:
         joint = jax.lax.pmean(joint, axis_name)
-    joint = (joint + joint.T) / 2
-    used = _entropy(joint.sum(0))
+    used = (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / 2
     return 2 * used - _entropy(joint), used
 
 
@@ -201,10 +204,9 @@ def agreement(
     """A score in place of I(c; x): both readings must be the *same* category.
 
     H(c) + log sum_k q_k(x) q_k(x'), with the ceiling of `mutual_information`, and no
-    bound on it: where Q is unsure in the same way twice, this is higher. Mutual
-    information is as high if warped copies go to another category than their images, so
-    where a copy can be told from an image, "is a copy" is a category that it rewards;
-    this does not.
+    bound on it: where Q is unsure in the same way twice, this is higher. To an image
+    whose copy has gone to another category its gradient is largest, and that of mutual
+    information vanishes as Q grows sure of both.
 
     Args and returns as `mutual_information` has them.
 
@@ -223,8 +225,25 @@ def agreement(
     return used + _mean(same, axis_name), used
 
 
-# name -> (Q's logits for images and for warped copies) -> information, entropy in use
-REAL_INFORMATION = {"agreement": agreement, "mutual": mutual_information}
+def real_information(
+    logits: Array,
+    logits_of_warped: Array,
+    agreement_share: float,
+    axis_name: str | None = None,
+) -> tuple[Array, Array]:
+    """What stands for I(c; x): mutual information and agreement, (1 - s) and s of them.
+
+    Args and returns as `mutual_information` has them, and
+        agreement_share: s, in [0, 1].
+    """
+    parts = (1 - agreement_share, mutual_information), (agreement_share, agreement)
+    found = [
+        share * jnp.stack(part(logits, logits_of_warped, axis_name))
+        for share, part in parts
+        if share
+    ]
+    info, used = jnp.stack(found).sum(0)
+    return info, used
 
 
 def linear_information(

@@ -22,10 +22,10 @@ from infogan_jax.latents import (
 from infogan_jax.losses import (
     ADVERSARIAL,
     PENALTIES,
-    REAL_INFORMATION,
     Adversarial,
     information,
     linear_information,
+    real_information,
     relative,
 )
 from infogan_jax.models import Networks, build_networks
@@ -117,13 +117,14 @@ def make_train_step(
                 bounds[code.name] = (bounds[code.name] + warped[code.name]) / 2
         return bounds
 
-    def real_information(q_params, n):
+    def read_twice(q_params, n):
         """I(c; x) and H(c) of each category."""
-        between = REAL_INFORMATION[config.real_information]
         plain = split_params(spec, q_params[:n][:: config.warp_every])
         warped = split_params(spec, q_params[n:])
         return {
-            code.name: between(plain[code.name], warped[code.name], axis_name)
+            code.name: real_information(
+                plain[code.name], warped[code.name], config.agreement_share, axis_name
+            )
             for code in categories
         }
 
@@ -197,7 +198,7 @@ def make_train_step(
             metrics |= {f"information/{name}": value for name, value in bounds.items()}
             objective = loss - (config.info_weight or 1.0) * weighted(bounds)
             if config.real_weight:
-                for name, (info, used) in real_information(q_real, n).items():
+                for name, (info, used) in read_twice(q_real, n).items():
                     metrics |= {f"information_real/{name}": info, f"used/{name}": used}
                     term = info + config.balance_weight * used
                     if targets is not None and name == main.name:

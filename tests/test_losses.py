@@ -15,6 +15,7 @@ from infogan_jax.losses import (
     linear_information,
     mutual_information,
     r1_r2,
+    real_information,
     relative,
     wgan_gp,
 )
@@ -95,6 +96,9 @@ def test_mutual_information_by_hand():
     np.testing.assert_allclose([info, used], 0, atol=1e-6)
     every = jnp.repeat(sure, 4, axis=0), jnp.tile(sure, (4, 1))
     np.testing.assert_allclose(mutual_information(*every)[0], 0, atol=1e-5)
+    # One category for images and one for copies: nothing is read of an image
+    told_apart = jnp.repeat(sure[:1], 4, axis=0), jnp.repeat(sure[1:2], 4, axis=0)
+    np.testing.assert_allclose(mutual_information(*told_apart), 0, atol=1e-6)
 
 
 def test_mutual_information_gradient():
@@ -173,3 +177,13 @@ def test_agreement_by_hand():
     found, used = agreement(p, q)
     assert used == pytest.approx(in_use, abs=1e-6)
     assert found == pytest.approx(in_use + math.log(1 / 2), abs=1e-6)
+
+
+def test_real_information_is_a_mean_of_both():
+    readings = jax.random.normal(jax.random.key(0), (2, 6, 3))
+    mutual = np.array(mutual_information(*readings))
+    agreed = np.array(agreement(*readings))
+    np.testing.assert_array_equal(real_information(*readings, 0.0), mutual)
+    np.testing.assert_array_equal(real_information(*readings, 1.0), agreed)
+    found = real_information(*readings, 0.25)
+    np.testing.assert_allclose(found, 0.75 * mutual + 0.25 * agreed, rtol=1e-5)

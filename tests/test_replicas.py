@@ -67,4 +67,4 @@ def test_a_category_of_copies_is_told_from_two_that_are_confused():
     assert told == f"{confused} from one to the other"
     (told,) = signs_of_trouble(joint_use(plain, plain[::-1]))
     assert told.startswith(confused.replace("50%", "100%"))
-    assert told.endswith("--real_information=agreement does not reward")
+    assert told.endswith("--agreement_share=1 does not reward")

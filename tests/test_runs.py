@@ -475,7 +475,7 @@ WRONG = [
     (["--evaluators=guess"], "['clustering', 'detection', 'factors',"),
     (["--warp=speed"], "expected one of"),
     (["--dtype=int8"], "expected one of"),
-    (["--real_information=some"], "expected one of ['agreement', 'mutual']"),
+    (["--agreement_share=1.5"], "--agreement_share=1.5: expected 0 to 1"),
     (["--input=tape"], "expected one of"),
     (["--mode=dance"], "expected one of"),
     (["--codes=dog:3"], "unknown kind 'dog'"),
@@ -660,6 +660,9 @@ def test_dry_run_does_nothing(trained, command, tiny_flags, tmp_path):
 def test_a_config_survives_json():
     config = Config(seed=3, codes="cat:4,noise:2")
     assert Config.from_json(config.to_json()) == config
+    for named, share in ("mutual", 0), ("agreement", 1):  # as earlier runs have it
+        earlier = json.dumps({"real_information": named})
+        assert Config.from_json(earlier).agreement_share == share
     for text in ("", "[]", '{"steps": "many"}', '{"stepz": 3}'):
         with pytest.raises(Exception, match="unreadable config"):
             Config.from_json(text)

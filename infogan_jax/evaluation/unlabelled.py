@@ -20,8 +20,7 @@ from infogan_jax.steps import as_float, generate, recognize
 _SAMPLE = 2000  # images
 _RARE, _CROWDED = 0.2, 1.6  # times the even share of a category
 _CONFUSED = 0.25  # share of two categories' images that a warp moves to the other one
-# Chance moves half of them. More, and one of the two means "is a copy", which mutual
-# information rewards as it does a kind.
+# Chance moves half of them. More, and the two tell copies from images.
 _COPIES = 0.6
 
 
@@ -77,7 +76,7 @@ def signs_of_trouble(joint: np.ndarray) -> list[str]:
                     f"{confused:.0%} of their images from one to the other"
                     + (
                         ", more than chance would: copies are told from images, which "
-                        "--real_information=agreement does not reward"
+                        "--agreement_share=1 does not reward"
                         if confused > _COPIES
                         else ""
                     )
