@@ -28,7 +28,7 @@ PLAIN = {"real_weight": 0.0, "equivariance_weight": 0.0, "warp": "none"}
 def tiny():
     from tests.conftest import TINY
 
-    return Config(**{**TINY, "log_every": STEPS})
+    return Config(**{**TINY, "agreement_share": 0.25, "log_every": STEPS})
 
 
 @functools.cache
