@@ -49,7 +49,7 @@ _ROWS = [
 
 
 def main(_):
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # Orbax has much to say
     judge, judge_config = runs.load_classifier(Path(FLAGS.classifier))
     digits = load(Config(dataset=FLAGS.dataset, data_dir=FLAGS.data_dir)).images
 

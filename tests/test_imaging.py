@@ -1,9 +1,11 @@
 """What is done to one image, and which images are held out."""
 
 import gzip
+import io
 
 import numpy as np
 import pytest
+from PIL import Image, UnidentifiedImageError
 
 from infogan_jax import Config, UserError
 from infogan_jax.data import imaging, load, splits
@@ -19,6 +21,34 @@ def wide() -> np.ndarray:
     image = np.full((8, 16, 2), 100, np.uint8)
     image[:, :4] = 200
     return image
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(
+    ("form", "stored"),
+    [("png", stored) for stored in ("L", "LA", "RGB", "RGBA", "P", "1", "I;16")]
+    + [("webp", "RGB"), ("webp", "RGBA"), ("jpeg", "L"), ("jpeg", "RGB")],
+)
+def test_images_are_decoded_as_pillow_does(mode, stored, form):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    if stored == "I;16":
+        picture = Image.fromarray(pixels[..., 0].astype(np.uint16) * 200)
+    else:
+        picture = picture.convert(stored)
+    file = io.BytesIO()
+    picture.save(file, form, lossless=True)
+    found = imaging.decode(file.getvalue(), mode)
+    expected = np.asarray(Image.open(file).convert(mode)).reshape(5, 7, -1)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_damaged_image_is_pillows_to_tell():
+    file = io.BytesIO()
+    Image.new("L", (8, 8)).save(file, "png")
+    for damaged in (file.getvalue()[:40], b"\x89PNG", b""):
+        with pytest.raises((OSError, UnidentifiedImageError)):
+            imaging.decode(damaged, "L")
 
 
 def test_pad_keeps_everything_and_crop_the_middle():

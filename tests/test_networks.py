@@ -40,18 +40,19 @@ def lax_upsample(y, kernel):
     return lax.conv_transpose(y, mirrored, (2, 2), "SAME", dimension_numbers=DIMS)
 
 
+@pytest.mark.parametrize("inputs", [1, 3])
 @pytest.mark.parametrize(
-    ("ours", "theirs", "shape", "side"),
+    ("ours", "theirs", "size", "side"),
     [
-        (convolve, lax_convolve, (2, 8, 12, 3), 3),
-        (downsample, lax_downsample, (2, 8, 12, 3), 4),
-        (upsample, lax_upsample, (2, 4, 6, 5), 4),
+        (convolve, lax_convolve, (8, 12), 3),
+        (downsample, lax_downsample, (8, 12), 4),
+        (upsample, lax_upsample, (4, 6), 4),
     ],
 )
-def test_convolutions_equal_those_of_lax(ours, theirs, shape, side):
+def test_convolutions_equal_those_of_lax(ours, theirs, size, side, inputs):
     keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], shape)
-    kernel = jax.random.normal(keys[1], (side, side, 3, 5))
+    x = jax.random.normal(keys[0], (2, *size, 5 if ours is upsample else inputs))
+    kernel = jax.random.normal(keys[1], (side, side, inputs, 5))
     out = theirs(x, kernel)
     np.testing.assert_allclose(ours(x, kernel), out, rtol=1e-5, atol=1e-4)
     weights = jax.random.normal(keys[2], out.shape)
@@ -64,6 +65,37 @@ def test_convolutions_equal_those_of_lax(ours, theirs, shape, side):
 
     for mine, reference in zip(gradients(ours), gradients(theirs), strict=True):
         np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
+@pytest.mark.parametrize(
+    ("ours", "inputs", "side"),
+    [(convolve, 3, 3), (downsample, 3, 4), (upsample, 5, 4)],
+)
+def test_convolutions_of_replicas(ours, inputs, side, axes):
+    """Under `vmap` they have another form, and the same values and derivatives."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (2, 2, 4, 6, inputs))
+    kernel = jax.random.normal(keys[1], (2, side, side, 3, 5)) / 10
+
+    def penalty(x, kernel):
+        slopes = jax.grad(lambda x: jnp.sum(ours(x, kernel) ** 2))(x)
+        return jnp.sum(slopes**2)
+
+    first = [
+        z if axis == 0 else z[0] for z, axis in zip((x, kernel), axes, strict=True)
+    ]
+    for function in (ours, jax.grad(penalty, (0, 1))):
+        each = [
+            function(x[i * (axes[0] == 0)], kernel[i * (axes[1] == 0)]) for i in (0, 1)
+        ]
+        alone = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
+        together = jax.vmap(function, axes)(*first)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-3),
+            together,
+            alone,
+        )
 
 
 def test_second_derivatives_exist():

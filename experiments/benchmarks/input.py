@@ -7,7 +7,6 @@ if it is installed, has as many threads as there are cores, or worker processes 
 all sides run on from one measurement to the next, so that none pays for starting.
 """
 
-import io
 import itertools
 import os
 import tempfile
@@ -17,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
-from PIL import Image
 
 from experiments.benchmarks import synthetic, timing
 from infogan_jax import Config
-from infogan_jax.data import batch_indices, load
+from infogan_jax.data import batch_indices, imaging, load
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 20_000, "Of the synthetic dataset.")
@@ -41,8 +39,7 @@ def ours(folder: str) -> Iterator[np.ndarray]:
 
 
 def decode(record: dict) -> np.ndarray:
-    with Image.open(io.BytesIO(record["image"])) as image:
-        return np.asarray(image)[..., None]
+    return imaging.decode(record["image"], "L")
 
 
 def grains(folder: str, workers: int) -> Iterator[np.ndarray]:

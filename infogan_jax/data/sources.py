@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import math
 import os
 import re
@@ -14,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
-from PIL import Image
 
 from infogan_jax.config import Config, UserError, expand, first_line
 from infogan_jax.data import builders, imaging, splits
@@ -94,8 +92,7 @@ def load(
     def stored(record):
         if not encoded:
             return record[image_key]
-        picture = Image.open(io.BytesIO(record[image_key])).convert(mode)
-        return np.asarray(picture).reshape(picture.height, picture.width, -1)
+        return imaging.decode(record[image_key], mode)
 
     def decode(records):
         images = [_finish(stored(record), config) for record in records]

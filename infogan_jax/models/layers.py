@@ -1,17 +1,24 @@
 """What the networks are made of: convolutions with fast derivatives, and the rest.
 
 `convolve` keeps height and width. `downsample` halves them with a 4 x 4 kernel and
-stride 2; `upsample` is its transpose and doubles them. Together with the gradient for
-the kernel they close under differentiation, so each gets a derivative made of the
+stride 2; `upsample` is its transpose and doubles them. Together with the gradients for
+the kernels they close under differentiation, so each gets derivatives made of the
 others. XLA's own choices are much slower for two of them on CPU: the kernel gradient,
 which it brings into its fast form outside of loops only, and the transpose. Values and
 gradients equal those of `lax.conv_general_dilated` and `lax.conv_transpose`.
+
+Where `vmap` gives each batch a kernel of its own, as replicas have them, XLA would make
+a grouped convolution, for which neither CPUs nor GPUs have a fast program. So there it
+is a product of matrices, with what each pixel sees written out.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 Initializer = nn.initializers.Initializer
 
@@ -25,18 +32,13 @@ normal_init = nn.initializers.normal(0.02)
 @jax.custom_vjp
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`[B, H, W, I]` and `[3, 3, I, O]` -> `[B, H, W, O]`."""
-    return lax.conv_general_dilated(x, kernel, (1, 1), _PAD, dimension_numbers=_DIMS)
-
-
-def _transposed(kernel):
-    """`convolve` with it is the transpose of `convolve` with the kernel."""
-    return kernel[::-1, ::-1].swapaxes(2, 3)
+    return _convolution(x, kernel, 1)
 
 
 @jax.custom_vjp
 def downsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`[B, 2H, 2W, I]` and `[4, 4, I, O]` -> `[B, H, W, O]`."""
-    return lax.conv_general_dilated(x, kernel, (2, 2), _PAD, dimension_numbers=_DIMS)
+    return _convolution(x, kernel, 2)
 
 
 @jax.custom_vjp
@@ -64,21 +66,75 @@ def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.optimization_barrier(images)
 
 
+def _convolution(x, kernel, stride):
+    def convolution(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), _PAD, dimension_numbers=_DIMS
+        )
+
+    def product(x, kernel):
+        return _seen(x, len(kernel), stride) @ kernel.reshape(-1, kernel.shape[-1])
+
+    return _either(convolution, product, x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _kernel_gradient(x, y, stride):
     """The gradient of <convolution of x, y> for the kernel, `[4, 4, I, O]` or 3 x 3.
 
     A convolution with batch and channels in each other's place, written with the
     transpositions that make it an ordinary one.
     """
-    gradient = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        y.transpose(1, 2, 0, 3),
-        (1, 1),
-        _PAD,
-        rhs_dilation=(stride, stride),
-        dimension_numbers=_DIMS,
-    )
-    return gradient.transpose(1, 2, 0, 3)
+
+    def convolution(x, y):
+        gradient = lax.conv_general_dilated(
+            x.transpose(3, 1, 2, 0),
+            y.transpose(1, 2, 0, 3),
+            (1, 1),
+            _PAD,
+            rhs_dilation=(stride, stride),
+            dimension_numbers=_DIMS,
+        )
+        return gradient.transpose(1, 2, 0, 3)
+
+    def product(x, y):
+        side = stride + 2
+        gradient = jnp.einsum("bhws,bhwo->so", _seen(x, side, stride), y)
+        return gradient.reshape(side, side, x.shape[-1], y.shape[-1])
+
+    return _either(convolution, product, x, y)
+
+
+def _either(convolution, product, x, other):
+    """The convolution, but the product for one channel or under `vmap` over both."""
+    if x.shape[-1] == 1:  # cuDNN leaves these to slow kernels without tensor cores
+        return product(x, other)
+    function = custom_vmap(convolution)
+
+    @function.def_vmap
+    def batched(size, is_batched, *inputs):
+        form = product if all(is_batched) else convolution
+        axes = [0 if one else None for one in is_batched]
+        return jax.vmap(form, axes, axis_size=size)(*inputs), True
+
+    return function(x, other)
+
+
+def _seen(x, side, stride):
+    """What each pixel of a convolution sees: `[B, H / stride, W / stride, S S I]`."""
+    _, height, width, _ = x.shape
+    x = jnp.pad(x, ((0, 0), *_PAD, (0, 0)))
+    shifted = [
+        x[:, row : row + height : stride, column : column + width : stride]
+        for row in range(side)
+        for column in range(side)
+    ]
+    return jnp.concatenate(shifted, -1)
+
+
+def _transposed(kernel):
+    """`convolve` with it is the transpose of `convolve` with the kernel."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 convolve.defvjp(
@@ -95,6 +151,19 @@ downsample.defvjp(
 upsample.defvjp(
     lambda y, kernel: (upsample(y, kernel), (y, kernel)),
     lambda saved, g: (downsample(g, saved[1]), _kernel_gradient(g, saved[0], 2)),
+)
+
+
+def _kernel_gradient_backward(stride, saved, g):
+    x, y = saved
+    if stride == 1:
+        return convolve(y, _transposed(g)), convolve(x, g)
+    return upsample(y, g), downsample(x, g)
+
+
+_kernel_gradient.defvjp(
+    lambda x, y, stride: (_kernel_gradient(x, y, stride), (x, y)),
+    _kernel_gradient_backward,
 )
 
 
