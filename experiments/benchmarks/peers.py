@@ -89,6 +89,10 @@ def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
 
     draw = generator
     if compiled:
+        import torch._inductor.config as inductor
+
+        # Forward and backward passes disagreed on the layout of activations on a GPU
+        inductor.layout_optimization = False
         draw, losses_d, losses_g = map(torch.compile, (generator, losses_d, losses_g))
 
     def step(real):
@@ -108,7 +112,6 @@ def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
     def take(batches):
         for images in batches:
             batch = torch.from_numpy(images).to(device)
-            # In PyTorch's own order; without it torch.compile failed on a GPU
             step((batch.permute(0, 3, 1, 2).float() / 255).contiguous())
         if device == "cuda":
             torch.cuda.synchronize()
