@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -282,13 +282,25 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
     Raises:
         Stopped, Diverged: see `train`.
     """
+    with contextlib.closing(_SignalFlag()) as stop:
+        return _fit(task, config, workdir, stop)
+
+
+def _fit(task: Task, config: Config, workdir: Path, stop: "_SignalFlag") -> list[Any]:
     mesh, seeds = parallel.make_mesh(), [alone.seed for alone in config.replicas()]
     placement = parallel.placement(mesh, len(seeds))
     first = processes.is_first()
 
-    # State
+    # The loop, compiled while the state is made or read
     checkpoints = Checkpoints(workdir, config.keep)
+    feed = _Feed(task, config, mesh)
+    run = parallel.make_run(task.train_step, mesh, feed.most, len(seeds), feed.streamed)
+    begin, ahead = checkpoints.latest() or 0, None
+    if begin < min(config.steps, task.told_from):
+        shapes = runs.initial_shapes(task.init, config, placement)
+        ahead = _aside(run.lower(shapes, *feed.take(begin, begin + 1)).compile)
 
+    # State
     def last_good():
         begun = runs.initial(task.init, config, placement)
         if checkpoints.latest() is None:
@@ -319,13 +331,11 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         return made
 
     # Training
-    feed = _Feed(task, config, mesh)
     next_stop = functools.partial(_next_stop, config, task.told_from)
     pace = _Pace(feed.most)
-    run = parallel.make_run(task.train_step, mesh, feed.most, len(seeds), feed.streamed)
     files = _metrics_files(workdir, config, step)
     progress = Progress(config, task.ceilings, step)
-    stream, stop = Stream(feed.take), _SignalFlag()
+    stream = Stream(feed.take)
     targets, retries, compiled = None, _Retries(), {}
     harmed, why = np.zeros(len(seeds), bool), []  # replicas not finite, and what is not
     traced = next_stop(step) if config.profile and first else None
@@ -354,7 +364,9 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
             inputs = state, arrays, batches, targets
             told = targets is not None
             if told not in compiled:
-                compiled[told] = interruptible(run.lower(*inputs).compile)
+                compiled[told] = interruptible(
+                    ahead.result if ahead and not told else run.lower(*inputs).compile
+                )
             with _trace(workdir) if step == traced else contextlib.nullcontext():
                 begun = time.perf_counter()
                 state, metrics, norm = compiled[told](*inputs)
@@ -431,7 +443,6 @@ def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
         for file in files:
             file.close()
         stream.close()
-        stop.close()
         checkpoints.close()
     if signum:
         raise Stopped(signum, step, workdir)
@@ -453,6 +464,14 @@ def _intervals(config: Config) -> list[int]:
 
 
 _MOST_STEPS, _MOST_BYTES = 1000, 2**27  # of one call; of what is streamed to it
+
+
+def _aside(action: Callable, *inputs) -> Future:
+    """What the action will return; it runs in a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(action, *inputs)
+    pool.shutdown(wait=False)
+    return future
 
 
 class _Feed:
@@ -656,9 +675,7 @@ class _SignalFlag:
         its thread, for nothing; `main.py` does not wait for that. It must not execute
         what needs several devices: these might wait for each other.
         """
-        pool = ThreadPoolExecutor(1)
-        future = pool.submit(action, *inputs)
-        pool.shutdown(wait=False)
+        future = _aside(action, *inputs)
         while True:
             signum, busy = processes.largest(self.signum, not future.done())
             if signum:
