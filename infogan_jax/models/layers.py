@@ -8,8 +8,8 @@ which it brings into its fast form outside of loops only, and the transpose. Val
 gradients equal those of `lax.conv_general_dilated` and `lax.conv_transpose`.
 
 Where `vmap` gives each batch a kernel of its own, as replicas have them, XLA would make
-a grouped convolution, for which neither CPUs nor GPUs have a fast program. So there it
-is a product of matrices, with what each pixel sees written out.
+a grouped convolution, for which neither CPUs nor GPUs have a fast program. So in
+training it is a product of matrices there, with what each pixel sees written out.
 """
 
 import functools
@@ -67,15 +67,24 @@ def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _convolution(x, kernel, stride):
-    def convolution(x, kernel):
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), _PAD, dimension_numbers=_DIMS
-        )
+    if x.shape[-1] == 1:  # cuDNN leaves these to slow kernels without tensor cores
+        return _product(x, kernel, stride)
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), _PAD, dimension_numbers=_DIMS
+    )
 
-    def product(x, kernel):
-        return _seen(x, len(kernel), stride) @ kernel.reshape(-1, kernel.shape[-1])
 
-    return _either(convolution, product, x, kernel)
+def _product(x, kernel, stride):
+    return _seen(x, stride) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _in_training(x, kernel, stride):
+    """`convolve` or `downsample`, where derivatives are taken.
+
+    Elsewhere `custom_vmap` would only be in the way of those who read the program.
+    """
+    return _unless_batched(_convolution, _product, stride)(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -85,44 +94,47 @@ def _kernel_gradient(x, y, stride):
     A convolution with batch and channels in each other's place, written with the
     transpositions that make it an ordinary one.
     """
-
-    def convolution(x, y):
-        gradient = lax.conv_general_dilated(
-            x.transpose(3, 1, 2, 0),
-            y.transpose(1, 2, 0, 3),
-            (1, 1),
-            _PAD,
-            rhs_dilation=(stride, stride),
-            dimension_numbers=_DIMS,
-        )
-        return gradient.transpose(1, 2, 0, 3)
-
-    def product(x, y):
-        side = stride + 2
-        gradient = jnp.einsum("bhws,bhwo->so", _seen(x, side, stride), y)
-        return gradient.reshape(side, side, x.shape[-1], y.shape[-1])
-
-    return _either(convolution, product, x, y)
+    return _unless_batched(_gradient_convolution, _gradient_product, stride)(x, y)
 
 
-def _either(convolution, product, x, other):
-    """The convolution, but the product for one channel or under `vmap` over both."""
-    if x.shape[-1] == 1:  # cuDNN leaves these to slow kernels without tensor cores
-        return product(x, other)
-    function = custom_vmap(convolution)
+def _gradient_convolution(x, y, stride):
+    if x.shape[-1] == 1:
+        return _gradient_product(x, y, stride)
+    gradient = lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        y.transpose(1, 2, 0, 3),
+        (1, 1),
+        _PAD,
+        rhs_dilation=(stride, stride),
+        dimension_numbers=_DIMS,
+    )
+    return gradient.transpose(1, 2, 0, 3)
+
+
+def _gradient_product(x, y, stride):
+    side = stride + 2
+    gradient = jnp.einsum("bhws,bhwo->so", _seen(x, stride), y)
+    return gradient.reshape(side, side, x.shape[-1], y.shape[-1])
+
+
+def _unless_batched(convolution, product, stride):
+    """The convolution, but the product where `vmap` is over both of its inputs."""
+    function = custom_vmap(functools.partial(convolution, stride=stride))
 
     @function.def_vmap
     def batched(size, is_batched, *inputs):
         form = product if all(is_batched) else convolution
+        form = functools.partial(form, stride=stride)
         axes = [0 if one else None for one in is_batched]
         return jax.vmap(form, axes, axis_size=size)(*inputs), True
 
-    return function(x, other)
+    return function
 
 
-def _seen(x, side, stride):
+def _seen(x, stride):
     """What each pixel of a convolution sees: `[B, H / stride, W / stride, S S I]`."""
     _, height, width, _ = x.shape
+    side = stride + 2
     x = jnp.pad(x, ((0, 0), *_PAD, (0, 0)))
     shifted = [
         x[:, row : row + height : stride, column : column + width : stride]
@@ -132,38 +144,43 @@ def _seen(x, side, stride):
     return jnp.concatenate(shifted, -1)
 
 
-def _transposed(kernel):
-    """`convolve` with it is the transpose of `convolve` with the kernel."""
-    return kernel[::-1, ::-1].swapaxes(2, 3)
+def _transpose(y, kernel, stride):
+    """What the convolution with the kernel is transposed to."""
+    if stride == 1:
+        return _in_training(y, kernel[::-1, ::-1].swapaxes(2, 3), 1)
+    return upsample(y, kernel)
+
+
+def _backward(stride, saved, g):
+    x, kernel = saved
+    return _transpose(g, kernel, stride), _kernel_gradient(x, g, stride)
 
 
 convolve.defvjp(
-    lambda x, kernel: (convolve(x, kernel), (x, kernel)),
-    lambda saved, g: (
-        convolve(g, _transposed(saved[1])),
-        _kernel_gradient(saved[0], g, 1),
-    ),
+    lambda x, kernel: (_in_training(x, kernel, 1), (x, kernel)),
+    functools.partial(_backward, 1),
 )
 downsample.defvjp(
-    lambda x, kernel: (downsample(x, kernel), (x, kernel)),
-    lambda saved, g: (upsample(g, saved[1]), _kernel_gradient(saved[0], g, 2)),
+    lambda x, kernel: (_in_training(x, kernel, 2), (x, kernel)),
+    functools.partial(_backward, 2),
+)
+_in_training.defvjp(
+    lambda x, kernel, stride: (_in_training(x, kernel, stride), (x, kernel)),
+    _backward,
 )
 upsample.defvjp(
     lambda y, kernel: (upsample(y, kernel), (y, kernel)),
-    lambda saved, g: (downsample(g, saved[1]), _kernel_gradient(g, saved[0], 2)),
+    lambda saved, g: (
+        _in_training(g, saved[1], 2),
+        _kernel_gradient(g, saved[0], 2),
+    ),
 )
-
-
-def _kernel_gradient_backward(stride, saved, g):
-    x, y = saved
-    if stride == 1:
-        return convolve(y, _transposed(g)), convolve(x, g)
-    return upsample(y, g), downsample(x, g)
-
-
 _kernel_gradient.defvjp(
     lambda x, y, stride: (_kernel_gradient(x, y, stride), (x, y)),
-    _kernel_gradient_backward,
+    lambda stride, saved, g: (
+        _transpose(saved[1], g, stride),
+        _in_training(saved[0], g, stride),
+    ),
 )
 
 
