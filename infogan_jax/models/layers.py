@@ -119,12 +119,13 @@ def _gradient_product(x, y, stride):
 
 def _unless_batched(convolution, product, stride):
     """The convolution, but the product where `vmap` is over both of its inputs."""
-    function = custom_vmap(functools.partial(convolution, stride=stride))
+    convolution = functools.partial(convolution, stride=stride)
+    product = functools.partial(product, stride=stride)
+    function = custom_vmap(convolution)
 
     @function.def_vmap
     def batched(size, is_batched, *inputs):
         form = product if all(is_batched) else convolution
-        form = functools.partial(form, stride=stride)
         axes = [0 if one else None for one in is_batched]
         return jax.vmap(form, axes, axis_size=size)(*inputs), True
 
@@ -134,7 +135,7 @@ def _unless_batched(convolution, product, stride):
 def _seen(x, stride):
     """What each pixel of a convolution sees: `[B, H / stride, W / stride, S S I]`."""
     _, height, width, _ = x.shape
-    side = stride + 2
+    side = stride + 2  # of the kernel
     x = jnp.pad(x, ((0, 0), *_PAD, (0, 0)))
     shifted = [
         x[:, row : row + height : stride, column : column + width : stride]
