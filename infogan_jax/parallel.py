@@ -64,6 +64,13 @@ def replicate(tree, mesh: Mesh):
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def shapes(tree, sharding: NamedSharding):
+    """What stands for a tree of arrays, placed so, when a program is traced."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+    )
+
+
 def placement(mesh: Mesh, replicas: int = 1) -> NamedSharding:
     """Where `make_run` wants states: replicas are spread out if they share evenly."""
     spec = PartitionSpec(AXIS) if _spread(replicas, mesh) else PartitionSpec()
@@ -140,17 +147,17 @@ def most_resident_bytes() -> float:
     return (memory() or math.inf) / 4
 
 
-def check_memory(init: Callable, arrays, replicas: int, mesh: Mesh) -> None:
+def check_memory(init: Callable, held: int, replicas: int, mesh: Mesh) -> None:
     """Raises UserError if so many states cannot be held, with what they would need.
 
     Counted are the states three times, for they are copied to be saved and worked on in
-    a compiled loop, and the data once per device; what a step needs comes on top.
+    a compiled loop, and once per device the data that it holds, in bytes; what a step
+    needs comes on top.
     """
     state = jax.eval_shape(init, jax.random.key(0))
     sizes = [math.prod(x.shape) * 4 for x in jax.tree.leaves(state)]
     share = replicas // mesh.size if _spread(replicas, mesh) else replicas
-    data = [x.nbytes for x in jax.tree.leaves(arrays) if isinstance(x, np.ndarray)]
-    needed = 3 * share * sum(sizes) + sum(data)
+    needed = 3 * share * sum(sizes) + held
     if jax.local_devices()[0].platform == "cpu":
         needed *= jax.local_device_count()  # they share the machine's memory
     limit = memory()

@@ -33,7 +33,7 @@ from infogan_jax.data import (
     Stream,
     batch_indices,
     fingerprint,
-    load,
+    look_up,
     prepare,
 )
 from infogan_jax.evaluation import evaluator_names, unlabelled
@@ -222,7 +222,10 @@ def _train_classifier(
 def _load(
     config: Config, workdir: Path, restart: bool, kind: str
 ) -> tuple[Data, Image.Image | None]:
-    """The data, after all checks that need none, and the sheet of a filter."""
+    """The data, after all checks that need none, and the sheet of a filter.
+
+    Training images are still to be brought into memory, if they are to be there.
+    """
     if side := config.image_size:  # before memory is taken for such images
         check_networks(config, (side, side, 1))
     processes.at_first(lambda: runs.check_run(workdir, config, restart, kind))
@@ -231,10 +234,10 @@ def _load(
     most_bytes = parallel.most_resident_bytes()
     with_labels = kind == runs.CLASSIFIER
 
-    def read():
-        return apply_filter(config, load(config, with_labels, most_bytes))
+    def look():
+        return apply_filter(config, look_up(config, with_labels, most_bytes))
 
-    return processes.everywhere(read)
+    return processes.everywhere(look)
 
 
 def _open(
@@ -248,7 +251,8 @@ def _open(
 ) -> None:
     """The work directory of the run, after all checks."""
     check_images(config, data)
-    parallel.check_memory(init, data.images, config.seeds, parallel.make_mesh())
+    held = data.images.nbytes if data.images.in_memory else 0
+    parallel.check_memory(init, held, config.seeds, parallel.make_mesh())
     digest = fingerprint(data)
     alike = {"jax": runs.version("jax"), "the data": digest}
     for name, value in dataclasses.asdict(config).items():
@@ -291,14 +295,16 @@ def _fit(task: Task, config: Config, workdir: Path, stop: "_SignalFlag") -> list
     placement = parallel.placement(mesh, len(seeds))
     first = processes.is_first()
 
-    # The loop, compiled while the state is made or read
+    # The loop, compiled while the data are read and the state is made or read
     checkpoints = Checkpoints(workdir, config.keep)
     feed = _Feed(task, config, mesh)
     run = parallel.make_run(task.train_step, mesh, feed.most, len(seeds), feed.streamed)
     begin, ahead = checkpoints.latest() or 0, None
     if begin < min(config.steps, task.told_from):
-        shapes = runs.initial_shapes(task.init, config, placement)
-        ahead = _aside(run.lower(shapes, *feed.take(begin, begin + 1)).compile)
+        begun = jax.eval_shape(lambda: runs.initial(task.init, config))
+        inputs = parallel.shapes(begun, placement), *feed.take(begin, begin + 1)
+        ahead = _aside(run.lower(*inputs).compile)
+    reading = _aside(feed.read)
 
     # State
     def last_good():
@@ -330,6 +336,9 @@ def _fit(task: Task, config: Config, workdir: Path, stop: "_SignalFlag") -> list
             raise Stopped(signum, step, workdir)
         return made
 
+    processes.everywhere(lambda: interruptible(reading.result))
+    feed.put()
+
     # Training
     next_stop = functools.partial(_next_stop, config, task.told_from)
     pace = _Pace(feed.most)
@@ -343,6 +352,9 @@ def _fit(task: Task, config: Config, workdir: Path, stop: "_SignalFlag") -> list
         progress.floor = feed.floor()
     if step == 0 and config.frame_every:
         on_first(task.on_frame)
+    if ahead and config.eval_every and jax.default_backend() != "cpu":
+        # Its programs, too, are compiled beside the loop; two cores would not gain
+        on_first(lambda step, states: task.evaluate(states[0]))
     try:
         end = min(step + 1, config.steps)
         while True:
@@ -475,17 +487,21 @@ def _aside(action: Callable, *inputs) -> Future:
 
 
 class _Feed:
-    """What the compiled run takes: all data, or a stretch of batches at a time."""
+    """What the compiled run takes: all data, or a stretch of batches at a time.
+
+    All data are shapes until they are `read`, and `put` on the devices.
+    """
 
     def __init__(self, task: Task, config: Config, mesh):
         self._task, self._config, self._mesh = task, config, mesh
         leaves = jax.tree.leaves(task.arrays)
         self._size = len(leaves[0])
-        self.streamed = any(isinstance(x, StoredImages) for x in leaves)
-        self._resident = None
+        stored = [x for x in leaves if isinstance(x, StoredImages)]
+        self.streamed = not all(x.in_memory for x in stored)
+        self._stored, self._resident = stored, None
         if not self.streamed:
-            arrays = jax.tree.map(jnp.asarray, task.arrays)
-            self._resident = parallel.replicate(arrays, mesh)
+            whole = parallel.placement(mesh)
+            self._resident = parallel.shapes(task.arrays, whole)
         # The most steps of one call: less than between any two that are due, and of
         # streamed ones what is made for so many
         self.most = min(_MOST_STEPS, config.steps, *_intervals(config))
@@ -493,6 +509,17 @@ class _Feed:
             rows = config.seeds * config.batch_size
             each = sum(rows * math.prod(x.shape[1:]) * x.dtype.itemsize for x in leaves)
             self.most = max(1, min(self.most, _MOST_BYTES // each))
+
+    def read(self) -> None:
+        """From disk, what is to be in memory."""
+        for images in self._stored:
+            images.bring()
+
+    def put(self) -> None:
+        """On the devices, if they are to be there."""
+        if not self.streamed:
+            arrays = jax.tree.map(lambda x: jnp.asarray(x[:]), self._task.arrays)
+            self._resident = parallel.replicate(arrays, self._mesh)
 
     def take(self, begin: int, end: int) -> tuple[Any, np.ndarray]:
         """Arrays and batches for the steps from begin to before end."""

@@ -208,14 +208,6 @@ def initial(init: Callable, config: Config, sharding=None):
     return jax.jit(make, out_shardings=sharding)(keys[0] if config.seeds == 1 else keys)
 
 
-def initial_shapes(init: Callable, config: Config, sharding):
-    """What `initial` returns, without values."""
-    shapes = jax.eval_shape(lambda: initial(init, config))
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
-    )
-
-
 def split(state, config: Config) -> list:
     """The state of each replica, on one device; to be called in every process."""
     state = parallel.gather(state)

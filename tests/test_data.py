@@ -3,6 +3,7 @@ import functools
 import hashlib
 import http.server
 import io
+import math
 import shutil
 import threading
 import zipfile
@@ -21,7 +22,9 @@ from infogan_jax.data import (
     download,
     fingerprint,
     load,
+    look_up,
     splits,
+    stored,
     stream,
 )
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
@@ -65,14 +68,14 @@ def test_image_size_is_brought_about(data_dir):
 def test_images_on_disk_look_like_an_array(data_dir):
     config = Config(data_dir=str(data_dir))
     images = load(config).images
-    stored = load(dataclasses.replace(config, input="stream")).images
-    assert isinstance(stored, StoredImages)
-    assert (stored.shape, stored.nbytes) == (images.shape, images.nbytes)
+    on_disk = load(dataclasses.replace(config, input="stream")).images
+    assert isinstance(on_disk, StoredImages)
+    assert (on_disk.shape, on_disk.nbytes) == (images.shape, images.nbytes)
     places = np.array([[3999, 0, 7], [7, 7, 100]])
-    np.testing.assert_array_equal(stored[places], images[places])
-    np.testing.assert_array_equal(stored[100:300:3], images[100:300:3])
+    np.testing.assert_array_equal(on_disk[places], images[places])
+    np.testing.assert_array_equal(on_disk[100:300:3], images[100:300:3])
     assert fingerprint(load(config)) == fingerprint(
-        load(config)._replace(images=stored)
+        load(config)._replace(images=on_disk)
     )
 
 
@@ -81,6 +84,20 @@ def test_images_stay_on_disk_only_if_they_are_too_many(data_dir):
     size = load(config).images.nbytes
     assert isinstance(load(config, most_bytes=size).images, np.ndarray)
     assert isinstance(load(config, most_bytes=size - 1).images, StoredImages)
+
+
+@pytest.fixture
+def by_processes(monkeypatch):
+    monkeypatch.setattr(stored, "_PART", 2**20)
+    monkeypatch.setattr(stored, "_LONG", 0)
+
+
+def test_processes_read_what_takes_long(data_dir, by_processes):
+    found = look_up(Config(data_dir=str(data_dir)), False, math.inf).images
+    images = found[:]
+    np.testing.assert_array_equal(found.bring(), images)
+    assert found.bring() is found.bring()
+    np.testing.assert_array_equal(found.part(np.array([7, 3]))[:], images[[7, 3]])
 
 
 def test_a_stream_makes_the_next_stretch_ahead():
@@ -375,11 +392,12 @@ def test_a_damaged_dataset_is_no_dataset(prepared, harm):
     assert "\n" not in str(error.value)
 
 
-def test_records_that_break_while_they_are_streamed(prepared):
-    data = load(Config(data_dir=str(prepared.parents[1]), input="stream"))
+def test_records_that_break_later(prepared, by_processes):
+    images = look_up(Config(data_dir=str(prepared.parents[1])), False, math.inf).images
     flip_a_record(prepared)
-    with pytest.raises(OSError, match="images cannot be read"):
-        data.images[:]
+    for read in (images.__getitem__, lambda _: images.bring()):
+        with pytest.raises(UserError, match="cannot be read"):
+            read(slice(None))
 
 
 @pytest.mark.parametrize("name", ["", "/", "..", "/etc", "mnist/../..", " "])

@@ -209,7 +209,7 @@ def test_misread_images_follow_their_neighbours(config, tmp_path, monkeypatch):
 def test_images_in_memory_and_on_disk_few_and_equal(config, images, tmp_path):
     state = init_state(jax.random.key(0), config, images.shape[1:])
     for some in (images, np.zeros_like(images[:9]), images[:2]):
-        stored = StoredImages(Records(some), np.stack, images.shape[1:])
+        stored = StoredImages(some.__getitem__, some.shape)
         found, again = (
             told_categories(3, [state], config, x, tmp_path) for x in (some, stored)
         )

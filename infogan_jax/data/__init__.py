@@ -5,6 +5,7 @@ from infogan_jax.data.sources import (
     Data,
     fingerprint,
     load,
+    look_up,
     prepare,
     read_like,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "epoch_order",
     "fingerprint",
     "load",
+    "look_up",
     "prepare",
     "read_like",
 ]

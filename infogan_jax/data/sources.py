@@ -75,6 +75,15 @@ def load(
         UserError: unknown, not to be had, not readable, of mixed sizes, or without the
             labels asked for.
     """
+    data = look_up(config, with_labels, most_bytes)
+    return data._replace(images=data.images.bring())
+
+
+def look_up(config: Config, with_labels: bool, most_bytes: float) -> Data:
+    """As `load`, but all training images are on disk still, for a later `bring`.
+
+    Those of unknown sizes are in memory, for they have to be looked at.
+    """
     folder = prepare(config)
     builder = _open(folder)
     features = builder.info.features
@@ -94,9 +103,9 @@ def load(
             return record[image_key]
         return imaging.decode(record[image_key], mode)
 
-    def decode(records):
+    def decode(records, *shape):
         images = [_finish(stored(record), config) for record in records]
-        shapes = {image.shape for image in images}
+        shapes = {*shape, *(image.shape for image in images)}
         if len(shapes) > 1:
             raise UserError(
                 f"--dataset={config.dataset}: images of several sizes, such as "
@@ -104,18 +113,27 @@ def load(
             )
         return np.stack(images)
 
-    def read(records, most_bytes):
+    def images_of(records, most_bytes):
         if not len(records):
             raise UserError(f"--dataset={config.dataset}: has no images")
-        shape = decode(records.__getitems__([0])).shape[1:]
-        images = StoredImages(records, decode, shape)
-        if images.nbytes <= most_bytes:
-            return images[:]
+
+        _, *shape = decode(records.__getitems__([0])).shape
+
+        def read(places):
+            try:
+                return decode(records.__getitems__(places), tuple(shape))
+            except _UNREADABLE as error:
+                raise _damaged(config, folder, error) from None
+
+        in_memory = len(records) * math.prod(shape) <= most_bytes
+        images = StoredImages(read, (len(records), *shape), in_memory)
         if None in features[image_key].shape and not config.image_size:
-            raise UserError(
-                f"--dataset={config.dataset}: images of several sizes, to be read as "
-                "needed; bring them to one by --image_size"
-            )
+            if not in_memory:
+                raise UserError(
+                    f"--dataset={config.dataset}: images of several sizes, to be read "
+                    "as needed; bring them to one by --image_size"
+                )
+            images.bring()
         return images
 
     def labels_of(records):
@@ -127,7 +145,7 @@ def load(
         _check_whole(builder)
         train, test = _splits(builder, image_key, stored, config)
         most = {"auto": most_bytes, "resident": math.inf, "stream": 0}[config.input]
-        images, eval_images = read(train, most), read(test, math.inf)
+        images, eval_images = images_of(train, most), images_of(test, math.inf).bring()
         labels = labels_of(train) if with_labels and label_key else None
         eval_labels = labels_of(test) if label_key else None
         if eval_labels is not None and (eval_labels == -1).all():
@@ -135,11 +153,8 @@ def load(
         for some in (labels, eval_labels):
             if some is not None and not (some.min() >= 0 and some.max() < len(names)):
                 raise ValueError(f"labels beyond the {len(names)} names of classes")
-    except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord: RuntimeError
-        raise UserError(
-            f"--dataset={config.dataset}: {folder}: cannot be read "
-            f"({first_line(error)}); {_ANEW}"
-        ) from None
+    except _UNREADABLE as error:
+        raise _damaged(config, folder, error) from None
     if with_labels and (labels is None or eval_labels is None):
         raise UserError(
             f"--dataset={config.dataset}: has no labels for a classification network "
@@ -209,6 +224,14 @@ def read_like(
 
 
 _ANEW = "if it is damaged, delete that folder and prepare it anew"
+_UNREADABLE = OSError, RuntimeError, ValueError  # the second one is ArrayRecord's
+
+
+def _damaged(config: Config, folder: Path, error: Exception) -> UserError:
+    reason = first_line(error)
+    return UserError(
+        f"--dataset={config.dataset}: {folder}: cannot be read ({reason}); {_ANEW}"
+    )
 
 
 def _open(folder: Path) -> tfds.core.DatasetBuilder:

@@ -1,16 +1,17 @@
-"""Images that stay on disk."""
+"""Images on disk, to stay there or to be brought into memory."""
 
+import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from infogan_jax.config import first_line
-
-_PART = 64  # images that a thread reads at once
+_PART = 2**22  # bytes of images to read at once, for which ArrayRecord makes threads
+_LONG = 10  # seconds of reading that are worth processes, which take some to start
 _EACH = 2**14  # bytes of an image that are worth a thread: small ones wait for Python
 
 
@@ -37,25 +38,43 @@ class StoredImages:
 
     def __init__(
         self,
-        records: Sequence,
-        decode: Callable[[list], np.ndarray],
-        image_shape: tuple[int, int, int],
+        read: Callable[[list[int]], np.ndarray],
+        shape: tuple[int, int, int, int],
+        in_memory: bool = False,
     ):
         """
         Args:
-            records: encoded images; `records.__getitems__(places)` gives several.
-            decode: such records -> uint8 `[n, H, W, C]`.
-            image_shape: (H, W, C).
+            read: places -> the images there, uint8 `[n, H, W, C]`.
+            shape: (N, H, W, C).
+            in_memory: `bring` has them in memory.
         """
-        self._records, self._decode = records, decode
-        self.shape = (len(records), *image_shape)
-        threads = math.prod(image_shape) // _EACH
-        self._pool = ThreadPoolExecutor(min(max(threads, 1), os.cpu_count() or 1))
+        self._read, self.shape, self.in_memory = read, shape, in_memory
+        each = math.prod(shape[1:])
+        self._size = max(1, _PART // each)
+        self._pool = ThreadPoolExecutor(min(max(each // _EACH, 1), os.cpu_count() or 1))
+        self._all: np.ndarray | None = None
+
+    def bring(self) -> "np.ndarray | StoredImages":
+        """All of them as an array, also for later, if they are to be in memory."""
+        if not self.in_memory:
+            return self
+        if self._all is None:
+            first, *rest = self._parts(np.arange(len(self)))
+            begin = time.perf_counter()
+            known = self._read(first)
+            is_long = (time.perf_counter() - begin) * len(rest) > _LONG
+            share = _by_processes if is_long else self._pool.map
+            parts = itertools.chain([known], share(self._read, rest))
+            self._all = self._joined(parts, len(self))
+        return self._all
 
     def part(self, places: np.ndarray) -> "StoredImages":
         """Some of them, in the order of `places`, int `[n]`."""
-        records = Part(self._records, places)
-        return StoredImages(records, self._decode, self.shape[1:])
+        read, shape = self._read, (len(places), *self.shape[1:])
+        some = StoredImages(lambda of: read(places[of].tolist()), shape, self.in_memory)
+        if self._all is not None:
+            some._all = self._all[places]
+        return some
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -66,16 +85,28 @@ class StoredImages:
 
     def __getitem__(self, index) -> np.ndarray:
         """The images at a slice, or at an array of places of any shape."""
+        if self._all is not None:
+            return self._all[index]
         places = np.arange(len(self))[index]
-        flat = places.ravel().tolist()
-        parts = [flat[i : i + _PART] for i in range(0, len(flat), _PART)]
-        images = np.empty((len(flat), *self.shape[1:]), np.uint8)
-        for i, part in enumerate(self._pool.map(self._read, parts)):
-            images[i * _PART : i * _PART + len(part)] = part
+        parts = self._pool.map(self._read, self._parts(places.ravel()))
+        images = self._joined(parts, places.size)
         return images.reshape(*places.shape, *self.shape[1:])
 
-    def _read(self, places: list[int]) -> np.ndarray:
-        try:
-            return self._decode(self._records.__getitems__(places))
-        except RuntimeError as error:  # how ArrayRecord tells of a damaged file
-            raise OSError(f"images cannot be read ({first_line(error)})") from None
+    def _parts(self, places: np.ndarray) -> list[list[int]]:
+        flat, size = places.tolist(), self._size
+        return [flat[i : i + size] for i in range(0, len(flat), size)]
+
+    def _joined(self, parts: Iterable[np.ndarray], count: int) -> np.ndarray:
+        images = np.empty((count, *self.shape[1:]), np.uint8)
+        for i, part in enumerate(parts):
+            images[i * self._size :][: len(part)] = part
+        return images
+
+
+def _by_processes(action: Callable, inputs: list) -> Iterable:
+    """As `map`, by a process for each core: Python keeps threads from each other."""
+    import joblib  # seldom needed
+
+    processes = min(joblib.cpu_count(), len(inputs))
+    pool = joblib.Parallel(processes, return_as="generator")
+    return pool(joblib.delayed(action)(x) for x in inputs)
