@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -109,4 +110,9 @@ def _by_processes(action: Callable, inputs: list) -> Iterable:
 
     processes = min(joblib.cpu_count(), len(inputs))
     pool = joblib.Parallel(processes, return_as="generator")
-    return pool(joblib.delayed(action)(x) for x in inputs)
+    # They start with this mask: a Ctrl-C is for this process, with which they end
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool(joblib.delayed(action)(x) for x in inputs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
