@@ -36,7 +36,7 @@ def apply_filter(config: Config, data: Data) -> tuple[Data, Image.Image | None]:
         )
     place = classes.index(config.filter_class)
     if isinstance(data.images, StoredImages):
-        data.images.bring()  # here already: all of them are read
+        data = data._replace(images=data.images.bring())  # all of them are read here
 
     def probability(images):
         logits = apply(classify, state, images, own)[0]

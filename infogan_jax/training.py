@@ -33,6 +33,7 @@ from infogan_jax.data import (
     Stream,
     batch_indices,
     fingerprint,
+    is_streamed,
     look_up,
     prepare,
 )
@@ -251,7 +252,7 @@ def _open(
 ) -> None:
     """The work directory of the run, after all checks."""
     check_images(config, data)
-    held = data.images.nbytes if data.images.in_memory else 0
+    held = 0 if is_streamed(data.images) else data.images.nbytes
     parallel.check_memory(init, held, config.seeds, parallel.make_mesh())
     digest = fingerprint(data)
     alike = {"jax": runs.version("jax"), "the data": digest}
@@ -496,9 +497,8 @@ class _Feed:
         self._task, self._config, self._mesh = task, config, mesh
         leaves = jax.tree.leaves(task.arrays)
         self._size = len(leaves[0])
-        stored = [x for x in leaves if isinstance(x, StoredImages)]
-        self.streamed = not all(x.in_memory for x in stored)
-        self._stored, self._resident = stored, None
+        self.streamed = any(is_streamed(x) for x in leaves)
+        self._resident = None
         if not self.streamed:
             whole = parallel.placement(mesh)
             self._resident = parallel.shapes(task.arrays, whole)
@@ -512,8 +512,9 @@ class _Feed:
 
     def read(self) -> None:
         """From disk, what is to be in memory."""
-        for images in self._stored:
-            images.bring()
+        for array in jax.tree.leaves(self._task.arrays):
+            if isinstance(array, StoredImages):
+                array.bring()
 
     def put(self) -> None:
         """On the devices, if they are to be there."""

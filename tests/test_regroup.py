@@ -173,11 +173,6 @@ def test_moves_in_a_line():
     assert describe(after, after) == "neighbours moved 0 of 1,000 images"
 
 
-class Records(list):
-    def __getitems__(self, places):
-        return [self[i] for i in places]
-
-
 @pytest.fixture
 def config(config):
     return dataclasses.replace(config, regroup_at=3)

@@ -9,7 +9,7 @@ from infogan_jax.data.sources import (
     prepare,
     read_like,
 )
-from infogan_jax.data.stored import StoredImages
+from infogan_jax.data.stored import StoredImages, is_streamed
 from infogan_jax.data.stream import Stream, batch_indices, epoch_order
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "batch_indices",
     "epoch_order",
     "fingerprint",
+    "is_streamed",
     "load",
     "look_up",
     "prepare",

@@ -72,10 +72,7 @@ class StoredImages:
     def part(self, places: np.ndarray) -> "StoredImages":
         """Some of them, in the order of `places`, int `[n]`."""
         read, shape = self._read, (len(places), *self.shape[1:])
-        some = StoredImages(lambda of: read(places[of].tolist()), shape, self.in_memory)
-        if self._all is not None:
-            some._all = self._all[places]
-        return some
+        return StoredImages(lambda of: read(places[of].tolist()), shape, self.in_memory)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -102,6 +99,11 @@ class StoredImages:
         for i, part in enumerate(parts):
             images[i * self._size :][: len(part)] = part
         return images
+
+
+def is_streamed(images: Any) -> bool:
+    """Whether these, or what else stands for an array, are on disk to stay there."""
+    return isinstance(images, StoredImages) and not images.in_memory
 
 
 def _by_processes(action: Callable, inputs: list) -> Iterable:
