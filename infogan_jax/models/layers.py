@@ -10,6 +10,11 @@ gradients equal those of `lax.conv_general_dilated` and `lax.conv_transpose`.
 Where `vmap` gives each batch a kernel of its own, as replicas have them, XLA would make
 a grouped convolution, for which neither CPUs nor GPUs have a fast program. So in
 training it is a product of matrices there, with what each pixel sees written out.
+
+So it is in bfloat16 on CPUs, whose matrix units (AMX) XLA uses in products alone, and
+only in those that contract the left factor's last axis and whose factors and result are
+not transposed right beside them. All others it computes in float32, which takes four
+times as long. The products here are written accordingly.
 """
 
 import functools
@@ -50,8 +55,10 @@ def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     batch, height, width, outputs = y.shape
     inputs = kernel.shape[2]
-    patches = y.reshape(-1, outputs) @ kernel.reshape(-1, outputs).T
-    patches = patches.reshape(batch, height, width, 2, 2, 2, 2, inputs)
+    patches = jnp.einsum(
+        "po,so->ps", y.reshape(-1, outputs), kernel.reshape(-1, outputs)
+    )
+    patches = _widened(patches).reshape(batch, height, width, 2, 2, 2, 2, inputs)
     cells: jax.Array = sum(
         jnp.pad(
             patches[:, :, :, row, :, column],
@@ -60,22 +67,37 @@ def upsample(y: jax.Array, kernel: jax.Array) -> jax.Array:
         for row in range(2)
         for column in range(2)
     )  # type: ignore[assignment]
-    cells = cells.transpose(0, 1, 3, 2, 4, 5)
+    cells = cells.transpose(0, 1, 3, 2, 4, 5).astype(y.dtype)
     images = cells.reshape(batch, 2 * height + 2, 2 * width + 2, inputs)[:, 1:-1, 1:-1]
     # XLA would sum the neighbourhoods anew for each of up to six readers.
     return lax.optimization_barrier(images)
 
 
+def _widened(x):
+    """In float32 at least, so that a sum of several is rounded once."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def _convolution(x, kernel, stride):
-    if x.shape[-1] == 1:  # cuDNN leaves these to slow kernels without tensor cores
-        return _product(x, kernel, stride)
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), _PAD, dimension_numbers=_DIMS
-    )
+    def convolution(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), _PAD, dimension_numbers=_DIMS
+        )
+
+    return _faster(convolution, functools.partial(_product, stride=stride), x, kernel)
 
 
 def _product(x, kernel, stride):
     return _seen(x, stride) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _faster(convolution, product, x, other):
+    """One of two forms of the same."""
+    if x.shape[-1] == 1:  # cuDNN leaves these to slow kernels without tensor cores
+        return product(x, other)
+    if x.dtype == jnp.bfloat16:
+        return lax.platform_dependent(x, other, cpu=product, default=convolution)
+    return convolution(x, other)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -98,22 +120,28 @@ def _kernel_gradient(x, y, stride):
 
 
 def _gradient_convolution(x, y, stride):
-    if x.shape[-1] == 1:
-        return _gradient_product(x, y, stride)
-    gradient = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        y.transpose(1, 2, 0, 3),
-        (1, 1),
-        _PAD,
-        rhs_dilation=(stride, stride),
-        dimension_numbers=_DIMS,
+    def convolution(x, y):
+        gradient = lax.conv_general_dilated(
+            x.transpose(3, 1, 2, 0),
+            y.transpose(1, 2, 0, 3),
+            (1, 1),
+            _PAD,
+            rhs_dilation=(stride, stride),
+            dimension_numbers=_DIMS,
+        )
+        return gradient.transpose(1, 2, 0, 3)
+
+    return _faster(
+        convolution, functools.partial(_gradient_product, stride=stride), x, y
     )
-    return gradient.transpose(1, 2, 0, 3)
 
 
 def _gradient_product(x, y, stride):
+    # The smaller factor is the one to transpose. The barrier keeps XLA from exchanging
+    # the two, for the sake of the transposition behind it.
+    gradient = jnp.einsum("bhwo,bhws->os", y, _seen(x, stride))
+    gradient = lax.optimization_barrier(gradient).T
     side = stride + 2
-    gradient = jnp.einsum("bhws,bhwo->so", _seen(x, stride), y)
     return gradient.reshape(side, side, x.shape[-1], y.shape[-1])
 
 
@@ -134,15 +162,18 @@ def _unless_batched(convolution, product, stride):
 
 def _seen(x, stride):
     """What each pixel of a convolution sees: `[B, H / stride, W / stride, S S I]`."""
-    _, height, width, _ = x.shape
+    batch, height, width, inputs = x.shape
+    # XLA would compute x anew for each of up to nine parts.
+    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *_PAD, (0, 0))))
+    # As many columns as the stride has are side by side in memory.
+    x = x.reshape(batch, height + 2, -1, stride * inputs)
     side = stride + 2  # of the kernel
-    x = jnp.pad(x, ((0, 0), *_PAD, (0, 0)))
-    shifted = [
-        x[:, row : row + height : stride, column : column + width : stride]
+    parts = [
+        x[:, row : row + height : stride, column : column + width // stride]
         for row in range(side)
-        for column in range(side)
+        for column in range(side // stride)
     ]
-    return jnp.concatenate(shifted, -1)
+    return jnp.concatenate(parts, -1)
 
 
 def _transpose(y, kernel, stride):
@@ -193,12 +224,14 @@ def smooth(x: jax.Array) -> jax.Array:
 
     Reference: Karras et al. 2019, StyleGAN, arXiv:1812.04948, appendix C.
     """
+    dtype = x.dtype
+    x = _widened(x)
     above = jnp.concatenate([x[:, :1], x[:, :-1]], 1)
     below = jnp.concatenate([x[:, 1:], x[:, -1:]], 1)
     x = (above + 2 * x + below) / 4
     left = jnp.concatenate([x[:, :, :1], x[:, :, :-1]], 2)
     right = jnp.concatenate([x[:, :, 1:], x[:, :, -1:]], 2)
-    return (left + 2 * x + right) / 4
+    return ((left + 2 * x + right) / 4).astype(dtype)
 
 
 class Convolve(nn.Module):
@@ -256,7 +289,28 @@ def _add_bias(module, x):
 
 def dense(features, dtype, use_bias=False):
     """As DCGAN initialises it."""
-    return nn.Dense(features, use_bias, dtype=dtype, kernel_init=normal_init)
+    form = {"dot_general": _dense_product} if dtype == jnp.bfloat16 else {}
+    return nn.Dense(features, use_bias, dtype=dtype, kernel_init=normal_init, **form)
+
+
+def _dense_product(x, kernel, *_, **__):
+    return _matmul(x, kernel)
+
+
+@jax.custom_vjp
+def _matmul(x, kernel):
+    """`x @ kernel` of matrices, whose derivatives are products for AMX too."""
+    return x @ kernel
+
+
+def _matmul_backward(saved, g):
+    x, kernel = saved
+    # Two contracted axes, for XLA then transposes x where it does no harm
+    gradient = jnp.einsum("abi,abo->io", x[None], g[None])
+    return jnp.einsum("bo,io->bi", g, kernel), gradient
+
+
+_matmul.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _matmul_backward)
 
 
 def batch_norm(train, dtype, axis_name):
