@@ -21,7 +21,7 @@ from infogan_jax.augment import (
 from infogan_jax.evaluation.factors import properties
 from infogan_jax.floor import flops
 from infogan_jax.models import ARCHITECTURES, build_networks, resnet
-from infogan_jax.models.layers import convolve, downsample, smooth, upsample
+from infogan_jax.models.layers import convolve, dense, downsample, smooth, upsample
 
 DIMS = ("NHWC", "HWIO", "NHWC")
 
@@ -67,6 +67,58 @@ def test_convolutions_equal_those_of_lax(ours, theirs, size, side, inputs):
         np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-3)
 
 
+def assert_rounded(found, expected):
+    """In bfloat16, whose numbers have 8 bits."""
+    for one, other in zip(
+        jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+    ):
+        assert one.dtype == jnp.bfloat16
+        error = jnp.linalg.norm(one.astype(jnp.float32) - other)
+        assert error < 2e-2 * jnp.linalg.norm(other)
+
+
+def penalty(function, x, kernel):
+    slopes = jax.grad(lambda x: jnp.sum(function(x, kernel) ** 2))(x)
+    return jnp.sum(slopes**2)
+
+
+@pytest.mark.parametrize("inputs", [1, 3])
+@pytest.mark.parametrize(
+    ("ours", "size", "side"),
+    [(convolve, (8, 12), 3), (downsample, (8, 12), 4), (upsample, (4, 6), 4)],
+)
+def test_convolutions_in_bfloat16(ours, size, side, inputs):
+    """CPUs compute them in another form, and accelerators have the first one."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (2, *size, 5 if ours is upsample else inputs))
+    kernel = jax.random.normal(keys[1], (side, side, inputs, 5))
+    short = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    same = [z.astype(jnp.float32) for z in short]
+    for function in (ours, jax.grad(functools.partial(penalty, ours), (0, 1))):
+        assert_rounded(function(*short), function(*same))
+    program = jax.export.export(jax.jit(ours), platforms=["cuda"])(*short)
+    convolutions = program.mlir_module().count("stablehlo.convolution")
+    assert convolutions == (ours is not upsample and inputs > 1)
+
+
+def test_dense_layers_in_bfloat16():
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (6, 4)).astype(jnp.bfloat16)
+    kernel = jax.random.normal(keys[1], (4, 5)).astype(jnp.bfloat16)
+
+    def ours(x, kernel):
+        layer = dense(5, jnp.bfloat16)
+        return layer.apply({"params": {"kernel": kernel}}, x)
+
+    same = [z.astype(jnp.float32) for z in (x, kernel)]
+    pairs = (
+        (ours, jnp.matmul),
+        [jax.grad(functools.partial(penalty, f), (0, 1)) for f in (ours, jnp.matmul)],
+    )
+    for mine, reference in pairs:
+        assert_rounded(mine(x, kernel), reference(*same))
+
+
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
 @pytest.mark.parametrize(
     ("ours", "inputs", "side"),
@@ -78,14 +130,10 @@ def test_convolutions_of_replicas(ours, inputs, side, axes):
     x = jax.random.normal(keys[0], (2, 2, 4, 6, inputs))
     kernel = jax.random.normal(keys[1], (2, side, side, 3, 5)) / 10
 
-    def penalty(x, kernel):
-        slopes = jax.grad(lambda x: jnp.sum(ours(x, kernel) ** 2))(x)
-        return jnp.sum(slopes**2)
-
     first = [
         z if axis == 0 else z[0] for z, axis in zip((x, kernel), axes, strict=True)
     ]
-    for function in (ours, jax.grad(penalty, (0, 1))):
+    for function in (ours, jax.grad(functools.partial(penalty, ours), (0, 1))):
         each = [
             function(x[i * (axes[0] == 0)], kernel[i * (axes[1] == 0)]) for i in (0, 1)
         ]
@@ -102,15 +150,12 @@ def test_second_derivatives_exist():
     """Gradient penalties differentiate twice."""
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 1))
 
-    def penalty(f, kernel):
-        return jnp.sum(jax.grad(lambda x: jnp.sum(f(x, kernel) ** 2))(x) ** 2)
-
     sides = [(convolve, lax_convolve, 3), (downsample, lax_downsample, 4)]
     for ours, theirs, side in sides:
         kernel = jax.random.normal(jax.random.key(1), (side, side, 1, 2))
         np.testing.assert_allclose(
-            jax.grad(functools.partial(penalty, ours))(kernel),
-            jax.grad(functools.partial(penalty, theirs))(kernel),
+            jax.grad(functools.partial(penalty, ours, x))(kernel),
+            jax.grad(functools.partial(penalty, theirs, x))(kernel),
             rtol=1e-4,
             atol=1e-2,
         )

@@ -14,18 +14,26 @@ from infogan_jax.latents import latent_dim, parse_spec
 LATENTS = latent_dim(parse_spec(Config().codes))
 
 
-def all_of_them(batch_size: int, compiled: bool) -> dict[str, Callable]:
+def all_of_them(
+    batch_size: int, compiled: bool, bfloat16: bool = False
+) -> dict[str, Callable]:
     """Name -> `take(batches)`, of those that are installed; see below."""
-    sides = {
-        "PyTorch, eager": pytorch(batch_size),
-        "PyTorch, torch.compile": pytorch(batch_size, True) if compiled else None,
-        "Flax as usual": flax_as_usual(batch_size),
-    }
+    sides = {"PyTorch, eager": pytorch(batch_size)}
+    if bfloat16:
+        sides["PyTorch, eager, bfloat16"] = pytorch(batch_size, bfloat16=True)
+    if compiled:
+        sides["PyTorch, torch.compile"] = pytorch(batch_size, compiled=True)
+    sides["Flax as usual"] = flax_as_usual(batch_size)
     return {name: take for name, take in sides.items() if take is not None}
 
 
-def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
-    """`take(batches)`: a step for each, `[B, 28, 28, 1]`; None without PyTorch."""
+def pytorch(
+    batch_size: int, compiled: bool = False, bfloat16: bool = False
+) -> Callable | None:
+    """`take(batches)`: a step for each, `[B, 28, 28, 1]`; None without PyTorch.
+
+    In bfloat16 is what its own `autocast` chooses.
+    """
     try:
         import torch
     except ImportError:
@@ -35,6 +43,7 @@ def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does by default
+    cast = torch.autocast(device, torch.bfloat16, enabled=bfloat16)
     generator = layers.Sequential(
         layers.Linear(LATENTS, 1024, bias=False),
         layers.BatchNorm1d(1024),
@@ -100,12 +109,15 @@ def pytorch(batch_size: int, compiled: bool = False) -> Callable | None:
         uniform = torch.rand(batch_size, 2, device=device) * 2 - 1
         noise = torch.rand(batch_size, LATENTS - 12, device=device) * 2 - 1
         codes = (f.one_hot(category, 10).float(), uniform, noise)
-        fake = draw(torch.cat(codes, 1))
+        with cast:
+            fake = draw(torch.cat(codes, 1))
+            loss = losses_d(real, fake.detach(), category, uniform)
         adam_d.zero_grad()
-        losses_d(real, fake.detach(), category, uniform).backward()
+        loss.backward()
         adam_d.step()
         adam_g.zero_grad()
-        loss = losses_g(fake, category, uniform)
+        with cast:
+            loss = losses_g(fake, category, uniform)
         loss.backward(inputs=list(generator.parameters()))
         adam_g.step()
 

@@ -6,7 +6,7 @@ The peers are the same network and updates in PyTorch, if it is installed, and i
 as public code has it. The floor is that of `infogan_jax.floor`: the step's FLOPs over
 the rate of a product of matrices, and Adam's bytes over the rate of a copy; measured
 before and after all sides, for the machine's speed varies. It is that of our step, with
-the paper's objective in float32; all sides have one device.
+the paper's objective, in float32 and in bfloat16; all sides have one device.
 """
 
 import dataclasses
@@ -58,13 +58,19 @@ def main(_):
             for side in chosen
         }
         batches = ours.noise(size * length).reshape(length, size, *SHAPE)
-        for peer, take in peers.all_of_them(size, FLAGS.compile).items():
+        short = "bfloat16" in chosen
+        for peer, take in peers.all_of_them(size, FLAGS.compile, short).items():
             sides[peer] = functools.partial(take, batches)
-        before = timing.step_floor(paper, SHAPE)
+        kinds = [dataclasses.replace(paper, **OURS[x]) for x in ("paper", "bfloat16")]
+        kinds = kinds[: 1 + short]
+        before = [timing.step_floor(kind, SHAPE) for kind in kinds]
         times = timing.in_turn(sides, FLAGS.repeats)
-        floor = (before + timing.step_floor(paper, SHAPE)) / 2
+        after = [timing.step_floor(kind, SHAPE) for kind in kinds]
+        floor, *other = np.mean([before, after], 0)
         print(f"batch {size}")
         timing.show(times, name, length / 1e3, "ms", floor * length)
+        for seconds in other:
+            print(f"  floor in bfloat16: {seconds * 1e3:.3g} ms")
         each = np.median(times[name]) / length
         print(f"  5,000 updates at this rate: {5_000 * each:,.1f} s")
 
