@@ -112,7 +112,7 @@ class Config:
     dtype: str = _field(
         "float32",
         f"Type of the networks' arithmetic, {_any_of(DTYPES)}; parameters stay "
-        "float32.",
+        "float32. On CPUs bfloat16 is faster only with AMX.",
     )
 
     # Objective
