@@ -61,8 +61,9 @@ def main(_):
         short = "bfloat16" in chosen
         for peer, take in peers.all_of_them(size, FLAGS.compile, short).items():
             sides[peer] = functools.partial(take, batches)
-        kinds = [dataclasses.replace(paper, **OURS[x]) for x in ("paper", "bfloat16")]
-        kinds = kinds[: 1 + short]
+        kinds = [paper]
+        if short:
+            kinds.append(dataclasses.replace(paper, **OURS["bfloat16"]))
         before = [timing.step_floor(kind, SHAPE) for kind in kinds]
         times = timing.in_turn(sides, FLAGS.repeats)
         after = [timing.step_floor(kind, SHAPE) for kind in kinds]

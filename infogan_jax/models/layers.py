@@ -305,7 +305,7 @@ def _matmul(x, kernel):
 
 def _matmul_backward(saved, g):
     x, kernel = saved
-    # Two contracted axes, for XLA then transposes x where it does no harm
+    # Over two axes, for then XLA transposes x apart from the product.
     gradient = jnp.einsum("abi,abo->io", x[None], g[None])
     return jnp.einsum("bo,io->bi", g, kernel), gradient
 
