@@ -22,6 +22,7 @@ from infogan_jax.evaluation.factors import properties
 from infogan_jax.floor import flops
 from infogan_jax.models import ARCHITECTURES, build_networks, resnet
 from infogan_jax.models.layers import convolve, dense, downsample, smooth, upsample
+from infogan_jax.parallel import compiler_options
 
 DIMS = ("NHWC", "HWIO", "NHWC")
 
@@ -99,6 +100,16 @@ def test_convolutions_in_bfloat16(ours, size, side, inputs):
     program = jax.export.export(jax.jit(ours), platforms=["cuda"])(*short)
     convolutions = program.mlir_module().count("stablehlo.convolution")
     assert convolutions == (ours is not upsample and inputs > 1)
+
+
+def test_convolutions_on_cpus_are_xlas_own():
+    """Which has twice YNNPACK's speed; the option's name is one that XLA may change."""
+    x, kernel = jnp.ones((2, 8, 8, 32)), jnp.ones((4, 4, 32, 64))
+    jitted = jax.jit(downsample, compiler_options=compiler_options("cpu"))
+    program = jitted.lower(x, kernel).compile().as_text()
+    main = program[program.index("ENTRY") :]
+    assert " convolution(" in main and "ynn" not in main
+    assert compiler_options("gpu") == {}
 
 
 def test_dense_layers_in_bfloat16():

@@ -2,7 +2,8 @@
 
     python -m experiments.benchmarks.options [--batch_size=128]
 
-None is set by this project. The first call of each compiles it, so that its time tells
+Of these the project sets none; what it sets, `parallel.compiler_options` says, and the
+CPU's second side undoes it. The first call of each compiles it, so that its time tells
 what an option costs or saves there. What each does: XLA_FLAGS=--help. Those known to be
 slower by far are not among them, such as a program that is not tuned.
 """
@@ -20,9 +21,16 @@ flags.DEFINE_integer("stretch", 5, "Steps per measurement.")
 
 _GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
 _LOOP = {"xla_gpu_enable_command_buffer": f"{_GRAPHS},WHILE,CONDITIONAL"}
+_YNNPACK = ",".join(
+    f"LIBRARY_FUSION_TYPE_{kind}"
+    for kind in ("INDIVIDUAL_DOT", "INDIVIDUAL_CONVOLUTION", "REDUCE")
+)
 OPTIONS = {
     "cpu": {
+        "convolutions by YNNPACK": {"xla_cpu_experimental_ynn_fusion_type": _YNNPACK},
         "oneDNN": {"xla_cpu_use_onednn": True},
+        "vectors of 512 bits": {"xla_cpu_prefer_vector_width": 512},
+        "fewer copies": {"xla_cpu_copy_insertion_use_region_analysis": True},
     },
     "gpu": {
         "no products by Triton": {"xla_gpu_enable_triton_gemm": False},
