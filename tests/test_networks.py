@@ -21,7 +21,16 @@ from infogan_jax.augment import (
 from infogan_jax.evaluation.factors import properties
 from infogan_jax.floor import flops
 from infogan_jax.models import ARCHITECTURES, build_networks, resnet
-from infogan_jax.models.layers import convolve, dense, downsample, smooth, upsample
+from infogan_jax.models.layers import (
+    Convolve,
+    Dense,
+    Downsample,
+    Upsample,
+    convolve,
+    downsample,
+    smooth,
+    upsample,
+)
 from infogan_jax.parallel import compiler_options
 
 DIMS = ("NHWC", "HWIO", "NHWC")
@@ -118,7 +127,7 @@ def test_dense_layers_in_bfloat16():
     kernel = jax.random.normal(keys[1], (4, 5)).astype(jnp.bfloat16)
 
     def ours(x, kernel):
-        layer = dense(5, jnp.bfloat16)
+        layer = Dense(5, False, jnp.bfloat16)
         return layer.apply({"params": {"kernel": kernel}}, x)
 
     same = [z.astype(jnp.float32) for z in (x, kernel)]
@@ -128,6 +137,19 @@ def test_dense_layers_in_bfloat16():
     )
     for mine, reference in pairs:
         assert_rounded(mine(x, kernel), reference(*same))
+
+
+@pytest.mark.parametrize("layer", [Convolve, Dense, Downsample, Upsample])
+def test_gradients_of_biases_are_summed_in_float32(layer):
+    layer = layer(1, dtype=jnp.bfloat16)
+    x = jnp.zeros((128, 8, 8, 2), jnp.bfloat16)
+    variables = layer.init(jax.random.key(0), x)
+
+    def total(variables):
+        return layer.apply(variables, x).sum(dtype=jnp.float32)
+
+    gradient = jax.jit(jax.grad(total))(variables)["params"]["bias"]
+    assert gradient == layer.apply(variables, x).size  # in bfloat16 1024 at most
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])

@@ -5,7 +5,7 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
-from infogan_jax.models.layers import Downsample
+from infogan_jax.models.layers import Dense, Downsample
 
 
 class Classifier(nn.Module):
@@ -34,7 +34,9 @@ class Classifier(nn.Module):
         x = images
         for width in self.channels:
             x = nn.relu(norm()(Downsample(width, False, self.dtype)(x)))
-        dense = functools.partial(nn.Dense, dtype=self.dtype)
+        dense = functools.partial(
+            Dense, dtype=self.dtype, kernel_init=nn.initializers.lecun_normal()
+        )
         x = nn.relu(norm()(dense(self.channels[-1], use_bias=False)(_around(x))))
         x = x.reshape(x.shape[0], -1)
         features = nn.relu(norm()(dense(self.features, use_bias=False)(x)))

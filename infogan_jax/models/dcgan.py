@@ -23,10 +23,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from infogan_jax.models.layers import (
+    Dense,
     Downsample,
     Upsample,
     batch_norm,
-    dense,
     normal_init,
     smooth,
 )
@@ -48,7 +48,7 @@ class Generator(nn.Module):
         after = smooth if self.smooth else lambda x: x
         norm = functools.partial(batch_norm, train, self.dtype, self.axis_name)
         base = self.image_shape[0] >> len(self.widths)
-        x = dense(base * base * self.widths[-1], self.dtype)(latents)
+        x = Dense(base * base * self.widths[-1], False, self.dtype)(latents)
         x = nn.relu(norm()(x.reshape(-1, base, base, self.widths[-1])))
         for width in reversed(self.widths[:-1]):
             x = nn.relu(norm()(after(Upsample(width, False, self.dtype)(x))))
@@ -76,5 +76,5 @@ class Discriminator(nn.Module):
                 x = batch_norm(train, self.dtype, self.axis_name)(x)
             x = _leaky(x)
         features = x.reshape(x.shape[0], -1)
-        logits = dense(1, self.dtype, use_bias=True)(features)
+        logits = Dense(1, dtype=self.dtype)(features)
         return logits[:, 0].astype(jnp.float32), features

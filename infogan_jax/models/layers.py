@@ -137,10 +137,14 @@ def _gradient_convolution(x, y, stride):
 
 
 def _gradient_product(x, y, stride):
-    # The smaller factor is the one to transpose. The barrier keeps XLA from exchanging
-    # the two, for the sake of the transposition behind it.
-    gradient = jnp.einsum("bhwo,bhws->os", y, _seen(x, stride))
-    gradient = lax.optimization_barrier(gradient).T
+    seen = _seen(x, stride)
+    # The smaller factor is the one to transpose.
+    if seen.shape[-1] < y.shape[-1]:
+        gradient = jnp.einsum("bhws,bhwo->so", seen, y)
+    else:
+        gradient = jnp.einsum("bhwo,bhws->os", y, seen)
+        # Keeps XLA from exchanging the two, for the sake of the transposition.
+        gradient = lax.optimization_barrier(gradient).T
     side = stride + 2
     return gradient.reshape(side, side, x.shape[-1], y.shape[-1])
 
@@ -280,21 +284,29 @@ class Upsample(nn.Module):
         return _add_bias(self, upsample(x, kernel))
 
 
+class Dense(nn.Module):
+    """A matrix product over the last axis."""
+
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype | None = None
+    kernel_init: Initializer = normal_init
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        short = x.dtype == jnp.bfloat16 and x.ndim == 2
+        return _add_bias(self, (_matmul if short else jnp.matmul)(x, kernel))
+
+
 def _add_bias(module, x):
     if not module.use_bias:
         return x
     bias = module.param("bias", nn.initializers.zeros, (module.features,))
-    return x + bias.astype(x.dtype)
-
-
-def dense(features, dtype, use_bias=False):
-    """As DCGAN initialises it."""
-    form = {"dot_general": _dense_product} if dtype == jnp.bfloat16 else {}
-    return nn.Dense(features, use_bias, dtype=dtype, kernel_init=normal_init, **form)
-
-
-def _dense_product(x, kernel, *_, **__):
-    return _matmul(x, kernel)
+    # Its gradient is a sum over all pixels. In bfloat16 that would stop at some 1,000.
+    return (_widened(x) + bias).astype(x.dtype)
 
 
 @jax.custom_vjp
@@ -332,9 +344,9 @@ class Recognizer(nn.Module):
 
     @nn.compact
     def __call__(self, features, train: bool):
-        x = dense(self.hidden, self.dtype, use_bias=not self.normalise)(features)
+        x = Dense(self.hidden, not self.normalise, self.dtype)(features)
         if self.normalise:
             x = batch_norm(train, self.dtype, self.axis_name)(x)
         x = nn.leaky_relu(x, self.slope)
-        x = dense(self.n_params, self.dtype, use_bias=True)(x)
+        x = Dense(self.n_params, dtype=self.dtype)(x)
         return x.astype(jnp.float32)

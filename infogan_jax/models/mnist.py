@@ -15,7 +15,7 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
-from infogan_jax.models.layers import Downsample, Upsample, batch_norm, dense
+from infogan_jax.models.layers import Dense, Downsample, Upsample, batch_norm
 
 _leaky = functools.partial(nn.leaky_relu, negative_slope=0.1)
 
@@ -34,8 +34,8 @@ class Generator(nn.Module):
         size = self.image_shape[0] // 4
         outer, inner = self.channels
         norm = functools.partial(batch_norm, train, self.dtype, self.axis_name)
-        x = nn.relu(norm()(dense(self.hidden, self.dtype)(latents)))
-        x = nn.relu(norm()(dense(size * size * inner, self.dtype)(x)))
+        x = nn.relu(norm()(Dense(self.hidden, False, self.dtype)(latents)))
+        x = nn.relu(norm()(Dense(size * size * inner, False, self.dtype)(x)))
         x = x.reshape(-1, size, size, inner)
         x = nn.relu(norm()(Upsample(outer, False, self.dtype)(x)))
         x = Upsample(self.image_shape[2], dtype=self.dtype)(x)
@@ -57,6 +57,6 @@ class Discriminator(nn.Module):
         x = _leaky(Downsample(outer, True, self.dtype)(images))
         x = _leaky(norm()(Downsample(inner, False, self.dtype)(x)))
         x = x.reshape(x.shape[0], -1)
-        features = _leaky(norm()(dense(self.hidden, self.dtype)(x)))
-        logits = dense(1, self.dtype, use_bias=True)(features)
+        features = _leaky(norm()(Dense(self.hidden, False, self.dtype)(x)))
+        logits = Dense(1, dtype=self.dtype)(features)
         return logits[:, 0].astype(jnp.float32), features

@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from infogan_jax.models.layers import Convolve
+from infogan_jax.models.layers import Convolve, Dense
 
 _leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
 _FEATURES = 256
@@ -29,7 +29,7 @@ _FEATURES = 256
 def _pointwise(width, dtype, init=None):
     """A 1 x 1 convolution."""
     init = init or nn.initializers.he_normal()
-    return nn.Dense(width, dtype=dtype, kernel_init=init)
+    return Dense(width, dtype=dtype, kernel_init=init)
 
 
 def _resize(x, factor):
