@@ -112,7 +112,7 @@ def test_convolutions_in_bfloat16(ours, size, side, inputs):
 
 
 def test_convolutions_on_cpus_are_xlas_own():
-    """Which has twice YNNPACK's speed; the option's name is one that XLA may change."""
+    """Faster than YNNPACK's; the option's name is one that XLA may change."""
     x, kernel = jnp.ones((2, 8, 8, 32)), jnp.ones((4, 4, 32, 64))
     jitted = jax.jit(downsample, compiler_options=compiler_options("cpu"))
     program = jitted.lower(x, kernel).compile().as_text()
