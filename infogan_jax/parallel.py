@@ -44,9 +44,9 @@ def give_replicas_cores(replicas: int) -> None:
 def compiler_options(platform: str) -> dict[str, str]:
     """How XLA is to compile steps for "cpu", "gpu" or "tpu", for `jax.jit`.
 
-    Of the programs that YNNPACK has for a CPU, all but convolutions: as kernel gradients
-    XLA's own take a third of the time. Nothing where XLA_FLAGS says otherwise, or XLA
-    has no such option.
+    Of the programs that YNNPACK has for a CPU, all but convolutions: for a kernel's
+    gradient XLA's own takes a third of the time. Nothing where XLA_FLAGS says
+    otherwise, or XLA has no such option.
     """
     name = "xla_cpu_experimental_ynn_fusion_type"
     if platform != "cpu" or name in os.environ.get("XLA_FLAGS", ""):

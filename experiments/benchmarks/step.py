@@ -4,9 +4,9 @@
 
 The peers are the same network and updates in PyTorch, if it is installed, and in Flax
 as public code has it. The floor is that of `infogan_jax.floor`: the step's FLOPs over
-the rate of a product of matrices, and Adam's bytes over that of a sum in place; measured
-before and after all sides, for the machine's speed varies. It is that of our step, with
-the paper's objective, in float32 and in bfloat16; all sides have one device.
+the rate of a product of matrices, and Adam's bytes over that of a sum in place;
+measured before and after all sides, for the machine's speed varies. It is that of our
+step, with the paper's objective, in float32 and in bfloat16; all sides have one device.
 """
 
 import dataclasses
