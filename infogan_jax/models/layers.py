@@ -248,9 +248,7 @@ class Convolve(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = (3, 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return _add_bias(self, convolve(x, kernel))
+        return _layer(self, convolve, x, shape, nn.initializers.he_normal())
 
 
 class Downsample(nn.Module):
@@ -264,9 +262,7 @@ class Downsample(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = (4, 4, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return _add_bias(self, downsample(x, kernel))
+        return _layer(self, downsample, x, shape, self.kernel_init)
 
 
 class Upsample(nn.Module):
@@ -279,9 +275,7 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = (4, 4, self.features, x.shape[-1])
-        kernel = self.param("kernel", normal_init, shape)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return _add_bias(self, upsample(x, kernel))
+        return _layer(self, upsample, x, shape, normal_init)
 
 
 class Dense(nn.Module):
@@ -295,13 +289,14 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        short = x.dtype == jnp.bfloat16 and x.ndim == 2
-        return _add_bias(self, (_matmul if short else jnp.matmul)(x, kernel))
+        return _layer(self, _matmul, x, shape, self.kernel_init)
 
 
-def _add_bias(module, x):
+def _layer(module, function, x, shape, kernel_init):
+    """`function(x, kernel)`, in the module's dtype, and its bias."""
+    kernel = module.param("kernel", kernel_init, shape)
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=module.dtype)
+    x = function(x, kernel)
     if not module.use_bias:
         return x
     bias = module.param("bias", nn.initializers.zeros, (module.features,))
@@ -309,8 +304,13 @@ def _add_bias(module, x):
     return (_widened(x) + bias).astype(x.dtype)
 
 
-@jax.custom_vjp
 def _matmul(x, kernel):
+    short = x.dtype == jnp.bfloat16 and x.ndim == 2
+    return _short_matmul(x, kernel) if short else x @ kernel
+
+
+@jax.custom_vjp
+def _short_matmul(x, kernel):
     """`x @ kernel` of matrices, whose derivatives are products for AMX too."""
     return x @ kernel
 
@@ -322,7 +322,7 @@ def _matmul_backward(saved, g):
     return jnp.einsum("bo,io->bi", g, kernel), gradient
 
 
-_matmul.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _matmul_backward)
+_short_matmul.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _matmul_backward)
 
 
 def batch_norm(train, dtype, axis_name):
