@@ -15,7 +15,7 @@ from infogan_jax.augment import parse_warp, random_warp
 from infogan_jax.latents import Array
 from infogan_jax.models import DTYPES
 from infogan_jax.models.classifier import Classifier
-from infogan_jax.state import Net, adam
+from infogan_jax.state import Net, adam, updated
 from infogan_jax.steps import Images, as_float
 
 
@@ -84,10 +84,7 @@ def make_classifier_step(config, n_classes: int):
             return losses.mean(), (changed["batch_stats"], metrics)
 
         gradient, (stats, metrics) = jax.grad(objective, has_aux=True)(state.net.params)
-        updates, opt_state = optimizer.update(
-            gradient, state.net.opt_state, state.net.params
-        )
-        net = Net(optax.apply_updates(state.net.params, updates), stats, opt_state)
+        net = updated(state.net, optimizer, gradient, stats)
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(net.variables, state.ema, 1 - decay)
         return state.replace(step=state.step + 1, net=net, ema=ema), metrics  # type: ignore[attr-defined]

@@ -51,7 +51,46 @@ def adam(config, rate: float) -> optax.GradientTransformation:
     schedule = optax.linear_schedule(
         rate, 0.0, max(falling, 1), transition_begin=config.steps - falling
     )
-    return optax.adam(schedule, b1=config.adam_b1, b2=config.adam_b2)
+    return optax.chain(
+        _scale_by_adam(config.adam_b1, config.adam_b2),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def _scale_by_adam(b1: float, b2: float) -> optax.GradientTransformation:
+    """`optax.scale_by_adam`, whose moments are computed once on CPUs too."""
+    usual = optax.scale_by_adam(b1, b2)
+
+    def update(gradient, state, params=None):
+        _, state = usual.update(gradient, state)
+        state = _stored_on_cpus(state)
+        updates = jax.tree.map(
+            lambda m, v: m / (jnp.sqrt(v) + 1e-8),
+            optax.tree.bias_correction(state.mu, b1, state.count),
+            optax.tree.bias_correction(state.nu, b2, state.count),
+        )
+        return updates, state
+
+    return optax.GradientTransformation(usual.init, update)
+
+
+def updated(net: Net, optimizer, gradient, batch_stats) -> Net:
+    """The network after one update, with new batch statistics."""
+    updates, opt_state = optimizer.update(gradient, net.opt_state, net.params)
+    params = _stored_on_cpus(optax.apply_updates(net.params, updates))
+    return Net(params, batch_stats, opt_state)
+
+
+def _stored_on_cpus(tree):
+    """The same tree, on CPUs in memory before anything else is computed from it.
+
+    What XLA fuses for a CPU has one result, so what two of them need is computed twice,
+    and a former value that the second one still reads has to be copied first.
+    Accelerators compute all new values of an array in one kernel.
+    """
+    return jax.lax.platform_dependent(
+        tree, cpu=jax.lax.optimization_barrier, default=lambda same: same
+    )
 
 
 def optimizers(config) -> dict[str, optax.GradientTransformation]:

@@ -29,7 +29,7 @@ from infogan_jax.losses import (
     relative,
 )
 from infogan_jax.models import Networks, build_networks
-from infogan_jax.state import Net, TrainState, optimizers
+from infogan_jax.state import TrainState, optimizers, updated
 
 Images = Array  # [B, H, W, C], uint8 or floating point in [0, 1]
 Metrics = dict[str, Array]
@@ -79,7 +79,7 @@ def make_train_step(
     spec = parse_spec(config.codes) if spec is None else spec
     losses = ADVERSARIAL[config.adversarial] if adversarial is None else adversarial
     networks = build_networks(config, image_shape, param_dim(spec), axis_name)
-    limits = parse_warp(config.warp)
+    optimizer, limits = optimizers(config), parse_warp(config.warp)
     categories, main = categorical_codes(spec), main_category(spec)
 
     def discriminate(params, stats, images):
@@ -219,8 +219,8 @@ def make_train_step(
         gradients, (stats, metrics) = jax.grad(d_objective, has_aux=True)(params)
         gradients = _sync(gradients, axis_name)
         new = {
-            name: _update(config, name, nets[name], gradients[name], stats[name])
-            for name in nets
+            name: updated(net, optimizer[name], gradients[name], stats[name])
+            for name, net in nets.items()
         }
 
         # G, against the new D and Q; their statistics are those of their own step
@@ -236,7 +236,7 @@ def make_train_step(
 
         to_fake, metrics["loss/generator"] = jax.grad(g_objective, has_aux=True)(fake)
         gradient = _sync(pull_back(to_fake)[0], axis_name)
-        generator = _update(config, "generator", state.generator, gradient, g_stats)
+        generator = updated(state.generator, optimizer["generator"], gradient, g_stats)
 
         # A young average forgets faster: it must not remember the initialisation.
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
@@ -339,13 +339,6 @@ def _apply(network, params, batch_stats, inputs) -> tuple[Any, Any]:
         mutable=["batch_stats"],
     )
     return output, changed.get("batch_stats", {})
-
-
-def _update(config, name, net: Net, gradient, batch_stats) -> Net:
-    updates, opt_state = optimizers(config)[name].update(
-        gradient, net.opt_state, net.params
-    )
-    return Net(optax.apply_updates(net.params, updates), batch_stats, opt_state)
 
 
 def _local(tree, axis_name):

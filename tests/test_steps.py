@@ -4,6 +4,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from infogan_jax import Config, generate, infer_codes, init_state, make_train_step
@@ -18,6 +19,7 @@ from infogan_jax.parallel import (
     replicate,
     shard_map_step,
 )
+from infogan_jax.state import Net, adam, updated
 
 SHAPE = (28, 28, 1)
 STEPS = 3
@@ -278,6 +280,27 @@ def test_each_player_learns_from_its_own_objective_only(tiny, start, batches):
     # D's gradient does not depend on whether G moves after it.
     both = after()
     assert _equal(both.discriminator.params, still_g.discriminator.params)
+
+
+def test_adam_is_optax_adam(tiny):
+    config = dataclasses.replace(tiny, steps=4, decay_share=0.5)
+    params = {"a": jnp.linspace(-1, 1, 5), "b": jnp.ones((2, 3))}
+    schedule = optax.linear_schedule(0.01, 0, 2, transition_begin=2)
+    theirs = optax.adam(schedule, config.adam_b1, config.adam_b2)
+    ours = adam(config, 0.01)
+    net, opt_state = Net(params, {}, ours.init(params)), theirs.init(params)
+    for scale in (1.0, -3.0, 0.0, 1e-6):
+        gradient = jax.tree.map(lambda x, s=scale: s * jnp.cos(x), params)
+        net = updated(net, ours, gradient, {})
+        updates, opt_state = theirs.update(gradient, opt_state)
+        params = optax.apply_updates(params, updates)
+    assert jax.tree.structure(net.opt_state) == jax.tree.structure(opt_state)
+    for found, expected in zip(
+        jax.tree.leaves((net.params, net.opt_state)),
+        jax.tree.leaves((params, opt_state)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_statistics_of_real_and_of_fake_pictures_are_both_kept(tiny, start, batches):
