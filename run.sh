@@ -75,6 +75,8 @@ case "${1:-}" in
     ;;
 esac
 install
+# Large arrays in huge pages, where Linux leaves that to programs: faster steps on CPUs
+export GLIBC_TUNABLES=${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}
 name=$(basename "$flagfile" .cfg)
 exec .venv/bin/python -m infogan_jax.main \
   --flagfile="$flagfile" --workdir="runs/$name" "$@"

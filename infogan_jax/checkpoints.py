@@ -32,12 +32,11 @@ class Checkpoints:
         self._aside = (workdir / "damaged").absolute()
         self._passed_over: dict[int, str] = {}  # step -> why it cannot be used
         self._begun: list[int] = []  # steps that were saved here, without digests yet
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, enable_async_checkpointing=True
-            ),
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=True
         )
+        self._look = lambda: ocp.CheckpointManager(self._folder, options=options)
+        self._manager = self._look()
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint that is not known to be damaged."""
@@ -96,6 +95,11 @@ class Checkpoints:
                 for bad, why in sorted(self._passed_over.items()):
                     print(f"checkpoint {bad} is passed over ({why}); using {step}")
                 return found.replace(key=jax.random.wrap_key_data(found.key))
+            (gone,) = processes.largest(not (self._folder / str(step)).exists())
+            if gone:  # the run that saves here has deleted it, for a newer one
+                self._manager.close()
+                self._manager = self._look()  # reloaded, it would not read new ones
+                continue
             self._passed_over[step] = reason
         if not self._passed_over:
             raise UserError(f"{self._folder}: has no checkpoint; train first")

@@ -242,9 +242,10 @@ def _saved_config(workdir: Path) -> Config:
     from infogan_jax import workdir as runs
 
     config = runs.load_config(workdir)[0]
-    here = {"data_dir": FLAGS.data_dir, "mirror": FLAGS.mirror}
-    taken = ("evaluators", "classifier", "baseline", "input")
-    here |= {name: FLAGS[name].value for name in taken if FLAGS[name].present}
+    taken = ("data_dir", "mirror", "evaluators", "classifier", "baseline", "input")
+    here = {name: FLAGS[name].value for name in taken if FLAGS[name].present}
+    if not Path(config.data_dir).expanduser().is_dir():  # trained on another machine
+        here["data_dir"] = FLAGS.data_dir
     for field in dataclasses.fields(Config):
         name = field.name
         was, asked = getattr(config, name), FLAGS[name]

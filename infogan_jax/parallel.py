@@ -4,6 +4,7 @@ One step function, many drivers. All of them draw the same numbers, because ever
 draw is a function of (key, step, index in the whole batch).
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -23,21 +24,19 @@ AXIS = "batch"
 
 
 def give_replicas_cores(replicas: int) -> None:
-    """Makes CPU cores devices of their own, where replicas can share them evenly.
+    """Makes as many CPU devices as cores, where replicas can share them evenly.
 
-    A replica on a core of its own is faster than one on all cores in turn: small
-    convolutions spend much of their time waiting for each other. To be called before
-    jax is used; other accelerators do not notice.
+    Replicas side by side are faster than one on all cores in turn: small convolutions
+    spend much of their time waiting for each other. All devices share all cores. To be
+    called before jax is used; other accelerators do not notice.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     devices = max(n for n in range(1, cores + 1) if replicas % n == 0)
     flags = os.environ.get("XLA_FLAGS", "")
     if devices > 1 and "xla_force_host_platform_device_count" not in flags:
-        try:
+        # Where jax is in use already, its devices stay as they are
+        with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices)
-        except RuntimeError:
-            return  # jax is in use already, so its devices stay as they are
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
 
 
 @functools.cache
@@ -163,7 +162,8 @@ def memory() -> int | None:
 
 def most_resident_bytes() -> float:
     """How many bytes of images may stay in memory, if `input` is "auto"."""
-    return (memory() or math.inf) / 4
+    on_cpus = jax.local_devices()[0].platform == "cpu"  # which share their memory
+    return (memory() or math.inf) / 4 / (jax.local_device_count() if on_cpus else 1)
 
 
 def check_memory(init: Callable, held: int, replicas: int, mesh: Mesh) -> None:

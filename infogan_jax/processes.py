@@ -5,7 +5,10 @@ one, and each of these functions comes down to nothing.
 """
 
 import json
+import secrets
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import jax
@@ -15,6 +18,7 @@ from jax.experimental import multihost_utils
 from infogan_jax.config import NO_MEMORY, UserError, first_line
 
 _HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead
+_FOR_A_FILE = 10.0  # seconds until what one host writes has to be seen by another one
 
 T = TypeVar("T")
 
@@ -118,6 +122,31 @@ def check_alike(settings: dict) -> None:
                     f"{name}: {other[name]} in process {process}, {value} in process "
                     "0; start all of them with the same flags and data"
                 )
+
+
+def check_shared(folder: Path) -> None:
+    """Raises UserError in every process unless all see what process 0 writes there."""
+    if jax.process_count() == 1:
+        return
+    # A name that no copy of the folder has
+    mark = folder / f".seen_by_all_{int(from_first(secrets.randbelow(2**31)))}"
+
+    def look():
+        waiting = _FOR_A_FILE
+        while not mark.exists() and waiting > 0:
+            time.sleep(0.1)
+            waiting -= 0.1
+        if not mark.exists():
+            raise UserError(
+                f"--workdir={folder}: what process 0 writes does not show there; "
+                "expected one folder that all processes share"
+            )
+
+    at_first(mark.touch)
+    try:
+        everywhere(look)
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def largest(*values: int) -> list[int]:

@@ -95,11 +95,13 @@ def compare(
         score = (matrix.sum(1) - matrix.diagonal()) / (len(states) - 1)
         chosen, why = medoid(matrix), "it agrees best with the others, in NMI"
         if len(states) == 2:
-            reached = [_reached(result, category) for result in results]
-            chosen, why = int(np.argmax(reached)), "its I(c; x) is higher, in nats"
+            names, reached = zip(*[_reached(r, category) for r in results], strict=True)
+            chosen, why = int(np.argmax(reached)), f"its {names[0]} is higher, in nats"
     else:
         score = np.array([_bound(result) for result in results])
         chosen, why = int(score.argmax()), "its bound I(c; G) is the highest, in nats"
+    if "unlabelled" not in results[0] and (category is None or len(states) == 2):
+        chosen, why = 0, "the first one, for --evaluators lacks unlabelled"
     rows: list[dict] = [
         {"seed": alone.seed, "score": float(value), **_measures(result, category)}
         for alone, value, result in zip(config.replicas(), score, results, strict=True)
@@ -116,10 +118,12 @@ def _bound(result: dict) -> float:
     return sum(values["bound"] for values in codes if isinstance(values, dict))
 
 
-def _reached(result: dict, category) -> float:
+def _reached(result: dict, category) -> tuple[str, float]:
     """I(c; x) where it was measured, else the bound on I(c; G)."""
     found = result.get("unlabelled", {}).get(category.name, {})
-    return found.get("information_real", found.get("bound", 0.0))
+    if "information_real" in found:
+        return "I(c; x)", found["information_real"]
+    return "bound I(c; G)", found.get("bound", 0.0)
 
 
 def _measures(result: dict, category) -> dict:

@@ -276,6 +276,7 @@ def _open(
         runs.save_config(workdir, config, kind, about)
 
     processes.at_first(write)
+    processes.check_shared(workdir)
 
 
 def fit(task: Task, config: Config, workdir: Path) -> list[Any]:
@@ -371,7 +372,8 @@ def _fit(task: Task, config: Config, workdir: Path, stop: "_SignalFlag") -> list
             elif targets is None:
                 states = runs.split(state, config)
                 find = (task.targets, step, states) if first else (feed.no_targets,)
-                found = processes.from_first(interruptible(*find))
+                found = processes.everywhere(lambda find=find: interruptible(*find))
+                found = processes.from_first(found)
                 found = found if len(seeds) > 1 else found[0]
                 targets = jax.device_put(found, placement)
             inputs = state, arrays, batches, targets
@@ -556,7 +558,10 @@ class _Feed:
         )
         alone = jax.eval_shape(self._task.init, jax.random.key(0))
         seconds = step_floor(self._task.train_step, alone, batch, self._config.dtype)
-        return seconds * self._config.seeds / self._mesh.size
+        seconds *= self._config.seeds
+        # Devices of a CPU share its cores, all of which served to measure the rate
+        on_cpus = jax.local_devices()[0].platform == "cpu"
+        return seconds if on_cpus else seconds / self._mesh.size
 
 
 def _trace(workdir: Path):
@@ -714,9 +719,11 @@ class _SignalFlag:
             wait([future], timeout=0.1)
 
     def _note(self, signum, frame):
-        if self.signum:
+        if self.signum and signum == signal.SIGINT:
             self.close()
             raise KeyboardInterrupt
+        if self.signum:
+            return  # a cluster may send SIGTERM to a group and to each of its members
         self.signum = signum
         print(f"\n{signal.Signals(signum).name}: saving", file=sys.stderr, flush=True)
 

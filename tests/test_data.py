@@ -28,6 +28,7 @@ from infogan_jax.data import (
     stream,
 )
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
+from infogan_jax.data.sources import _prepared
 from tests.conftest import REAL_DATA, cut, flip, write_idx
 
 needs_real_data = pytest.mark.skipif(
@@ -109,6 +110,23 @@ def test_a_stream_makes_the_next_stretch_ahead():
     assert stream.get(5, 7) == 5
     assert made == [(0, 5), (5, 7)]
     stream.close()
+
+
+def test_of_prepared_versions_the_newest_is_taken_and_configurations_are_named(
+    tmp_path,
+):
+    def add(name):
+        (tmp_path / "things" / name).mkdir(parents=True)
+        (tmp_path / "things" / name / "dataset_info.json").write_text("{}")
+
+    assert _prepared(tmp_path / "things") is None
+    for version in ("1.9.0", "1.10.0", "1.11.0.incomplete"):
+        add(version)
+    assert _prepared(tmp_path / "things").name == "1.10.0"
+    add("zoom/1.0.0")
+    assert _prepared(tmp_path / "things" / "zoom").name == "1.0.0"
+    with pytest.raises(UserError, match=r"'zoom'\]; name one, .*tfds:things/zoom"):
+        _prepared(tmp_path / "things")
 
 
 @needs_real_data

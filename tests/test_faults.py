@@ -118,6 +118,16 @@ def test_a_damaged_checkpoint_is_passed_over(harm, workdir, state, capsys):
     again.close()
 
 
+def test_what_a_run_deletes_meanwhile_is_no_damage(workdir, state, capsys):
+    looking, running = Checkpoints(workdir, 2), Checkpoints(workdir, 2)
+    for step in (3, 4):
+        running.save(step, state.replace(step=np.int32(step)))
+    running.close()
+    assert int(looking.restore(state).step) == 4
+    looking.close()
+    assert capsys.readouterr().out == ""
+
+
 def test_nothing_begins_anew_where_no_checkpoint_can_be_used(workdir, state):
     for step in "12":
         flip_a_bit(workdir / "checkpoints" / step)

@@ -1,9 +1,11 @@
 """The loop, around a step that compiles at once: signals, rows, and going back."""
 
+import contextlib
 import dataclasses
 import os
 import signal
 import threading
+import time
 
 import flax
 import jax
@@ -72,6 +74,16 @@ def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(tmp_path, monkeypatch):
                 fit(tmp_path / "asked")
     assert fit(tmp_path / "asked") == whole
     assert rows(tmp_path / "asked") == rows(tmp_path / "whole") != [""]
+
+
+def test_a_second_sigterm_changes_nothing_and_a_second_sigint_ends_at_once():
+    with contextlib.closing(training._SignalFlag()) as stop:
+        ask()
+        ask()
+        assert stop.signum == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
 
 
 def test_a_signal_does_not_wait_for_a_compilation(tmp_path, monkeypatch):

@@ -109,6 +109,21 @@ def test_processes_with_other_flags_are_refused(data_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_that_do_not_share_their_work_directory_are_refused(
+    data_dir, tmp_path
+):
+    found = together(
+        2,
+        *FLAGS,
+        f"--data_dir={data_dir}",
+        own=lambda process: [f"--workdir={tmp_path / f'host_{process}'}"],
+    )
+    for code, _, error in found:
+        assert code == 2
+        assert "process 1: --workdir=" in error
+        assert "expected one folder that all processes share" in error
+
+
 def test_when_one_is_killed_the_other_says_so_and_ends(data_dir, tmp_path):
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
     flags += ["--steps=1000000", f"--coordinator=localhost:{free_port()}"]

@@ -36,6 +36,18 @@ def test_of_two_the_higher_information_is_chosen():
     assert (table["chosen"], table["because"][:9]) == (1, "its I(c; ")
 
 
+def test_what_was_not_measured_is_no_reason_to_choose():
+    config = Config(architecture="mnist_tiny", seeds=2)
+    images = np.zeros((20, 28, 28, 1), np.uint8)
+    state = init_state(jax.random.key(0), config, images.shape[1:])
+    data = Data(images, images, None, [])
+    because = compare([state, state], [{}, {}], config, data)["because"]
+    assert because == "the first one, for --evaluators lacks unlabelled"
+    results = [{"unlabelled": {"cat": {"bound": x}}} for x in (2.0, 2.1)]
+    table = compare([state, state], results, config, data)
+    assert table["because"] == "its bound I(c; G) is higher, in nats"
+
+
 def test_a_healthy_table_has_no_signs_of_trouble():
     plain = np.repeat(np.eye(5), 20, axis=0)
     joint = joint_use(plain, plain)

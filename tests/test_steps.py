@@ -303,6 +303,16 @@ def test_adam_is_optax_adam(tiny):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_moments_and_parameters_are_stored_first_on_cpus_only(tiny, platform):
+    optimizer = adam(tiny, 0.01)
+    params = {"a": jnp.ones((2, 3))}
+    net = Net(params, {}, optimizer.init(params))
+    traced = jax.jit(lambda net, g: updated(net, optimizer, g, {})).trace(net, params)
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("optimization_barrier") == 2 * (platform == "cpu")
+
+
 def test_statistics_of_real_and_of_fake_pictures_are_both_kept(tiny, start, batches):
     """The same fakes, other reals; and the same reals, other fakes: each one tells."""
     one = jitted_step(tiny)

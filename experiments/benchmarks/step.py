@@ -22,8 +22,12 @@ from infogan_jax import Config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("batch_sizes", ["128"], "Images per step.")
-flags.DEFINE_integer("repeats", 7, "Times each side is measured, in turn.")
-flags.DEFINE_integer("stretch", 5, "Steps per measurement.")
+flags.DEFINE_integer("repeats", 5, "Times each side is measured, in turn.")
+flags.DEFINE_integer(
+    "stretch",
+    20,
+    "Steps per measurement; of few, the memory that each call takes anew is a part.",
+)
 flags.DEFINE_bool("compile", False, "Have torch.compile too, which takes a minute.")
 
 SHAPE = (28, 28, 1)

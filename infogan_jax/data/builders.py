@@ -54,13 +54,19 @@ def write(builder: type[tfds.core.DatasetBuilder], root: Path, **options) -> Pat
     made = builder(data_dir=root, file_format="array_record", **options)
     # Beyond this many bytes tfds sorts on disk, which needs TensorFlow
     shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize
-    with contextlib.redirect_stdout(io.StringIO()):
-        made.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                compute_stats=tfds.download.ComputeStatsMode.SKIP
+    folder = Path(made.data_dir)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            made.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(
+                    compute_stats=tfds.download.ComputeStatsMode.SKIP
+                )
             )
-        )
-    return Path(made.data_dir)
+    except (OSError, RuntimeError):
+        if not (folder / "dataset_info.json").exists():
+            raise
+        # Another process prepared the same meanwhile
+    return folder
 
 
 def _info(

@@ -350,11 +350,8 @@ def prepare(config: Config) -> Path:
         _check_format(folder)
         return folder
     if not known:
-        has = (
-            sorted(p.name for p in root.glob("*") if _prepared(p))
-            if root.is_dir()
-            else []
-        )
+        folders = root.glob("*") if root.is_dir() else []
+        has = sorted(p.name for p in folders if any(p.rglob("dataset_info.json")))
         raise UserError(
             f"--dataset={config.dataset}: {root} has no such prepared dataset, it has "
             f"{has}; prepare it with tfds's own command and file format array_record, "
@@ -432,12 +429,22 @@ _FOLDER_SETTINGS = "image_size", "pattern", "channels", "fit", "percentiles", "m
 
 def _prepared(folder: Path) -> Path | None:
     """The folder of the newest version below, with a configuration between or not."""
-    found = sorted(
-        path
-        for path in folder.glob("**/dataset_info.json")
+    found = [
+        path.parent
+        for path in folder.rglob("dataset_info.json")
         if "incomplete" not in path.parent.name
-    )
-    return found[-1].parent if found else None
+    ]
+    kinds = sorted({str(path.parent.relative_to(folder)) for path in found})
+    if len(kinds) > 1:
+        raise UserError(
+            f"{folder}: has several configurations, {kinds}; name one, as in "
+            f"--dataset=tfds:{folder.name}/{kinds[-1]}"
+        )
+
+    def numbers(path):
+        return [int(part) for part in re.findall(r"\d+", path.name)]
+
+    return max(found, key=numbers, default=None)
 
 
 def _check_format(folder: Path) -> None:
