@@ -343,12 +343,14 @@ def test_a_full_disk_stops_a_run_which_goes_on_later(
     assert "going on from step 5" in out
 
 
-def test_evaluate_anew(trained, command):
+def test_evaluate_anew(trained, command, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))  # the run's own folder is used
     workdir, _ = trained
     path = workdir / "evaluation.json"
     before, form = jax.tree.flatten(json.loads(path.read_text()))
     code, out, _ = command("--mode=evaluate", f"--workdir={workdir}")
     assert code == 0
+    assert not any(tmp_path.iterdir())
     assert "right by one-to-one matching" in out
     after, form_after = jax.tree.flatten(json.loads(path.read_text()))
     assert form_after == form
