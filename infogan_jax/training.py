@@ -558,10 +558,10 @@ class _Feed:
         )
         alone = jax.eval_shape(self._task.init, jax.random.key(0))
         seconds = step_floor(self._task.train_step, alone, batch, self._config.dtype)
-        seconds *= self._config.seeds
         # Devices of a CPU share its cores, all of which served to measure the rate
         on_cpus = jax.local_devices()[0].platform == "cpu"
-        return seconds if on_cpus else seconds / self._mesh.size
+        machines = jax.process_count() if on_cpus else self._mesh.size
+        return seconds * self._config.seeds / machines
 
 
 def _trace(workdir: Path):
