@@ -49,6 +49,9 @@ install() {
   fi
 }
 
+# For large arrays, where Linux leaves that to programs: faster steps on CPUs
+use_huge_pages() { export GLIBC_TUNABLES=${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}; }
+
 case "${1:-}" in
   test)
     install test
@@ -62,6 +65,7 @@ case "${1:-}" in
     ;;
   explore)
     install export
+    use_huge_pages
     main=(.venv/bin/python -m infogan_jax.main)
     [ -f runs/quickstart/report.html ] ||
       "${main[@]}" --flagfile=experiments/quickstart.cfg --workdir=runs/quickstart
@@ -75,8 +79,7 @@ case "${1:-}" in
     ;;
 esac
 install
-# Large arrays in huge pages, where Linux leaves that to programs: faster steps on CPUs
-export GLIBC_TUNABLES=${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}
+use_huge_pages
 name=$(basename "$flagfile" .cfg)
 exec .venv/bin/python -m infogan_jax.main \
   --flagfile="$flagfile" --workdir="runs/$name" "$@"

@@ -160,10 +160,15 @@ def memory() -> int | None:
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
+def sharing() -> int:
+    """How many devices share one memory and its cores: a CPU's, of one process."""
+    on_cpu = jax.local_devices()[0].platform == "cpu"
+    return jax.local_device_count() if on_cpu else 1
+
+
 def most_resident_bytes() -> float:
     """How many bytes of images may stay in memory, if `input` is "auto"."""
-    on_cpus = jax.local_devices()[0].platform == "cpu"  # which share their memory
-    return (memory() or math.inf) / 4 / (jax.local_device_count() if on_cpus else 1)
+    return (memory() or math.inf) / 4 / sharing()
 
 
 def check_memory(init: Callable, held: int, replicas: int, mesh: Mesh) -> None:
@@ -176,9 +181,7 @@ def check_memory(init: Callable, held: int, replicas: int, mesh: Mesh) -> None:
     state = jax.eval_shape(init, jax.random.key(0))
     sizes = [math.prod(x.shape) * 4 for x in jax.tree.leaves(state)]
     share = replicas // mesh.size if _spread(replicas, mesh) else replicas
-    needed = 3 * share * sum(sizes) + held
-    if jax.local_devices()[0].platform == "cpu":
-        needed *= jax.local_device_count()  # they share the machine's memory
+    needed = (3 * share * sum(sizes) + held) * sharing()
     limit = memory()
     if limit and needed > limit:
         raise UserError(

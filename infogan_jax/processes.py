@@ -132,15 +132,14 @@ def check_shared(folder: Path) -> None:
     mark = folder / f".seen_by_all_{int(from_first(secrets.randbelow(2**31)))}"
 
     def look():
-        waiting = _FOR_A_FILE
-        while not mark.exists() and waiting > 0:
+        end = time.monotonic() + _FOR_A_FILE
+        while not mark.exists():
+            if time.monotonic() > end:
+                raise UserError(
+                    f"--workdir={folder}: what process 0 writes does not show there; "
+                    "expected one folder that all processes share"
+                )
             time.sleep(0.1)
-            waiting -= 0.1
-        if not mark.exists():
-            raise UserError(
-                f"--workdir={folder}: what process 0 writes does not show there; "
-                "expected one folder that all processes share"
-            )
 
     at_first(mark.touch)
     try:

@@ -87,20 +87,20 @@ def compare(
         `accuracy` and `rank`; the seed that is `chosen`, and why.
     """
     category = main_category(parse_spec(config.codes))
+    names, reached = zip(*[_reached(r, category) for r in results], strict=True)
+    score = np.array(reached)
     if category is not None:
         images = data.images[:_SAMPLE]
         matrix = agreement(
             [infer_categories(s, images, config)[category.name] for s in states]
         )
         score = (matrix.sum(1) - matrix.diagonal()) / (len(states) - 1)
+    if category is not None and len(states) > 2:
         chosen, why = medoid(matrix), "it agrees best with the others, in NMI"
-        if len(states) == 2:
-            names, reached = zip(*[_reached(r, category) for r in results], strict=True)
-            chosen, why = int(np.argmax(reached)), f"its {names[0]} is higher, in nats"
+    elif "unlabelled" in results[0]:
+        rank = "the highest" if category is None else "higher"
+        chosen, why = int(np.argmax(reached)), f"its {names[0]} is {rank}, in nats"
     else:
-        score = np.array([_bound(result) for result in results])
-        chosen, why = int(score.argmax()), "its bound I(c; G) is the highest, in nats"
-    if "unlabelled" not in results[0] and (category is None or len(states) == 2):
         chosen, why = 0, "the first one, for --evaluators lacks unlabelled"
     rows: list[dict] = [
         {"seed": alone.seed, "score": float(value), **_measures(result, category)}
@@ -113,14 +113,13 @@ def compare(
     return {"chosen": rows[chosen]["seed"], "because": why, "replicas": rows}
 
 
-def _bound(result: dict) -> float:
-    codes = result.get("unlabelled", {}).values()
-    return sum(values["bound"] for values in codes if isinstance(values, dict))
-
-
 def _reached(result: dict, category) -> tuple[str, float]:
-    """I(c; x) where it was measured, else the bound on I(c; G)."""
-    found = result.get("unlabelled", {}).get(category.name, {})
+    """I(c; x) where it was measured, else the bound on I(c; G), and its name."""
+    codes = result.get("unlabelled", {})
+    if category is None:
+        bounds = [code["bound"] for code in codes.values() if isinstance(code, dict)]
+        return "bound I(c; G)", sum(bounds)
+    found = codes.get(category.name, {})
     if "information_real" in found:
         return "I(c; x)", found["information_real"]
     return "bound I(c; G)", found.get("bound", 0.0)

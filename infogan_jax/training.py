@@ -558,10 +558,8 @@ class _Feed:
         )
         alone = jax.eval_shape(self._task.init, jax.random.key(0))
         seconds = step_floor(self._task.train_step, alone, batch, self._config.dtype)
-        # Devices of a CPU share its cores, all of which served to measure the rate
-        on_cpus = jax.local_devices()[0].platform == "cpu"
-        machines = jax.process_count() if on_cpus else self._mesh.size
-        return seconds * self._config.seeds / machines
+        # The rates are those of all that a device has, even if others share it
+        return seconds * self._config.seeds * parallel.sharing() / self._mesh.size
 
 
 def _trace(workdir: Path):

@@ -351,7 +351,7 @@ def prepare(config: Config) -> Path:
         return folder
     if not known:
         folders = root.glob("*") if root.is_dir() else []
-        has = sorted(p.name for p in folders if any(p.rglob("dataset_info.json")))
+        has = sorted(p.name for p in folders if _versions(p))
         raise UserError(
             f"--dataset={config.dataset}: {root} has no such prepared dataset, it has "
             f"{has}; prepare it with tfds's own command and file format array_record, "
@@ -427,13 +427,18 @@ def _prepare_folder(config: Config, root: Path) -> Path:
 _FOLDER_SETTINGS = "image_size", "pattern", "channels", "fit", "percentiles", "max_bad"
 
 
-def _prepared(folder: Path) -> Path | None:
-    """The folder of the newest version below, with a configuration between or not."""
-    found = [
+def _versions(folder: Path) -> list[Path]:
+    """The folders of prepared versions below, with a configuration between or not."""
+    return [
         path.parent
         for path in folder.rglob("dataset_info.json")
         if "incomplete" not in path.parent.name
     ]
+
+
+def _prepared(folder: Path) -> Path | None:
+    """The one of the newest version; UserError if there are several configurations."""
+    found = _versions(folder)
     kinds = sorted({str(path.parent.relative_to(folder)) for path in found})
     if len(kinds) > 1:
         raise UserError(

@@ -238,70 +238,58 @@ def smooth(x: jax.Array) -> jax.Array:
     return ((left + 2 * x + right) / 4).astype(dtype)
 
 
-class Convolve(nn.Module):
+class _Layer(nn.Module):
+    """A product with a kernel, and a bias."""
+
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype | None = None
+    kernel_init: Initializer = normal_init
+
+    def _with_bias(self, product, x, shape):
+        """`product(x, kernel)`, the kernel of that shape, in the dtype, and a bias."""
+        kernel = self.param("kernel", self.kernel_init, shape)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        x = product(x, kernel)
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        # Its gradient is a sum over all pixels, which in bfloat16 stops at some 1,000
+        return (_widened(x) + bias).astype(x.dtype)
+
+
+class Convolve(_Layer):
     """A 3 x 3 convolution."""
 
-    features: int
-    use_bias: bool = True
-    dtype: jnp.dtype | None = None
+    kernel_init: Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x):
-        shape = (3, 3, x.shape[-1], self.features)
-        return _layer(self, convolve, x, shape, nn.initializers.he_normal())
+        return self._with_bias(convolve, x, (3, 3, x.shape[-1], self.features))
 
 
-class Downsample(nn.Module):
+class Downsample(_Layer):
     """Halves height and width: a 4 x 4 convolution with stride 2."""
 
-    features: int
-    use_bias: bool = True
-    dtype: jnp.dtype | None = None
-    kernel_init: Initializer = normal_init
-
     @nn.compact
     def __call__(self, x):
-        shape = (4, 4, x.shape[-1], self.features)
-        return _layer(self, downsample, x, shape, self.kernel_init)
+        return self._with_bias(downsample, x, (4, 4, x.shape[-1], self.features))
 
 
-class Upsample(nn.Module):
+class Upsample(_Layer):
     """Doubles height and width: a 4 x 4 transposed convolution with stride 2."""
 
-    features: int
-    use_bias: bool = True
-    dtype: jnp.dtype | None = None
-
     @nn.compact
     def __call__(self, x):
-        shape = (4, 4, self.features, x.shape[-1])
-        return _layer(self, upsample, x, shape, normal_init)
+        return self._with_bias(upsample, x, (4, 4, self.features, x.shape[-1]))
 
 
-class Dense(nn.Module):
+class Dense(_Layer):
     """A matrix product over the last axis."""
 
-    features: int
-    use_bias: bool = True
-    dtype: jnp.dtype | None = None
-    kernel_init: Initializer = normal_init
-
     @nn.compact
     def __call__(self, x):
-        shape = (x.shape[-1], self.features)
-        return _layer(self, _matmul, x, shape, self.kernel_init)
-
-
-def _layer(module, function, x, shape, kernel_init):
-    """`function(x, kernel)`, in the module's dtype, and its bias."""
-    kernel = module.param("kernel", kernel_init, shape)
-    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=module.dtype)
-    x = function(x, kernel)
-    if not module.use_bias:
-        return x
-    bias = module.param("bias", nn.initializers.zeros, (module.features,))
-    # Its gradient is a sum over all pixels. In bfloat16 that would stop at some 1,000.
-    return (_widened(x) + bias).astype(x.dtype)
+        return self._with_bias(_matmul, x, (x.shape[-1], self.features))
 
 
 def _matmul(x, kernel):
