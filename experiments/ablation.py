@@ -1,9 +1,9 @@
 """What each part of the recipe adds, on 4,000 digits: one row after the other.
 
-    python -m experiments.ablation --workdir=runs/ablation --classifier=runs/classifier
-    python -m experiments.ablation --table=adversarial --workdir=runs/adversarial ..
+    python -m experiments.ablation --eval_classifier=runs/classifier
+    python -m experiments.ablation --table=gan_loss --workdir=runs/gan_loss ..
 
-The classification network is the judge: train one by `experiments/classifier.cfg`. A
+The classification network measures: train one by `experiments/classifier.cfg`. A
 run that is there goes on where it stopped, and one that is finished is measured anew.
 """
 
@@ -14,55 +14,56 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from infogan_jax import workdir as runs
-from infogan_jax.latents import main_category, parse_spec
+from infogan_jax.run.directory import Run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", "runs/ablation", "Folder of the runs, one per row.")
-flags.DEFINE_enum("table", "recipe", ["recipe", "adversarial"], "What differs by row.")
-flags.DEFINE_string("classifier", "runs/classifier", "Work directory of the judge.")
+flags.DEFINE_enum("table", "recipe", ["recipe", "gan_loss"], "What differs by row.")
+flags.DEFINE_string(
+    "eval_classifier", "runs/classifier", "Work directory of the classifier."
+)
 flags.DEFINE_integer("seeds", 5, "Seeds of each row, from 0 on.")
 flags.DEFINE_list("rows", None, "Rows to run, by number; default: all.")
 
 # Each row takes back what the rows below it add to quickstart.cfg.
 _RECIPE = [
     ("the paper's objective", "d_learning_rate=2e-4"),
-    ("+ D's step size 1e-3", "warp=none"),
-    ("+ affine warps", "real_weight=0"),
-    ("+ I(c; x) on real images", "balance_weight=0"),
-    ("+ balance", "warp=affine"),
+    ("+ D's step size 1e-3", "augment=none"),
+    ("+ affine warps", "real_mi_weight=0"),
+    ("+ I(c; x) on real images", "entropy_weight=0"),
+    ("+ balance", "augment=affine"),
     ("+ bend", "equivariance_weight=0"),
-    ("+ equivariance", "agreement_share=0"),
+    ("+ equivariance", "consistency_fraction=0"),
     ("+ a quarter of agreement, which is quickstart.cfg", None),
 ]
 
 # The pairs of losses, all else being quickstart.cfg; a penalty needs a D that sees each
 # image by itself.
-_PLAIN = ["architecture=dcgan_plain", "width=32"]
-_ADVERSARIAL = [
+_PLAIN = ["architecture=dcgan_plain", "base_channels=32"]
+_GAN_LOSSES = [
     ("non-saturating", []),
-    ("hinge", ["adversarial=hinge"]),
-    ("least squares", ["adversarial=least_squares"]),
-    ("relativistic (RSGAN)", ["adversarial=relativistic"]),
-    ("relativistic average (RaSGAN)", ["adversarial=relativistic_average"]),
-    ("the same, squared (RaLSGAN)", ["adversarial=relativistic_average_least_squares"]),
+    ("hinge", ["gan_loss=hinge"]),
+    ("least squares", ["gan_loss=least_squares"]),
+    ("relativistic (RSGAN)", ["gan_loss=relativistic"]),
+    ("relativistic average (RaSGAN)", ["gan_loss=relativistic_average"]),
+    ("the same, squared (RaLSGAN)", ["gan_loss=relativistic_average_least_squares"]),
     (
         "Wasserstein, gradient penalty",
-        [*_PLAIN, "adversarial=wasserstein", "penalty=wgan_gp", "penalty_weight=10"],
+        [*_PLAIN, "gan_loss=wasserstein", "penalty=wgan_gp", "penalty_weight=10"],
     ),
     (
         "relativistic, R1 + R2 (R3GAN)",
-        [*_PLAIN, "adversarial=relativistic", "penalty_weight=1"],
+        [*_PLAIN, "gan_loss=relativistic", "penalty_weight=1"],
     ),
 ]
 
 
 def main(argv: list[str]) -> None:
     del argv
-    rows = {"recipe": _recipe(), "adversarial": _ADVERSARIAL}[FLAGS.table]
+    rows = {"recipe": _recipe(), "gan_loss": _GAN_LOSSES}[FLAGS.table]
     chosen = [int(row) for row in FLAGS.rows or range(1, len(rows) + 1)]
     table = [
-        "| objective | accuracy | FID | recall | asked is got |",
+        "| objective | accuracy | FID | recall | conditional accuracy |",
         "|---|---|---|---|---|",
     ]
     for number in chosen:
@@ -88,9 +89,9 @@ def _train(folder: Path, overrides: list[str]) -> None:
         "infogan_jax.main",
         "--flagfile=experiments/quickstart.cfg",
         f"--workdir={folder}",
-        f"--seeds={FLAGS.seeds}",
-        f"--classifier={FLAGS.classifier}",
-        "--evaluators=clustering,generation,fidelity",
+        f"--num_seeds={FLAGS.seeds}",
+        f"--eval_classifier={FLAGS.eval_classifier}",
+        "--evaluators=clustering,conditional_accuracy,fidelity",
         *overrides,
     ]
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -101,20 +102,20 @@ def _train(folder: Path, overrides: list[str]) -> None:
 
 
 def _measured(folder: Path) -> list[str]:
-    """Median and range over the seeds; FID with its floor."""
-    config = runs.load_config(folder)[0]
-    category = main_category(parse_spec(config.codes)).name
-    found = [runs.load_evaluation(f) for f in runs.replica_folders(folder, config)]
-    fidelity = [results["fidelity"] for results in found]
-    fid, floor = (
-        [f[which]["fid"] for f in fidelity] for which in ("generated", "floor")
+    """Median and range over the seeds; FID beside that of real images."""
+    run = Run.open(folder)
+    category = run.model.category.name
+    found = [member.load_evaluation() for member in run.members]
+    fidelity = [evaluation.rows("fidelity") for evaluation in found]
+    fid, reference = (
+        [f[which]["fid"] for f in fidelity] for which in ("generated", "real_reference")
     )
     recall = [f["generated"]["recall"] for f in fidelity]
     return [
-        _spread([results["clustering"][category]["accuracy"] for results in found]),
-        f"{_spread(fid, '.1f')}, floor {np.median(floor):.1f}",
+        _spread([e.rows("clustering")[category]["accuracy"] for e in found]),
+        f"{_spread(fid, '.1f')}, real images {np.median(reference):.1f}",
         f"{_spread(recall, '.2f')}",
-        _spread([r["generation"][category]["asked_is_got"] for r in found]),
+        _spread([r["generation"][category]["conditional_accuracy"] for r in found]),
     ]
 
 

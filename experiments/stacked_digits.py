@@ -17,16 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from infogan_jax import Config, generate, init_state, make_train_step, parse_spec
-from infogan_jax import workdir as runs
-from infogan_jax.classifier import classify
+from infogan_jax import Config, Trained, build_model, make_train_step
 from infogan_jax.data import load
 from infogan_jax.evaluation.fidelity import mode_coverage
-from infogan_jax.evaluation.inference import apply
-from infogan_jax.latents import sample_latents
+from infogan_jax.run.directory import Run
+from infogan_jax.run.records import CLASSIFIER
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("classifier", "runs/classifier", "Work directory of the judge.")
+flags.DEFINE_string("classifier", "runs/classifier", "Work directory of a classifier.")
 flags.DEFINE_string("dataset", "mnist", "The digits: mnist, or mnist_5k.")
 flags.DEFINE_string("data_dir", "", "Folder of prepared datasets.")
 flags.DEFINE_integer("steps", 4000, "Updates of each player.")
@@ -44,21 +42,18 @@ _ROWS = [
     ("non-saturating, batch norm in D", {"architecture": "dcgan"}),
     ("non-saturating", {}),
     ("non-saturating, R1 + R2", _PENALTY),
-    ("relativistic pairing, R1 + R2", {"adversarial": "relativistic", **_PENALTY}),
+    ("relativistic pairing, R1 + R2", {"gan_loss": "relativistic", **_PENALTY}),
 ]
 
 
 def main(_):
     logging.set_verbosity(logging.ERROR)  # Orbax has much to say
-    judge, judge_config = runs.load_classifier(Path(FLAGS.classifier))
+    classifier = Run.open(Path(FLAGS.classifier), CLASSIFIER).load_classifier()
     digits = load(Config(dataset=FLAGS.dataset, data_dir=FLAGS.data_dir)).images
 
     def modes_of(images):
         channels = np.moveaxis(images, -1, 0)[..., None]
-        read = [
-            apply(classify, judge, channel, judge_config)[0].argmax(-1)
-            for channel in channels
-        ]
+        read = [classifier.classify(channel) for channel in channels]
         return np.ravel_multi_index(read, (10, 10, 10))
 
     print("| objective | modes found | KL, nats | minutes |\n|---|---|---|---|")
@@ -77,13 +72,13 @@ def main(_):
 def _config(changes: dict) -> Config:
     every = {
         "architecture": "dcgan_plain",
-        "width": FLAGS.width,
+        "base_channels": FLAGS.width,
         "codes": "noise:64",
         "info_weight": 0.0,
         "batch_size": 64,
         "g_learning_rate": 5e-4,
         "d_learning_rate": 5e-4,
-        "decay_share": 0.3,
+        "lr_decay_fraction": 0.3,
         "ema_decay": 0.995,
         "steps": FLAGS.steps,
         "seed": FLAGS.seed,
@@ -99,7 +94,8 @@ def _stack(key: jax.Array, digits: jax.Array, count: int) -> jax.Array:
 
 def _pictures(config: Config, digits: np.ndarray) -> np.ndarray:
     """Trains, and generates, `[26000, 28, 28, 3]` in [0, 1]."""
-    step = make_train_step(config, _SHAPE)
+    model = build_model(config, _SHAPE)
+    step = make_train_step(model)
     key = jax.random.key(config.seed)
     draws, noise = jax.random.split(jax.random.fold_in(key, 2))
 
@@ -111,11 +107,10 @@ def _pictures(config: Config, digits: np.ndarray) -> np.ndarray:
 
         return jax.lax.scan(body, state, length=_STRETCH)[0]
 
-    state, digits = init_state(key, config, _SHAPE), jnp.asarray(digits)
+    state, digits = model.init(key), jnp.asarray(digits)
     for _ in range(config.steps // _STRETCH):
         state = stretch(state, digits)
-    latents = sample_latents(noise, _PICTURES, parse_spec(config.codes))
-    return apply(generate, state, latents, config)
+    return Trained(model, state).generate(model.sample_latents(noise, _PICTURES))
 
 
 def _tell(name: str, modes: np.ndarray, minutes: str) -> None:

@@ -1,48 +1,56 @@
 """InfoGAN in JAX: pure step functions, and runs that name what they found.
 
 The names below are the programmatic surface; `experiments/research_step.py` uses them.
-Names load when first used, so that `--help` need not wait for all of them.
+They load when first used, so that importing the package is quick.
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infogan_jax.config import Config, UserError
-    from infogan_jax.latents import Code, parse_spec, sample_latents
-    from infogan_jax.losses import Adversarial, information
-    from infogan_jax.state import Net, TrainState, init_state
-    from infogan_jax.steps import generate, infer_codes, make_train_step
-    from infogan_jax.training import train
+    from infogan_jax.build import build_classifier, build_model
+    from infogan_jax.config import Config
+    from infogan_jax.core.latents import Code, parse_spec, sample_latents
+    from infogan_jax.core.losses import GanLoss, information
+    from infogan_jax.core.model import InfoGAN
+    from infogan_jax.core.state import Net, TrainState
+    from infogan_jax.core.train_step import make_train_step
+    from infogan_jax.errors import UserError
+    from infogan_jax.inference import Trained
+    from infogan_jax.train.runs import train
+
+__version__ = "0.2.0"
 
 _HOME = {
-    "Adversarial": "losses",
-    "Code": "latents",
+    "Code": "core.latents",
     "Config": "config",
-    "Net": "state",
-    "TrainState": "state",
-    "UserError": "config",
-    "generate": "steps",
-    "infer_codes": "steps",
-    "information": "losses",
-    "init_state": "state",
-    "make_train_step": "steps",
-    "parse_spec": "latents",
-    "sample_latents": "latents",
-    "train": "training",
+    "GanLoss": "core.losses",
+    "InfoGAN": "core.model",
+    "Net": "core.state",
+    "TrainState": "core.state",
+    "Trained": "inference",
+    "UserError": "errors",
+    "build_classifier": "build",
+    "build_model": "build",
+    "information": "core.losses",
+    "make_train_step": "core.train_step",
+    "parse_spec": "core.latents",
+    "sample_latents": "core.latents",
+    "train": "train.runs",
 }
 
 __all__ = [
-    "Adversarial",
     "Code",
     "Config",
+    "GanLoss",
+    "InfoGAN",
     "Net",
     "TrainState",
+    "Trained",
     "UserError",
-    "generate",
-    "infer_codes",
+    "build_classifier",
+    "build_model",
     "information",
-    "init_state",
     "make_train_step",
     "parse_spec",
     "sample_latents",
@@ -50,7 +58,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

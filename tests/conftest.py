@@ -33,15 +33,15 @@ REAL_DATA = Path(os.environ.get("REAL_DATA") or "real_data_is_not_named")
 
 TINY = {
     "architecture": "mnist_tiny",
-    "warp": "digits",
-    "real_weight": 1.0,
-    "balance_weight": 4.0,
+    "augment": "digits",
+    "real_mi_weight": 1.0,
+    "entropy_weight": 4.0,
     "equivariance_weight": 0.2,
     "batch_size": 16,
     "steps": 10,
     "log_every": 5,
     "checkpoint_every": 5,
-    "frame_every": 5,
+    "sample_every": 5,
     "tensorboard": False,
 }
 
@@ -140,6 +140,16 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     with gzip.GzipFile(path, "wb", mtime=0) as file:
         file.write(header + array.astype(np.uint8).tobytes())
+
+
+def run_in(path: Path, config, image_shape=(28, 28, 1), class_names=(), **about):
+    """A `Run` that was never opened: no config.json is written."""
+    from infogan_jax.run.directory import Run
+    from infogan_jax.run.records import INFOGAN, RunInfo
+
+    path.mkdir(parents=True, exist_ok=True)
+    info = RunInfo(INFOGAN, config, image_shape, list(class_names), **about)
+    return Run(path, info)
 
 
 @contextlib.contextmanager

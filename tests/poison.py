@@ -2,21 +2,22 @@
 
 import jax
 
-from infogan_jax import init_state, training
+from infogan_jax.train import runs
 
 
-def poisoned(step, always):
+def poisoned(step, always, seeds=(0,)):
     """`make_train_step`, but that step spoils a weight, unless keys are other ones."""
-    make = training.make_train_step
+    make = runs.make_train_step
 
-    def made(config, image_shape):
-        train_step = make(config, image_shape)
-        usual = init_state(jax.random.key(config.seed), config, image_shape).key
-        usual = jax.random.key_data(usual)
+    def made(model):
+        train_step = make(model)
+        usual = jax.numpy.stack([jax.random.key(seed) for seed in seeds])
+        usual = jax.random.key_data(jax.vmap(jax.random.fold_in, (0, None))(usual, 1))
 
         def spoil(state, *batch):
             new, metrics = train_step(state, *batch)
-            same = (jax.random.key_data(state.key) == usual).all() | always
+            own = jax.random.key_data(state.key)
+            same = (own == usual).all(-1).any() | always
             spoiled = (state.step == step) & same
             params = dict(new.generator.params)
             name = sorted(params)[0]

@@ -22,13 +22,13 @@ from infogan_jax.data import (
     download,
     fingerprint,
     load,
-    look_up,
+    open_dataset,
     splits,
     stored,
     stream,
 )
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
-from infogan_jax.data.sources import _prepared
+from infogan_jax.data.prepare import _prepared
 from tests.conftest import REAL_DATA, cut, flip, write_idx
 
 needs_real_data = pytest.mark.skipif(
@@ -69,7 +69,7 @@ def test_image_size_is_brought_about(data_dir):
 def test_images_on_disk_look_like_an_array(data_dir):
     config = Config(data_dir=str(data_dir))
     images = load(config).images
-    on_disk = load(dataclasses.replace(config, input="stream")).images
+    on_disk = load(dataclasses.replace(config, data_placement="stream")).images
     assert isinstance(on_disk, StoredImages)
     assert (on_disk.shape, on_disk.nbytes) == (images.shape, images.nbytes)
     places = np.array([[3999, 0, 7], [7, 7, 100]])
@@ -83,30 +83,30 @@ def test_images_on_disk_look_like_an_array(data_dir):
 def test_images_stay_on_disk_only_if_they_are_too_many(data_dir):
     config = Config(data_dir=str(data_dir))
     size = load(config).images.nbytes
-    assert isinstance(load(config, most_bytes=size).images, np.ndarray)
-    assert isinstance(load(config, most_bytes=size - 1).images, StoredImages)
+    assert isinstance(load(config, max_bytes=size).images, np.ndarray)
+    assert isinstance(load(config, max_bytes=size - 1).images, StoredImages)
 
 
 @pytest.fixture
 def by_processes(monkeypatch):
-    monkeypatch.setattr(stored, "_PART", 2**20)
-    monkeypatch.setattr(stored, "_LONG", 0)
+    monkeypatch.setattr(stored, "_CHUNK", 2**20)
+    monkeypatch.setattr(stored, "_MIN_SECONDS", 0)
 
 
 def test_processes_read_what_takes_long(data_dir, by_processes):
-    found = look_up(Config(data_dir=str(data_dir)), False, math.inf).images
+    found = open_dataset(Config(data_dir=str(data_dir)), False, math.inf).images
     images = found[:]
-    np.testing.assert_array_equal(found.bring(), images)
-    assert found.bring() is found.bring()
-    np.testing.assert_array_equal(found.part(np.array([7, 3]))[:], images[[7, 3]])
+    np.testing.assert_array_equal(found.materialize(), images)
+    assert found.materialize() is found.materialize()
+    np.testing.assert_array_equal(found.subset(np.array([7, 3]))[:], images[[7, 3]])
 
 
 def test_a_stream_makes_the_next_stretch_ahead():
     made = []
     stream = Stream(lambda begin, end: made.append((begin, end)) or begin)
     assert stream.get(0, 5) == 0
-    stream.ask(5, 7)
-    stream.ask(5, 7)
+    stream.prefetch(5, 7)
+    stream.prefetch(5, 7)
     assert stream.get(5, 7) == 5
     assert made == [(0, 5), (5, 7)]
     stream.close()
@@ -261,7 +261,7 @@ def test_idx_to_arrayrecord(tmp_path, monkeypatch):
     monkeypatch.setattr(builders.Mnist, "FILES", files)
     with _Server(served) as server:
         config = Config(
-            dataset="mnist", data_dir=str(tmp_path / "d"), mirror=server.url
+            dataset="mnist", data_dir=str(tmp_path / "d"), download_url=server.url
         )
         data = load(config)
         asked = len(server.requests)
@@ -303,7 +303,7 @@ def test_the_archive_of_cells(tmp_path, monkeypatch):
             dataset="malaria",
             image_size=16,
             data_dir=str(tmp_path / "d"),
-            mirror=server.url,
+            download_url=server.url,
         )
         data = load(config)
         assert server.requests[1] > 0  # taken up where it broke
@@ -411,9 +411,11 @@ def test_a_damaged_dataset_is_no_dataset(prepared, harm):
 
 
 def test_records_that_break_later(prepared, by_processes):
-    images = look_up(Config(data_dir=str(prepared.parents[1])), False, math.inf).images
+    images = open_dataset(
+        Config(data_dir=str(prepared.parents[1])), False, math.inf
+    ).images
     flip_a_record(prepared)
-    for read in (images.__getitem__, lambda _: images.bring()):
+    for read in (images.__getitem__, lambda _: images.materialize()):
         with pytest.raises(UserError, match="cannot be read"):
             read(slice(None))
 
@@ -435,7 +437,7 @@ def test_names_of_datasets_that_are_none(name, tmp_path):
 def test_tables_of_groups_that_are_none(content, told, tmp_path):
     path = tmp_path / "groups.csv"
     path.write_text(content)
-    with pytest.raises(UserError, match=f"--groups={path}: {told}"):
+    with pytest.raises(UserError, match=f"--group_csv={path}: {told}"):
         splits.read_groups(path)
 
 

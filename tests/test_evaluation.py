@@ -50,20 +50,20 @@ def test_one_class_is_refused():
 
 _FROM_STATE_TO_SCORES = """
 import jax, numpy as np
-from infogan_jax import Config, figures, init_state
-from infogan_jax.evaluation import unlabelled
-from infogan_jax.latents import parse_spec
+from infogan_jax import Config, Trained, build_model
+from infogan_jax.evaluation import label_free
+from infogan_jax.reporting import figures
 
 def note(event, *_, **about):
     if event.endswith("backend_compile_duration"):
         print(about["fun_name"])
 
 jax.monitoring.register_event_duration_secs_listener(note)
-config = Config(architecture="mnist_tiny", warp="digits", real_weight=1.0)
-init = jax.jit(lambda key: init_state(key, config, (28, 28, 1)))
-state = init(jax.random.key(0))
-figures.grid_latents(figures.figure_key(0), parse_spec(config.codes))
-unlabelled.measure(state, config, np.zeros((100, 28, 28, 1), np.uint8))
+config = Config(architecture="mnist_tiny", augment="digits", real_mi_weight=1.0)
+model = build_model(config, (28, 28, 1))
+trained = Trained(model, model.init(jax.random.key(0)))
+figures.grid_latents(figures.figure_key(0), model.spec)
+label_free.measure(trained, np.zeros((100, 28, 28, 1), np.uint8))
 """
 
 

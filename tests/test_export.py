@@ -9,6 +9,7 @@ import struct
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,39 +17,45 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from infogan_jax import Config, UserError, export, generate, init_state
-from infogan_jax import workdir as runs
-from infogan_jax.checkpoints import Checkpoints
-from infogan_jax.latents import latent_dim, parse_spec
-from infogan_jax.losses import ADVERSARIAL
-from infogan_jax.models import ARCHITECTURES
-from infogan_jax.serving import is_loopback, make_server
-from infogan_jax.steps import recognize
+from infogan_jax import Config, Trained, UserError, build_model
+from infogan_jax.apps import export
+from infogan_jax.apps.serve import is_loopback, make_server
+from infogan_jax.core.losses import GAN_LOSSES
+from infogan_jax.core.models import ARCHITECTURES
+from infogan_jax.run.checkpoints import Checkpoints
+from infogan_jax.run.directory import Run
+from tests.conftest import run_in
 
-EXPLORER = Path(export.__file__).parent / "explorer"
+EXPLORER = Path(export.__file__).parents[1] / "explorer"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A work directory with a checkpoint of networks that make lively pictures."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
-    workdir.mkdir()
     config = Config(architecture="mnist_tiny", steps=10)
-    state = init_state(jax.random.key(0), config, (28, 28, 1))
+    run = run_in(workdir, config, class_names=[str(k) for k in range(10)])
+    state = run.model.init(jax.random.key(0))
     params = jax.tree.map(lambda x: 25 * x if x.ndim > 1 else x, state.ema["params"])
     state = state.replace(ema=state.ema | {"params": params})
-    about = {"class_names": [str(k) for k in range(10)], "ranges": None}
-    about |= {"image_shape": [28, 28, 1]}
-    runs.save_config(workdir, config, runs.INFOGAN, about)
+    run.info.with_environment().write(workdir / "config.json")
     checkpoints = Checkpoints(workdir, 1)
     checkpoints.save(10, state)
     checkpoints.close()
     found = {
         "step": 0,
+        "images": 100,
         "clustering": {
-            "cat": {"accuracy": 0.5, "code_to_class": [*range(1, 10), None]}
+            "cat": {
+                **{"accuracy": 0.5, "purity": 0.5, "nmi": 0.5, "ari": 0.5},
+                "code_to_class": [*range(1, 10), None],
+                "table": [[1] * 10] * 10,
+                "warnings": [],
+            }
         },
-        "factors": {"uniform1": {"name": "slant", "r2": {"slant": 0.91234}}},
+        "traversal": {
+            "uniform1": {"name": "slant", "r2": {"slant": 0.91234}, "slope": {}}
+        },
     }
     (workdir / "evaluation.json").write_text(json.dumps(found))
     return workdir
@@ -57,7 +64,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("export") / "page"
-    assert export.export(run, out) == out
+    assert export.export(Run.open(run), out) == out
     return out
 
 
@@ -71,15 +78,16 @@ def run_onnx(content, values):
 def test_every_architecture_exports(architecture):
     grows = not architecture.startswith("mnist")
     shape = (16, 16, 2) if grows else (28, 28, 1)
-    codes = "cat:3,gaussian:1:spread=learned,bernoulli:2,noise:5"
-    config = Config(architecture=architecture, width=4 if grows else 0, codes=codes)
-    state = init_state(jax.random.key(0), config, shape)
-    dim = latent_dim(parse_spec(codes))
-    latents = jax.random.normal(jax.random.key(1), (3, dim))
+    codes = "cat:3,gaussian:1:sigma=learned,bernoulli:2,noise:5"
+    channels = 4 if grows else 0
+    config = Config(architecture=architecture, base_channels=channels, codes=codes)
+    model = build_model(config, shape)
+    state = model.init(jax.random.key(0))
+    latents = jax.random.normal(jax.random.key(1), (3, model.latent_dim))
     images = jax.random.uniform(jax.random.key(2), (3, *shape))
     for function, values in (
-        (lambda x: generate(state, x, config), latents),
-        (lambda x: recognize(state, x, config), images),
+        (lambda x: model.generate(state, x), latents),
+        (lambda x: model.recognize(state, x), images),
     ):
         content = export.to_onnx(function, values.shape[1:], "network")
         for part in (values, values[:1]):
@@ -88,45 +96,38 @@ def test_every_architecture_exports(architecture):
 
 
 def test_a_run_in_bfloat16_exports_in_float32(tmp_path):
-    (tmp_path / "run").mkdir()
     config = Config(architecture="mnist_tiny", dtype="bfloat16")
-    about = {"class_names": [], "ranges": None, "image_shape": [28, 28, 1]}
-    runs.save_config(tmp_path / "run", config, runs.INFOGAN, about)
+    run = run_in(tmp_path / "run", config)
     checkpoints = Checkpoints(tmp_path / "run", 1)
-    checkpoints.save(1, init_state(jax.random.key(0), config, (28, 28, 1)))
+    checkpoints.save(1, run.model.init(jax.random.key(0)))
     checkpoints.close()
-    out = export.export(tmp_path / "run", tmp_path / "out")
+    out = export.export(run, tmp_path / "out")
     assert max(json.loads((out / "model.json").read_text())["parity"].values()) < 1e-4
 
 
-@pytest.mark.parametrize("adversarial", sorted(ADVERSARIAL))
-def test_every_objective_is_described(adversarial, tmp_path):
+@pytest.mark.parametrize("gan_loss", sorted(GAN_LOSSES))
+def test_every_objective_is_described(gan_loss, tmp_path):
     """The networks are the same whatever they were trained by; the config is not."""
-    config = Config(adversarial=adversarial, codes="cat:3,uniform:1,noise:5")
-    runs.save_config(
-        tmp_path,
-        config,
-        runs.INFOGAN,
-        {"image_shape": [28, 28, 1], "class_names": [], "ranges": None},
-    )
-    about = export.describe(config, (28, 28, 1), tmp_path, tmp_path, 0)
+    config = Config(gan_loss=gan_loss, codes="cat:3,uniform:1,noise:5")
+    run = run_in(tmp_path, config)
+    trained = Trained(run.model, SimpleNamespace(step=0))
+    about = export.describe(run, run.members[0], trained)
     assert [code["dim"] for code in about["codes"]] == [3, 1, 5]
     assert about["codes"][0]["labels"] == [None] * 3
 
 
 def test_the_files_compute_what_jax_does(run, exported):
     about = json.loads((exported / "model.json").read_text())
-    (state,) = runs.load_states(run)
-    config, *_ = runs.load_config(run)
+    _, trained = Run.open(run).load_trained()
     latents = jax.random.uniform(jax.random.key(3), (5, about["latent_dim"]))
-    expected = np.asarray(generate(state, latents, config))
+    expected = trained.generate(latents)
     found = run_onnx((exported / "generator.onnx").read_bytes(), latents)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     loaded = jax.export.deserialize((exported / "generator.stablehlo").read_bytes())
     np.testing.assert_allclose(loaded.call(latents), expected, atol=1e-5)
     assert set(loaded.platforms) == {"cpu", "cuda", "tpu"}
     q = run_onnx((exported / "recognizer.onnx").read_bytes(), expected)
-    np.testing.assert_allclose(q, recognize(state, expected, config), atol=1e-4)
+    np.testing.assert_allclose(q, trained.recognize(expected), atol=1e-4)
     assert 0 <= max(about["parity"].values()) <= 1e-4
     for name, file in about["files"].items():
         assert (exported / name).stat().st_size == file["bytes"]
@@ -152,7 +153,7 @@ def test_what_is_said_of_the_codes(run, exported):
 
 
 def test_half_the_bytes_and_the_same_pictures(run, exported, tmp_path, capsys):
-    out = export.export(run, tmp_path / "half", weights="float16")
+    out = export.export(Run.open(run), tmp_path / "half", weights="float16")
     assert "differ by" in capsys.readouterr().out
     narrow, wide = ((x / "generator.onnx").read_bytes() for x in (out, exported))
     assert len(narrow) < 0.8 * len(wide)  # most of so small a file is its graph
@@ -163,29 +164,29 @@ def test_half_the_bytes_and_the_same_pictures(run, exported, tmp_path, capsys):
 
 
 def test_an_export_that_differs_is_refused(monkeypatch, run, tmp_path):
-    monkeypatch.setattr(export, "_MOST_APART", 0.0)
+    monkeypatch.setattr(export, "_MAX_DIFFERENCE", 0.0)
     with pytest.raises(UserError, match=r"differs from JAX by .* nothing usable"):
-        export.export(run, tmp_path / "out")
+        export.export(Run.open(run), tmp_path / "out")
     assert not (tmp_path / "out" / "model.json").exists()
 
 
 def test_an_export_is_made_anew_when_it_is_old(run, exported, tmp_path):
-    assert export.is_current(exported, run)
+    assert export.is_current(exported, Run.open(run))
     copy = tmp_path / "copy"
     shutil.copytree(exported, copy)
     about = json.loads((copy / "model.json").read_text())
     (copy / "model.json").write_text(json.dumps(about | {"digest": "another"}))
-    assert not export.is_current(copy, run)
-    assert export.export(run, copy) == copy
-    assert export.is_current(copy, run)
+    assert not export.is_current(copy, Run.open(run))
+    assert export.export(Run.open(run), copy) == copy
+    assert export.is_current(copy, Run.open(run))
     # New measures are news as well; those of another step are not this one's
     evaluation = run / "evaluation.json"
     before = evaluation.read_text()
     for change in ({"clustering": {}}, {"step": 7}):
         evaluation.write_text(json.dumps(json.loads(before) | change))
-        assert not export.is_current(copy, run)
+        assert not export.is_current(copy, Run.open(run))
     evaluation.write_text(before)
-    assert export.is_current(copy, run)
+    assert export.is_current(copy, Run.open(run))
 
 
 def test_mistakes_of_exporting_are_one_line(run, command, tmp_path):
@@ -201,11 +202,11 @@ def test_mistakes_of_exporting_are_one_line(run, command, tmp_path):
     shutil.copy(run / "config.json", empty)
     here = f"--workdir={run}"
     for flags, told in (
-        ([here, f"--out={other}"], "holds other things"),
-        ([here, f"--out={other / 'thesis.txt'}"], "holds other things"),
-        ([here, "--out=/proc/page"], "cannot be written"),
+        ([here, f"--output={other}"], "holds other things"),
+        ([here, f"--output={other / 'thesis.txt'}"], "holds other things"),
+        ([here, "--output=/proc/page"], "cannot be written"),
         ([here, "--weights=int8"], "expected one of ['float32', 'float16']"),
-        ([here, "--replica=7"], "--replica=7: expected one of [0]"),
+        ([here, "--member=7"], "--member=7: expected one of [0]"),
         ([f"--workdir={tmp_path / 'none'}"], "train there first"),
         ([f"--workdir={damaged}"], "damaged"),
         ([f"--workdir={empty}"], "has no checkpoint yet"),
@@ -225,12 +226,11 @@ def test_latents_of_the_page_become_pictures(run, exported, command, tmp_path):
         "latents": rows.tolist(),
     }
     path, out = tmp_path / "latents.json", tmp_path / "out.npy"
-    here = ["--mode=generate", f"--workdir={run}", f"--latents={path}"]
+    here = ["--mode=sample", f"--workdir={run}", f"--latents_file={path}"]
     path.write_text(json.dumps(good))
-    assert command(*here, f"--out={out}")[0] == 0
-    (state,) = runs.load_states(run)
-    config, *_ = runs.load_config(run)
-    expected = generate(state, rows.astype(np.float32), config)
+    assert command(*here, f"--output={out}")[0] == 0
+    _, trained = Run.open(run).load_trained()
+    expected = trained.generate(rows.astype(np.float32))
     np.testing.assert_allclose(np.load(out), expected, atol=1e-5)
     for wrong, told in (
         (good | {"digest": "0123"}, "is of the network 0123"),
@@ -242,13 +242,13 @@ def test_latents_of_the_page_become_pictures(run, exported, command, tmp_path):
         ([], "expected format"),
     ):
         path.write_text(json.dumps(wrong))
-        code, _, error = command(*here, f"--out={tmp_path / 'no.npy'}")
+        code, _, error = command(*here, f"--output={tmp_path / 'no.npy'}")
         assert (code, error.count("\n")) == (2, 1), error
         assert told in error
     path.write_text("[" * 100_000)
-    assert command(*here, f"--out={tmp_path / 'no.npy'}")[0] == 2
+    assert command(*here, f"--output={tmp_path / 'no.npy'}")[0] == 2
     path.unlink()
-    code, _, error = command(*here, f"--out={tmp_path / 'no.npy'}")
+    code, _, error = command(*here, f"--output={tmp_path / 'no.npy'}")
     assert (code, "No such file" in error) == (2, True)
 
 
@@ -379,8 +379,8 @@ def test_the_page_in_a_browser(server, run, command, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     # What was on the canvas is what JAX makes of the latents that were saved.
     out = tmp_path / "out.npy"
-    flags = [f"--latents={tmp_path / 'latents.json'}", f"--out={out}"]
-    assert command("--mode=generate", f"--workdir={run}", *flags)[0] == 0
+    flags = [f"--latents_file={tmp_path / 'latents.json'}", f"--output={out}"]
+    assert command("--mode=sample", f"--workdir={run}", *flags)[0] == 0
     shown = np.array(json.loads((tmp_path / "canvas.json").read_text()))
     grey = shown.reshape(28, 28, 4)[..., 0]
     np.testing.assert_allclose(grey, 255 * np.load(out)[0, ..., 0], atol=2)

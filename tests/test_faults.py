@@ -13,18 +13,19 @@ import jax
 import numpy as np
 import pytest
 
-from infogan_jax import UserError, init_state
-from infogan_jax.checkpoints import Checkpoints, plain
-from infogan_jax.evaluation.inference import digest
-from infogan_jax.workdir import Lock, load_states, open_run
-from infogan_jax.writers import MetricsFile, write_atomically
-from tests.conftest import TINY, cut, flip, longest_file
+from infogan_jax import Config, Trained, UserError, build_model
+from infogan_jax.files import write_atomically
+from infogan_jax.inference import weight_digest
+from infogan_jax.run.checkpoints import Checkpoints, with_plain_key
+from infogan_jax.run.directory import Lock, Run
+from infogan_jax.train.logging import MetricsFile
+from tests.conftest import cut, flip, longest_file, run_in
 from tests.poison import poisoned
 
 
 @pytest.fixture(scope="module")
 def state(config):
-    return init_state(jax.random.key(0), config, (28, 28, 1))
+    return build_model(config, (28, 28, 1)).init(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,7 @@ def cut_without_digests(folder):
             path.write_bytes(b"")
 
 
+RUN_2 = ["878201627517", "6f866b0962af"]
 HARM = {
     flip_a_bit: "is not as it was written",
     cut_short: "is not as it was written",
@@ -150,10 +152,10 @@ def test_runs_of_former_versions_are_read(run, tmp_path):
     """One for each form that checkpoints and config.json have had."""
     workdir = tmp_path / "run"
     shutil.copytree(run, workdir)
-    (found,) = load_states(workdir)
-    assert int(found.step) == 4
-    expected = {"run_1": "a63fe46b48e5"}[run.name]
-    assert digest(plain(found)) == expected
+    states = Run.open(workdir).load_states()
+    assert {int(state.step) for state in states} == {4}
+    found = [weight_digest(with_plain_key(state)) for state in states]
+    assert found == {"run_1": ["a63fe46b48e5"], "run_2": RUN_2}[run.name]
 
 
 def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path, capsys):
@@ -169,28 +171,28 @@ def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path, c
 
 
 def test_what_is_not_finite_is_told_with_its_step():
-    from infogan_jax.training import _not_finite
+    from infogan_jax.train.divergence import describe
 
     whole, spoiled = ({"w": np.float32([1, x])} for x in (2, np.inf))
     states = [SimpleNamespace(variables=lambda v=v: v) for v in (whole, spoiled)]
     loss, norm = np.ones((2, 4)), np.array([1, np.nan])
     loss[1, 2:] = np.nan
     bad = np.array([False, True])
-    (told,) = _not_finite(states, {"loss": loss}, norm, [7, 8], bad, (10, 14))
+    (told,) = describe(states, {"loss": loss}, norm, [7, 8], bad, (10, 14))
     assert told == "seed 8: loss, norm/state not finite by step 13 (in w)"
 
 
 def test_a_device_without_memory_is_told(command, tiny_flags, tmp_path, monkeypatch):
-    from infogan_jax import training
+    from infogan_jax.train import runs
 
-    def much(config, image_shape):
+    def much(model):
         def step(state, images):
             terabytes = jax.random.normal(state.key, 2**45).sort()
             return state, {"loss": terabytes[state.step]}
 
         return step
 
-    monkeypatch.setattr(training, "make_train_step", much)
+    monkeypatch.setattr(runs, "make_train_step", much)
     code, _, error = command(f"--workdir={tmp_path / 'run'}", *tiny_flags)
     assert (code, error.count("\n")) == (1, 1)
     assert error.startswith("infogan_jax: no memory left (RESOURCE_EXHAUSTED: ")
@@ -206,8 +208,11 @@ def test_no_half_file_stays(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert path.read_text() == "whole"
     (tmp_path / ".a.json.part").write_text("ha")
+    (tmp_path / "a.json").rename(tmp_path / "config.json")
+    run = run_in(tmp_path, Config())
+    run.info.write(tmp_path / "config.json")
     with Lock() as lock:
-        open_run(tmp_path, False, lock)
+        Run.create(tmp_path, run.info, False, lock)
     assert not (tmp_path / ".a.json.part").exists()
 
 
@@ -255,16 +260,17 @@ def test_what_is_locked_is_no_file_elsewhere(tmp_path):
     ],
     ids=["no category", "no integers", "words", "cut", "gone"],
 )
-def test_damaged_categories_are_not_told(harm, config, tmp_path, state):
-    from infogan_jax.regroup import told_categories
+def test_damaged_pseudo_labels_are_not_used(harm, config, tmp_path, state):
+    from infogan_jax.train.pseudo_labels import pseudo_labels
 
-    path, images = tmp_path / "regrouped.npy", np.zeros((4000, 28, 28, 1), np.uint8)
+    path, images = tmp_path / "labels.npy", np.zeros((4000, 28, 28, 1), np.uint8)
     np.save(path, np.zeros((1, 4000), np.int32))
-    arguments = 5, [state], config, images, tmp_path
-    assert told_categories(*arguments).shape == (1, 4000)
+    trained = [Trained(build_model(config, (28, 28, 1)), state)]
+    arguments = 5, trained, [0], images, path, 3
+    assert pseudo_labels(*arguments).shape == (1, 4000)
     harm(path)
     with pytest.raises(UserError, match="missing or damaged"):
-        told_categories(*arguments)
+        pseudo_labels(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -275,19 +281,19 @@ def test_damaged_lines_of_metrics_go(line, tmp_path):
     path.write_text(f'{{"step": 5}}\n{line}\n')
     with path.open("ab") as file:
         file.write(b"\xff\n")
-    MetricsFile(tmp_path, False, 7).close()
+    MetricsFile(path, None, 7).close()
     assert path.read_text() == '{"step": 5}\n'
 
 
 def test_a_damaged_checkpoint_in_a_whole_run(command, tiny_flags, tmp_path):
-    flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--frame_every=0"]
+    flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--sample_every=0"]
     assert command(*flags)[0] == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
     flip_a_bit(tmp_path / "run" / "checkpoints" / "10")
     code, out, _ = command(*flags)
     assert code == 0
     assert "checkpoint 10 is passed over" in out
-    assert "going on from step 5" in out
+    assert "continuing from step 5" in out
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
     for step in ("5", "10"):
         flip_a_bit(tmp_path / "run" / "checkpoints" / step)
@@ -302,7 +308,7 @@ def test_one_work_directory_has_one_run(command, tiny_flags, tmp_path):
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from infogan_jax.workdir import Lock
+from infogan_jax.run.lock import Lock
 lock = Lock()
 lock.take(Path(sys.argv[1]))
 print("taken", flush=True)
@@ -355,16 +361,16 @@ def test_an_interrupt_while_importing_leaves_no_traceback():
 
 
 @pytest.mark.parametrize(
-    ("step", "always", "input"),
+    ("step", "always", "placement"),
     [(9, False, "resident"), (9, True, "resident"), (4, False, "stream")],
 )
-def test_rollback(step, always, input, command, tiny_flags, tmp_path, monkeypatch):
+def test_rollback(step, always, placement, command, tiny_flags, tmp_path, monkeypatch):
     """To the last checkpoint, or to the beginning."""
-    from infogan_jax import training, workdir
+    from infogan_jax.train import runs
 
-    monkeypatch.setattr(training, "make_train_step", poisoned(step, always))
-    flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--seeds=2"]
-    flags += [f"--input={input}", "--on_nonfinite=rollback"]
+    monkeypatch.setattr(runs, "make_train_step", poisoned(step, always))
+    flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--num_seeds=2"]
+    flags += [f"--data_placement={placement}", "--on_nonfinite=rollback"]
     code, out, error = command(*flags)
     last = step // 5 * 5
     # It is the last one of a call: nothing else is spoiled yet
@@ -374,11 +380,9 @@ def test_rollback(step, always, input, command, tiny_flags, tmp_path, monkeypatc
     for seed in (0, 1):
         text = (tmp_path / "run" / f"seed_{seed}" / "metrics.jsonl").read_text()
         assert text.count("\n") == (1 if always else 2) and "NaN" not in text
-    keys = [state.key for state in workdir.load_states(tmp_path / "run")]
-    usual = [
-        init_state(jax.random.key(seed), training.Config(**TINY), (28, 28, 1)).key
-        for seed in (0, 1)
-    ]
+    run = Run.open(tmp_path / "run")
+    keys = [state.key for state in run.load_states()]
+    usual = [run.model.init(jax.random.key(seed)).key for seed in (0, 1)]
     assert keys[1] == usual[1]  # what is well goes on as it was
     assert (keys[0] == usual[0]) == always
     if always:

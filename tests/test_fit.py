@@ -13,11 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infogan_jax import Config, parallel, training
-from infogan_jax.checkpoints import plain
-from infogan_jax.evaluation.inference import digest
+from infogan_jax import Config
+from infogan_jax.distributed.devices import MultiStep
+from infogan_jax.inference import weight_digest
+from infogan_jax.run.checkpoints import with_plain_key
+from infogan_jax.train.interrupt import Interrupts, Stopped
+from infogan_jax.train.loop import fit as fit_task
+from infogan_jax.train.schedule import CallLength
+from infogan_jax.train.task import Task
+from tests.conftest import run_in
 
-FEW = Config(batch_size=16, steps=10, log_every=5, checkpoint_every=10, frame_every=0)
+FEW = Config(batch_size=16, steps=10, log_every=5, checkpoint_every=10, sample_every=0)
 
 
 @flax.struct.dataclass
@@ -49,11 +55,10 @@ def spoiled_step(state, batch):
 
 
 def fit(folder, config=FEW, step=train_step):
-    folder.mkdir(exist_ok=True)
     images = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
-    task = training.Task(init, step, images, {}, lambda state: {})
-    states = training.fit(task, dataclasses.replace(config, tensorboard=False), folder)
-    return [digest(plain(state)) for state in states]
+    config = dataclasses.replace(config, tensorboard=False)
+    states = fit_task(Task(init, step, images), run_in(folder, config))
+    return [weight_digest(with_plain_key(state)) for state in states]
 
 
 def rows(folder):
@@ -69,15 +74,15 @@ def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(tmp_path, monkeypatch):
     whole = fit(tmp_path / "whole")
     for step in (1, 2, 3):
         with monkeypatch.context() as patch:
-            patch.setattr(training._Pace, "observe", ask)
-            with pytest.raises(training.Stopped, match=f"after step {step}, all saved"):
+            patch.setattr(CallLength, "observe", ask)
+            with pytest.raises(Stopped, match=f"after step {step}, all saved"):
                 fit(tmp_path / "asked")
     assert fit(tmp_path / "asked") == whole
     assert rows(tmp_path / "asked") == rows(tmp_path / "whole") != [""]
 
 
 def test_a_second_sigterm_changes_nothing_and_a_second_sigint_ends_at_once():
-    with contextlib.closing(training._SignalFlag()) as stop:
+    with contextlib.closing(Interrupts()) as stop:
         ask()
         ask()
         assert stop.signum == signal.SIGTERM
@@ -93,8 +98,8 @@ def test_a_signal_does_not_wait_for_a_compilation(tmp_path, monkeypatch):
         ask()
         never.wait(60)
 
-    monkeypatch.setattr(parallel.Run, "compile", asking)
-    with pytest.raises(training.Stopped, match="after step 0, all saved"):
+    monkeypatch.setattr(MultiStep, "compile", asking)
+    with pytest.raises(Stopped, match="after step 0, all saved"):
         fit(tmp_path / "run")
     never.set()
 
@@ -112,21 +117,21 @@ def test_a_context_of_the_caller_holds_in_the_step(tmp_path):
 
 
 def test_what_an_action_raises_is_raised():
-    stop = training._SignalFlag()
-    assert stop.until_asked(max, 3, 4) == (0, 4)
+    stop = Interrupts()
+    assert stop.run(max, 3, 4) == (0, 4)
     with pytest.raises(ZeroDivisionError):
-        stop.until_asked(divmod, 1, 0)
+        stop.run(divmod, 1, 0)
     stop.close()
 
 
 def test_going_back_does_not_depend_on_where_calls_end(tmp_path, monkeypatch, capsys):
     config = dataclasses.replace(
-        FEW, seeds=2, on_nonfinite="rollback", checkpoint_every=5
+        FEW, num_seeds=2, on_nonfinite="rollback", checkpoint_every=5
     )
     found = []
     for pace in (1, 5):
         patch = lambda self, *_, pace=pace: setattr(self, "steps", pace)  # noqa: E731
-        monkeypatch.setattr(training._Pace, "observe", patch)
+        monkeypatch.setattr(CallLength, "observe", patch)
         folder = tmp_path / f"{pace}"
         found.append((fit(folder, config, spoiled_step), rows(folder)))
         told = capsys.readouterr().out

@@ -261,7 +261,7 @@ def test_a_file_for_each_channel(tmp_path):
     config = config_of(
         tmp_path / "plate",
         tmp_path,
-        pattern="{group}_{id}_ch{channel}.tif",
+        file_pattern="{group}_{id}_ch{channel}.tif",
         channels="light,dna",
         percentiles="0,100",
     )
@@ -292,7 +292,7 @@ def test_what_a_star_matches_tells_images_apart(tmp_path, pattern, file, name):
             for k in (1, 2):
                 where = file.format(plate=plate, i=i, k=k)
                 save(root / where, picture(i + 10 * (plate == "B"), channels=1) // k)
-    found = folder.find(root, config_of(root, tmp_path, pattern=pattern))
+    found = folder.find(root, config_of(root, tmp_path, file_pattern=pattern))
     assert len(found.items) == 12 and not found.left_out
     assert name in [item.name for item in found.items]
     for item in found.items:
@@ -303,7 +303,7 @@ def test_what_a_star_matches_tells_images_apart(tmp_path, pattern, file, name):
 def test_two_files_for_one_channel_are_refused(tmp_path):
     for name in ("xa_1", "ax_1"):
         save(tmp_path / "plates" / f"{name}_ch1.png", picture(0))
-    config = config_of(tmp_path, tmp_path, pattern="*a*_{id}_ch{channel}.png")
+    config = config_of(tmp_path, tmp_path, file_pattern="*a*_{id}_ch{channel}.png")
     with pytest.raises(UserError, match=r"ax_1_ch1\.png and xa_1_ch1\.png are"):
         folder.find(tmp_path / "plates", config)
 
@@ -319,7 +319,7 @@ def test_linked_subfolders_are_read(cells, tmp_path):
 def test_one_group_cannot_be_held_out(tmp_path):
     for i in range(12):
         save(tmp_path / "one" / f"slide_{i}.png", picture(i))
-    config = config_of(tmp_path / "one", tmp_path, pattern="{group}_{id}.png")
+    config = config_of(tmp_path / "one", tmp_path, file_pattern="{group}_{id}.png")
     with pytest.raises(UserError, match=r"one group \(slide\)"):
         prepare(config)
 
@@ -336,13 +336,17 @@ def test_slides_that_number_their_cells_alike_are_kept_apart(tmp_path):
     (root / "A_3_ch2.tif").unlink()
     (root / "B_3_ch1.tif").unlink()
     pattern = "{group}_{id}_ch{channel}.tif"
-    where = prepare(config_of(root, tmp_path, pattern=pattern, max_bad=10.0))
+    where = prepare(
+        config_of(root, tmp_path, file_pattern=pattern, max_invalid_percent=10.0)
+    )
     left_out = json.loads((where / "metadata.json").read_text())["left_out"]
     assert left_out == {
         "A/3": "channel 2 is missing",
         "B/3": "channel 1 is missing",
     }
-    data = load(config_of(root, tmp_path, pattern=pattern, max_bad=10.0))
+    data = load(
+        config_of(root, tmp_path, file_pattern=pattern, max_invalid_percent=10.0)
+    )
     assert len(data.images) + len(data.eval_images) == 22
     assert data.channels == ["1", "2"]
 
@@ -387,7 +391,7 @@ def test_links_and_names_that_lead_nowhere_are_left_out(cells, tmp_path):
     (cells / "loop.png").symlink_to(cells / "loop.png")
     odd = os.path.join(os.fsencode(cells), b"\xff.png")
     shutil.copy(some, odd)
-    where = prepare(config_of(cells, tmp_path, max_bad=50.0))
+    where = prepare(config_of(cells, tmp_path, max_invalid_percent=50.0))
     left_out = json.loads((where / "metadata.json").read_text())["left_out"]
     assert left_out.pop("\\udcff.png") == "a name that is not UTF-8"
     assert set(left_out) == {"gone.png", "loop.png"}
@@ -461,7 +465,7 @@ def broken(root):
 
 def test_unusable_files_are_left_out_and_listed(cells, tmp_path, capsys):
     reasons = broken(cells)
-    where = prepare(config_of(cells, tmp_path, max_bad=50.0))
+    where = prepare(config_of(cells, tmp_path, max_invalid_percent=50.0))
     out = capsys.readouterr().out
     left_out = json.loads((where / "metadata.json").read_text())["left_out"]
     assert set(left_out) == set(reasons)
@@ -483,7 +487,7 @@ def told(root, tmp_path, **changes) -> str:
 def test_too_many_unusable_files_are_an_error(cells, tmp_path):
     broken(cells)
     text = told(cells, tmp_path)
-    assert "12 of 32 images cannot be used, more than --max_bad=1 %" in text
+    assert "12 of 32 images cannot be used, more than --max_invalid_percent=1:" in text
     assert "black.png: constant" in text and "and 7 more" in text
 
 
@@ -501,13 +505,13 @@ def test_wrong_folders(tmp_path):
     )
     save(root / "b.png", picture(0, (30, 30)))
     assert "of 2 sizes" in told(root, tmp_path, image_size=0)
-    assert "no files that match" in told(root, tmp_path, pattern="{id}.gif")
-    assert "expected {id}" in told(root, tmp_path, pattern="*.png")
+    assert "no files that match" in told(root, tmp_path, file_pattern="{id}.gif")
+    assert "expected {id}" in told(root, tmp_path, file_pattern="*.png")
     for channels in ("blue", "RGB", "0", "1,", "1,1", "rgb,grey", "-1"):
         text = f"--channels={channels}: expected grey, rgb, or numbers"
         with pytest.raises(UserError, match=text):
             config_of(root, tmp_path, channels=channels).validate()
-    assert "{name}; expected" in told(root, tmp_path, pattern="{id}{name}")
+    assert "{name}; expected" in told(root, tmp_path, file_pattern="{id}{name}")
     save(root / "c.png", picture(0, channels=1))
     text = told(root, tmp_path)
     assert "several channel counts (1 with 1, 12 with 3)" in text
@@ -525,9 +529,9 @@ def test_a_channel_that_is_missing(tmp_path):
     two_channels(tmp_path / "plate")
     (tmp_path / "plate" / "s0_0_chdna.tif").unlink()
     pattern = "{id}_ch{channel}.tif"
-    text = told(tmp_path / "plate", tmp_path, pattern=pattern)
+    text = told(tmp_path / "plate", tmp_path, file_pattern=pattern)
     assert "s0_0: channel dna is missing" in text
-    text = told(tmp_path / "plate", tmp_path, pattern=pattern, channels="dna,rna")
+    text = told(tmp_path / "plate", tmp_path, file_pattern=pattern, channels="dna,rna")
     assert "no files of channel rna; expected some of ['dna', 'light']" in text
 
 

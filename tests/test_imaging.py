@@ -9,7 +9,7 @@ from PIL import Image
 
 from infogan_jax import Config, UserError
 from infogan_jax.data import imaging, load, splits
-from infogan_jax.evaluation.pose import share_explained
+from infogan_jax.evaluation.pose_r2 import pose_r2
 from tests.conftest import REAL_DATA
 
 needs_cells = pytest.mark.skipif(
@@ -139,7 +139,7 @@ def test_whole_groups_are_held_out():
 def test_cells_are_held_out_by_slide(tmp_path):
     cells = {"dataset": "malaria", "data_dir": str(REAL_DATA / "tfds")}
     table = REAL_DATA / "malaria_slides.csv.gz"
-    config = Config(**cells, image_size=16, input="stream", groups=str(table))
+    config = Config(**cells, image_size=16, input="stream", group_csv=str(table))
     data = load(config)
     assert (len(data.images), len(data.eval_images)) == (25480, 2078)
     lines = gzip.decompress(table.read_bytes()).decode().splitlines()
@@ -148,7 +148,7 @@ def test_cells_are_held_out_by_slide(tmp_path):
         ("some.csv", "no group for image 0 of --dataset=malaria"),
         ("none.csv", "No such file"),
     ):
-        wrong = Config(**cells, image_size=16, groups=str(tmp_path / name))
+        wrong = Config(**cells, image_size=16, group_csv=str(tmp_path / name))
         with pytest.raises(UserError, match=told):
             load(wrong)
     (tmp_path / "torn.csv.gz").write_bytes(table.read_bytes()[:1000])
@@ -157,7 +157,7 @@ def test_cells_are_held_out_by_slide(tmp_path):
 
 
 def test_groups_are_for_datasets_without_a_split(data_dir, tmp_path):
-    config = Config(data_dir=str(data_dir), groups=str(tmp_path / "g.csv"))
+    config = Config(data_dir=str(data_dir), group_csv=str(tmp_path / "g.csv"))
     with pytest.raises(UserError, match="has a split 'test' of its own"):
         load(config)
 
@@ -166,9 +166,9 @@ def test_share_of_a_code_that_the_pose_explains():
     rng = np.random.default_rng(0)
     poses = rng.normal(size=(4000, 3))
     noise = rng.normal(size=(4000, 1))
-    np.testing.assert_allclose(share_explained(poses[:, :1], poses), 1, atol=1e-6)
-    assert share_explained(noise, poses) < 0.01
+    np.testing.assert_allclose(pose_r2(poses[:, :1], poses), 1, atol=1e-6)
+    assert pose_r2(noise, poses) < 0.01
     half = np.cos(2 * poses[:, 2:])
     half += noise * half.std()
-    assert share_explained(half, poses) == pytest.approx(0.5, abs=0.05)
-    assert share_explained(np.ones((10, 1)), poses[:10]) == 0
+    assert pose_r2(half, poses) == pytest.approx(0.5, abs=0.05)
+    assert pose_r2(np.ones((10, 1)), poses[:10]) == 0

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infogan_jax.latents import (
+from infogan_jax.core.latents import (
     Code,
     latent_dim,
     param_dim,
@@ -16,7 +16,7 @@ from infogan_jax.latents import (
 
 
 def test_names_widths_and_weights():
-    spec = parse_spec("cat:10, uniform:2:weight=.1:spread=learned ,noise:62")
+    spec = parse_spec("cat:10, uniform:2:weight=.1:sigma=learned ,noise:62")
     assert [code.name for code in spec] == ["cat", "uniform1", "uniform2", "noise"]
     assert latent_dim(spec) == 74
     assert param_dim(spec) == 14
@@ -40,9 +40,9 @@ def test_names_widths_and_weights():
         "cat:99999999999999999999",
         "cat:10,,noise:3",
         "dog:10",
-        "cat:10:spread=1",
-        "uniform:2:spread=0",
-        "uniform:2:spread=nan",
+        "cat:10:sigma=1",
+        "uniform:2:sigma=0",
+        "uniform:2:sigma=nan",
         "uniform:2:weight=-1",
         "uniform:2:weight=1:weight=2",
         "noise:3:weight=1",
@@ -88,14 +88,14 @@ def test_entropies(text, entropy):
     assert parse_spec(text)[0].entropy() == pytest.approx(entropy)
 
 
-def test_a_learned_spread_has_no_ceiling_and_a_fixed_one_has():
-    assert parse_spec("uniform:1:spread=learned")[0].ceiling() == math.inf
-    # log 2 - log sqrt(2 pi): negative, for a spread of 1 says little
-    assert parse_spec("uniform:1:spread=1")[0].ceiling() == pytest.approx(-0.2257914)
+def test_a_learned_sigma_has_no_upper_bound_and_a_fixed_one_has():
+    assert parse_spec("uniform:1:sigma=learned")[0].upper_bound() == math.inf
+    # log 2 - log sqrt(2 pi): negative, for a sigma of 1 says little
+    assert parse_spec("uniform:1:sigma=1")[0].upper_bound() == pytest.approx(-0.2257914)
 
 
-def test_learned_spread_is_a_density():
-    code = parse_spec("uniform:1:spread=learned")[0]
+def test_a_learned_sigma_is_a_density():
+    code = parse_spec("uniform:1:sigma=learned")[0]
     grid = jnp.linspace(-30, 30, 20_001)[:, None]
     params = jnp.tile(jnp.array([0.3, 1.0]), (len(grid), 1))
     mass = jnp.exp(code.log_prob(params, grid)).sum() * 60 / 20_000

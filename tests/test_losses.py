@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from infogan_jax.latents import join_latents, parse_spec, sample_latents, split_latents
-from infogan_jax.losses import (
-    ADVERSARIAL,
-    agreement,
+from infogan_jax.core.latents import (
+    join_latents,
+    parse_spec,
+    sample_latents,
+    split_latents,
+)
+from infogan_jax.core.losses import (
+    GAN_LOSSES,
+    consistency,
     gradient_penalty,
     information,
     linear_information,
     mutual_information,
     r1_r2,
     real_information,
-    relative,
+    relativistic_logits,
     wgan_gp,
 )
 
@@ -41,21 +46,21 @@ REAL, FAKE = jnp.array([0.0, 2.0]), jnp.array([0.0, -1.0])
     ],
 )
 def test_adversarial_losses_by_hand(name, discriminator, generator):
-    losses = ADVERSARIAL[name]
-    logits = relative(losses, REAL, FAKE)
+    losses = GAN_LOSSES[name]
+    logits = relativistic_logits(losses, REAL, FAKE)
     np.testing.assert_allclose(losses.discriminator(*logits), discriminator, 1e-5)
     np.testing.assert_allclose(losses.generator(*logits), generator, 1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(ADVERSARIAL))
+@pytest.mark.parametrize("name", sorted(GAN_LOSSES))
 def test_adversarial_gradients(name):
     real, fake = jnp.array([0.3, 2.1]), jnp.array([-0.4, 0.7])
-    for loss in ADVERSARIAL[name][:2]:
+    for loss in GAN_LOSSES[name][:2]:
         check_grads(loss, (real, fake), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
 def test_information_by_hand():
-    spec = parse_spec("cat:4,uniform:1:spread=1,bernoulli:1,noise:2")
+    spec = parse_spec("cat:4,uniform:1:sigma=1,bernoulli:1,noise:2")
     latents = jnp.array([[0, 1, 0, 0, 0.5, 1, 0.3, -0.3]], jnp.float32)
     params = jnp.array([[0, 0, 0, 0, 0.0, 0.0]], jnp.float32)
     found = information(spec, params, latents)
@@ -163,18 +168,18 @@ def test_linear_information_by_hand():
     assert linear_information(*longer, 0 * counts) == 0
 
 
-def test_agreement_by_hand():
+def test_consistency_by_hand():
     sure = 100 * jnp.eye(2)
-    same, used = agreement(sure, sure)
+    same, used = consistency(sure, sure)
     assert (same, used) == (pytest.approx(math.log(2)), pytest.approx(math.log(2)))
-    # Every copy in the other category: as informative, and no agreement at all
+    # Every copy in the other category: as informative, and not consistent at all
     swapped = sure[::-1]
     assert mutual_information(sure, swapped)[0] == pytest.approx(math.log(2))
-    assert agreement(sure, swapped)[0] < -50
+    assert consistency(sure, swapped)[0] < -50
     # q = (3/4, 1/4) and (1/2, 1/2): 3/8 + 1/8 = 1/2, and (5/8, 3/8) in use
     p, q = jnp.log(jnp.array([[3.0, 1]])), jnp.zeros((1, 2))
     in_use = -(5 / 8 * math.log(5 / 8) + 3 / 8 * math.log(3 / 8))
-    found, used = agreement(p, q)
+    found, used = consistency(p, q)
     assert used == pytest.approx(in_use, abs=1e-6)
     assert found == pytest.approx(in_use + math.log(1 / 2), abs=1e-6)
 
@@ -182,7 +187,7 @@ def test_agreement_by_hand():
 def test_real_information_is_a_mean_of_both():
     readings = jax.random.normal(jax.random.key(0), (2, 6, 3))
     mutual = np.array(mutual_information(*readings))
-    agreed = np.array(agreement(*readings))
+    agreed = np.array(consistency(*readings))
     np.testing.assert_array_equal(real_information(*readings, 0.0), mutual)
     np.testing.assert_array_equal(real_information(*readings, 1.0), agreed)
     found = real_information(*readings, 0.25)

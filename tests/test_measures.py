@@ -6,19 +6,22 @@ import pytest
 from PIL import Image
 from scipy.linalg import sqrtm
 
-from infogan_jax import Config, UserError
-from infogan_jax.augment import Maps, resample
+from infogan_jax import Config, Trained, UserError, build_model
+from infogan_jax.core.augment import Warp, WarpParams
 from infogan_jax.data import Data
 from infogan_jax.evaluation import (
+    Subject,
     clustering,
-    detection,
-    factors,
+    code_auc,
+    conditional_accuracy,
     fidelity,
-    generation,
+    traversal,
 )
-from infogan_jax.evaluation.inference import apply
-from infogan_jax.evaluation.judge import Features, load_extractor
-from infogan_jax.figures import animate, channel_names, save_frame
+from infogan_jax.evaluation.extractors import Features, make_extractor
+from infogan_jax.evaluation.results import Skipped
+from infogan_jax.inference import in_batches
+from infogan_jax.pixels import channel_names
+from infogan_jax.reporting.figures import animate, save_frame
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +98,12 @@ def test_features_that_cannot_be_compared(sets, other, told):
         fidelity.measures(sets[0], other)
 
 
-def test_asked_is_got_by_hand():
+def test_conditional_accuracy_by_hand():
     asked = np.repeat([0, 1], 4)
     got = np.array([2, 2, 2, 0, 1, 1, 1, 1])
-    found = generation.measures(asked, got, [2, 1])
+    found = conditional_accuracy.measures(asked, got, [2, 1])
     assert found["per_category"] == [0.75, 1.0]
-    assert found["asked_is_got"] == pytest.approx(7 / 8)
+    assert found["conditional_accuracy"] == pytest.approx(7 / 8)
     assert found["table"] == [[1, 0, 3], [0, 4, 0]]
     assert found["modes"] == 3
     # Half of the pictures have an entropy of H(3/4), the others none.
@@ -115,7 +118,7 @@ def bar(height=20, width=4):
 
 
 def test_properties_of_a_bar():
-    found = {k: v[0] for k, v in factors.properties(bar()[None]).items()}
+    found = {k: v[0] for k, v in traversal.properties(bar()[None]).items()}
     assert found["slant"] == pytest.approx(0, abs=1e-6)
     assert found["stroke width"] == pytest.approx(4, rel=0.1)
     assert found["area"] == 80
@@ -123,27 +126,27 @@ def test_properties_of_a_bar():
     assert found["width"] == pytest.approx(4 * np.sqrt((4**2 - 1) / 12))
     assert found["height"] == pytest.approx(4 * np.sqrt((20**2 - 1) / 12))
     assert found["horizontal position"] == found["vertical position"] == 0
-    dim = {k: v[0] for k, v in factors.properties(bar(10)[None] * 0.5).items()}
+    dim = {k: v[0] for k, v in traversal.properties(bar(10)[None] * 0.5).items()}
     assert dim["brightness"] == pytest.approx(0.5)  # of whatever size
 
 
 def test_slant_and_position_have_the_right_sign():
     # The pixel at (row, column) comes from column + 0.3 row: the top moves right.
-    maps = Maps(
+    params = WarpParams(
         matrix=jnp.array([[[1.0, 0.0], [0.3, 1.0]]]),
         shift=jnp.array([[0.0, -3 / 28]]),
-        nodes=jnp.zeros((1, 4, 4, 2)),
+        elastic=None,
         gain=jnp.ones((1, 1)),
         blur=None,
     )
-    lean = resample(jnp.asarray(bar()[None]), maps)
-    found = factors.properties(np.asarray(lean))
+    lean = Warp().apply(jnp.asarray(bar()[None]), params)
+    found = traversal.properties(np.asarray(lean))
     assert found["slant"][0] == pytest.approx(0.3, abs=0.02)
     assert found["horizontal position"][0] == pytest.approx(3, abs=0.1)
 
 
 def test_an_empty_image_has_properties_too():
-    found = factors.properties(np.zeros((2, 8, 8, 3)))
+    found = traversal.properties(np.zeros((2, 8, 8, 3)))
     assert all(np.isfinite(values).all() for values in found.values())
     assert {"hue", "saturation"} <= set(found)
 
@@ -151,10 +154,10 @@ def test_an_empty_image_has_properties_too():
 def test_colours_of_a_composite_say_what_is_measured():
     images = np.zeros((1, 8, 8, 4))
     images[:, 2:6, 2:6] = 1, 0, 0, 1
-    found = factors.properties(images, "red,lime,blue,black")
+    found = traversal.properties(images, "red,lime,blue,black")
     assert (found["hue"], found["saturation"]) == (0, 1)
     assert found["area of channel 4"] == 16 and "area of channel 1" not in found
-    apart = factors.properties(images)
+    apart = traversal.properties(images)
     assert apart["area of channel 1"] == 16 and "hue" not in apart
     assert channel_names(4, "red,#0f0,blue,black")[1:] == ["green", "blue", "channel 4"]
     assert channel_names(2, "red,lime,blue") == ["channel 1", "channel 2"]
@@ -163,10 +166,10 @@ def test_colours_of_a_composite_say_what_is_measured():
 def test_explained_variance_and_names():
     codes = np.linspace(-1, 1, 5)
     offsets = np.array([[0.0], [10.0]])  # of the rows, which do not count
-    r2, slope = factors.explained(codes, 3 * codes + offsets)
+    r2, slope = traversal.explained(codes, 3 * codes + offsets)
     assert (r2, slope) == (pytest.approx(1), pytest.approx(3))
-    assert factors.explained(codes, codes**2 + offsets)[0] == pytest.approx(0)
-    names = factors.name_codes(
+    assert traversal.explained(codes, codes**2 + offsets)[0] == pytest.approx(0)
+    names = traversal.name_codes(
         {
             "uniform1": {"slant": 0.9, "width": 0.7},
             "uniform2": {"slant": 0.8, "width": 0.1},
@@ -177,8 +180,9 @@ def test_explained_variance_and_names():
 
 
 def test_random_features_are_the_same_every_time(images):
-    data = Data(images, images, None, [])
-    first, second = load_extractor(Config(), data), load_extractor(Config(), data)
+    model = build_model(Config(architecture="mnist_tiny"), images.shape[1:])
+    subject = Subject(Trained(model, None), Data(images, images, None, []))
+    first, second = make_extractor(subject), make_extractor(subject)
     assert first.digest == second.digest
     features = first.features(images)
     assert features.shape == (64, 256)
@@ -188,31 +192,40 @@ def test_random_features_are_the_same_every_time(images):
 def test_detection_by_hand():
     ill = np.array([True, True, False, False])
     scores = {"a": np.array([3.0, 1, 2, 0]), "b": np.array([0.0, 1, 2, 3])}
-    found = detection.measures(scores, ill)
+    found = code_auc.measures(scores, ill)
     assert (found["code"], found["auc"]) == ("b", 1.0)  # whichever way it points
     assert found["table"]["a"] == 0.75
-    groups = {"found": [0, 1], "missed": [], "mistaken": [], "rejected": [2, 3]}
+    groups = {
+        **{"true positive": [0, 1], "false negative": []},
+        **{"false positive": [], "true negative": [2, 3]},
+    }
     assert found["examples"] == groups
-    groups = {"found": [0], "missed": [1], "mistaken": [2], "rejected": [3]}
-    assert detection.examples(scores["a"], ill) == groups
-    many = detection.examples(np.zeros(100), np.arange(100) >= 90)
-    assert many["found"] == [] and len(many["rejected"]) == detection.EXAMPLES
-    assert many["rejected"][0] == 10 and many["rejected"][-1] == 89
+    groups = {
+        **{"true positive": [0], "false negative": [1]},
+        **{"false positive": [2], "true negative": [3]},
+    }
+    assert code_auc.examples(scores["a"], ill) == groups
+    many = code_auc.examples(np.zeros(100), np.arange(100) >= 90)
+    assert (
+        many["true positive"] == [] and len(many["true negative"]) == code_auc.EXAMPLES
+    )
+    assert many["true negative"][0] == 10 and many["true negative"][-1] == 89
 
 
 def test_numpy_gets_float32_of_what_bfloat16_computes():
-    def features(state, images, config):
+    def features(model, state, images):
         return {"f": images.astype(jnp.bfloat16), "n": images.astype(jnp.int32)}
 
-    found = apply(features, None, np.ones((700, 3), np.float32), Config())
+    found = in_batches(features, None, None, np.ones((700, 3), np.float32))
     assert (found["f"].dtype, found["n"].dtype) == (np.float32, np.int32)
     np.testing.assert_array_equal(found["f"].mean(0), 1)  # less, if summed in bfloat16
 
 
 def test_an_animation_of_many_categories_ends_where_a_gif_does(tmp_path):
     save_frame(tmp_path, 0, np.zeros((1200, 28, 28, 1)))
-    animate(tmp_path, (28, 28, 1), range(1200), [])
-    with Image.open(tmp_path / "figures" / "training.gif") as gif:
+    path = tmp_path / "training.gif"
+    animate(tmp_path, path, (28, 28, 1), range(1200), [])
+    with Image.open(path) as gif:
         assert gif.height == 65535  # 1,200 rows of 56 pixels are more
 
 
@@ -222,15 +235,15 @@ def test_copies_by_hand():
     np.testing.assert_array_equal(places, [1, 0])
     np.testing.assert_allclose(distances, [1, np.sqrt(2)])
     held_out = np.linspace(1, 2, 101)  # the first percentile is 1.01
-    assert fidelity.copies(np.array([0.5, 1.0, 1.5, 1.9]), held_out) == 0.5
+    assert fidelity.near_duplicate_rate(np.array([0.5, 1.0, 1.5, 1.9]), held_out) == 0.5
 
 
 def test_roundness_and_areas_of_channels():
     y, x = np.mgrid[:41, :41] - 20
     discs = np.stack([x**2 + y**2 < 100, (x / 2) ** 2 + y**2 < 25], axis=0) * 1.0
     two = np.stack([discs, discs * (x > 0)], axis=-1)
-    found = factors.properties(two)
-    long = factors.properties(np.stack([discs, discs], axis=-1))["roundness"]
+    found = traversal.properties(two)
+    long = traversal.properties(np.stack([discs, discs], axis=-1))["roundness"]
     np.testing.assert_allclose(long, [1, 0.5], atol=0.03)
     np.testing.assert_allclose(
         found["area of channel 2"] / found["area of channel 1"], 0.47, atol=0.03
@@ -253,16 +266,18 @@ def test_features_of_two_extractors_are_not_compared(sets):
 
 def test_what_cannot_be_measured_is_told():
     with pytest.raises(UserError, match="two classes or more"):
-        detection.measures({"cat 0": np.arange(3.0)}, np.ones(3, bool))
+        code_auc.measures({"cat 0": np.arange(3.0)}, np.ones(3, bool))
     with pytest.raises(UserError, match="cat 0 is not finite"):
-        detection.measures({"cat 0": np.full(3, np.nan)}, np.arange(3) > 0)
+        code_auc.measures({"cat 0": np.full(3, np.nan)}, np.arange(3) > 0)
     with pytest.raises(UserError, match="not finite"):
-        factors.properties(np.full((2, 8, 8, 1), np.nan))
-    with pytest.raises(UserError, match="0 pictures"):
-        generation.measures(np.zeros(0, int), np.zeros(0, int), [0, 1])
+        traversal.properties(np.full((2, 8, 8, 1), np.nan))
+    with pytest.raises(UserError, match="0 images"):
+        conditional_accuracy.measures(np.zeros(0, int), np.zeros(0, int), [0, 1])
     one_class = Data(np.zeros(0), np.zeros((3, 8, 8, 1)), np.zeros(3, int), ["a", "b"])
-    assert "skipped" in clustering.evaluate(None, Config(), one_class)
-    assert "skipped" in detection.evaluate(None, Config(), one_class)
-    unlabelled = one_class._replace(eval_labels=None)
-    for measure in clustering, detection, generation:
-        assert "labels" in measure.evaluate(None, Config(), unlabelled)["skipped"]
+    model = build_model(Config(architecture="mnist_tiny"), (28, 28, 1))
+    trained = Trained(model, None)
+    for measure in clustering, code_auc:
+        assert isinstance(measure.evaluate(Subject(trained, one_class)), Skipped)
+    no_labels = Subject(trained, one_class._replace(eval_labels=None))
+    for measure in clustering, code_auc, conditional_accuracy:
+        assert "labels" in measure.evaluate(no_labels).reason

@@ -8,20 +8,17 @@ import pytest
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
-from infogan_jax import Config, init_state, make_train_step
-from infogan_jax.augment import (
+from infogan_jax import Config, build_model, make_train_step
+from infogan_jax.build import build_networks
+from infogan_jax.core.augment import (
     WARPS,
-    Maps,
     Warp,
-    changes,
+    WarpParams,
+    augment_batch,
     parse_warp,
-    random_warp,
-    resample,
 )
-from infogan_jax.evaluation.factors import properties
-from infogan_jax.floor import flops
-from infogan_jax.models import ARCHITECTURES, build_networks, resnet
-from infogan_jax.models.layers import (
+from infogan_jax.core.models import ARCHITECTURES, resnet
+from infogan_jax.core.models.layers import (
     Convolve,
     Dense,
     Downsample,
@@ -31,7 +28,9 @@ from infogan_jax.models.layers import (
     smooth,
     upsample,
 )
-from infogan_jax.parallel import compiler_options
+from infogan_jax.distributed.devices import compiler_options
+from infogan_jax.distributed.roofline import flops
+from infogan_jax.evaluation.traversal import properties
 
 DIMS = ("NHWC", "HWIO", "NHWC")
 
@@ -157,7 +156,7 @@ def test_gradients_of_biases_are_summed_in_float32(layer):
     ("ours", "inputs", "side"),
     [(convolve, 3, 3), (downsample, 3, 4), (upsample, 5, 4)],
 )
-def test_convolutions_of_replicas(ours, inputs, side, axes):
+def test_convolutions_of_members(ours, inputs, side, axes):
     """Under `vmap` they have another form, and the same values and derivatives."""
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (2, 2, 4, 6, inputs))
@@ -240,10 +239,18 @@ def test_shapes(config, architecture, shape):
 
 
 def still(n=1):
-    """Maps that change nothing."""
+    """Parameters that change nothing."""
     matrix = jnp.tile(jnp.eye(2), (n, 1, 1))
-    nodes = jnp.zeros((n, 4, 4, 2))
-    return Maps(matrix, jnp.zeros((n, 2)), nodes, jnp.ones((n, 1)), None)
+    return WarpParams(matrix, jnp.zeros((n, 2)), None, jnp.ones((n, 1)), None)
+
+
+def resample(images, params):
+    return Warp().apply(images, params)
+
+
+def bent(by):
+    """Parameters of an elastic displacement, `[n, 4, 4, 2]`."""
+    return still(len(by))._replace(elastic=by)
 
 
 def test_identity_warp_and_whole_shift():
@@ -253,15 +260,15 @@ def test_identity_warp_and_whole_shift():
     moved = resample(images, still(2)._replace(shift=down))
     np.testing.assert_allclose(moved[:, :-1], images[:, 1:], rtol=1e-5)
     np.testing.assert_array_equal(moved[:, -1], 0)
-    # The same shift as a bend that is equal everywhere
-    bent = resample(images, still(2)._replace(nodes=still(2).nodes + down[0]))
-    np.testing.assert_allclose(bent, moved, atol=1e-5)
+    # The same shift as an elastic displacement that is equal everywhere
+    field = jnp.zeros((2, 4, 4, 2)) + down[0]
+    np.testing.assert_allclose(resample(images, bent(field)), moved, atol=1e-5)
 
 
 def test_darkening_is_a_factor_of_its_own():
     images = jnp.ones((64, 4, 4, 1))
-    limits = Warp(darken=0.9)
-    found = random_warp(jax.random.key(0), images, limits, jnp.arange(64))
+    limits = Warp(brightness=0.9)
+    found = augment_batch(limits, jax.random.key(0), images, jnp.arange(64))
     gain = found[:, 0, 0, 0]
     np.testing.assert_allclose(found, images * gain[:, None, None, None], rtol=1e-5)
     assert np.exp(-0.9) <= gain.min() < 0.45 and 0.95 < gain.max() <= 1
@@ -270,7 +277,7 @@ def test_darkening_is_a_factor_of_its_own():
 def test_channels_gain_by_themselves_and_mirror_together():
     images = jax.random.uniform(jax.random.key(0), (64, 4, 4, 2))
     limits = Warp(flip=0.5, gain=0.3)
-    found = random_warp(jax.random.key(0), images, limits, jnp.arange(64))
+    found = augment_batch(limits, jax.random.key(0), images, jnp.arange(64))
     ratio = found.sum((1, 2)) / images.sum((1, 2))  # [64, 2], whichever way it faces
     assert np.exp(-0.3) <= ratio.min() < 0.8 and 1.25 < ratio.max() <= np.exp(0.3)
     assert abs(np.corrcoef(ratio.T)[0, 1]) < 0.4
@@ -281,9 +288,10 @@ def test_channels_gain_by_themselves_and_mirror_together():
     assert 16 < mirrored.sum() < 48
 
 
-def test_every_other_copy_has_a_channel_alone():
+def test_every_other_copy_keeps_one_channel():
     images = jnp.ones((64, 4, 4, 3))
-    found = random_warp(jax.random.key(0), images, Warp(alone=2), jnp.arange(64))
+    limits = Warp(isolate_channel=2)
+    found = augment_batch(limits, jax.random.key(0), images, jnp.arange(64))
     np.testing.assert_allclose(found[..., 1], 1, rtol=1e-6)
     others = found[:, :1, :1, :1]
     np.testing.assert_allclose(found[..., [0, 2]], others * jnp.ones((64, 4, 4, 2)))
@@ -304,18 +312,18 @@ def test_parse_warp():
     assert parse_warp("digits") == WARPS["digits"]
     changed = parse_warp("cells:rotation=90:gain=0")
     assert changed == dataclasses.replace(WARPS["cells"], rotation=90, gain=0)
-    wrong = "gain=-1", "gain=x", "flip=2", "alone=1.5", "spin=3"
+    wrong = "gain=-1", "gain=x", "flip=2", "isolate_channel=1.5", "spin=3"
     for text in ("", "swirl", "none:", *(f"cells:{part}" for part in wrong)):
-        with pytest.raises(ValueError, match="warp: "):
+        with pytest.raises(ValueError, match="augment: "):
             parse_warp(text)
 
 
-def test_a_bend_moves_its_corner():
+def test_an_elastic_displacement_moves_its_corner():
     images = jax.random.uniform(jax.random.key(0), (1, 28, 28, 1))
-    maps = still()._replace(nodes=still().nodes.at[0, 0, 0].set(0.07))
-    bent = resample(images, maps)
-    np.testing.assert_allclose(bent[:, 18:], images[:, 18:], atol=1e-5)
-    assert not np.allclose(bent[:, :7, :7], images[:, :7, :7], atol=0.1)
+    field = jnp.zeros((1, 4, 4, 2)).at[0, 0, 0].set(0.07)
+    moved = resample(images, bent(field))
+    np.testing.assert_allclose(moved[:, 18:], images[:, 18:], atol=1e-5)
+    assert not np.allclose(moved[:, :7, :7], images[:, :7, :7], atol=0.1)
 
 
 def test_quarter_turn():
@@ -328,8 +336,8 @@ def test_quarter_turn():
 def test_warps_are_a_function_of_the_index():
     images = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))
     key, limits = jax.random.key(1), WARPS["digits"]
-    whole = random_warp(key, images, limits, jnp.arange(4))
-    part = random_warp(key, images[2:], limits, jnp.arange(2, 4))
+    whole = augment_batch(limits, key, images, jnp.arange(4))
+    part = augment_batch(limits, key, images[2:], jnp.arange(2, 4))
     np.testing.assert_allclose(whole[2:], part, rtol=1e-6)
     assert not np.allclose(whole, images)
 
@@ -346,11 +354,11 @@ def test_resampling_agrees_with_map_coordinates():
     np.testing.assert_allclose(resample(image, maps)[0, ..., 0], expected, 1e-4)
 
 
-def test_changes_are_those_that_can_be_measured():
-    """A bar leans and widens by what `changes` says, up to the sign."""
+def test_factors_are_those_that_can_be_measured():
+    """A bar leans and widens by what `factors` says, up to the sign."""
     bar = jnp.zeros((1, 28, 28, 1)).at[:, 6:22, 8:20].set(1.0)
     maps = still()._replace(matrix=jnp.array([[[1.0, 0.0], [0.25, 0.8]]]))
-    slant, width = changes(maps, parse_warp("digits").followed)[0].tolist()
+    slant, width = parse_warp("digits").factors(maps)[0][0].tolist()
     before = properties(np.asarray(bar))
     lean_only = still()._replace(matrix=jnp.array([[[1.0, 0.0], [slant, 1.0]]]))
     wide_only = still()._replace(matrix=jnp.diag(jnp.exp(jnp.array([0, width])))[None])
@@ -363,17 +371,17 @@ def test_changes_are_those_that_can_be_measured():
     assert np.log(ratio) == pytest.approx(-width, abs=0.03)
 
 
-def test_changes_of_images_of_any_orientation():
-    """A disc grows and changes its tint by what `changes` says, up to the sign."""
+def test_factors_of_images_of_any_orientation():
+    """A disc grows and changes its tint by what `factors` says, up to the sign."""
     y, x = np.mgrid[:32, :32] - 15.5
     disc = jnp.asarray(np.hypot(y, x) < 10, jnp.float32)[None, ..., None]
     disc *= jnp.array([0.8, 0.4, 0.2])
     turned = jnp.array([[0.0, -0.8], [0.7, 0.0]])[None]  # by a quarter, and larger
     gain, blur = jnp.array([[0.5, 1.0, 1.5]]), jnp.array([0.3])
     maps = still()._replace(matrix=turned, gain=gain, blur=blur)
-    followed = parse_warp("cells").followed
-    assert followed == ("size", "colour", "focus")
-    size, colour, focus = changes(maps, followed)[0].tolist()
+    cells = parse_warp("cells")
+    assert cells.factor_names == ("size", "colour", "focus")
+    (size, colour, focus), *_ = cells.factors(maps)[0].tolist()
     before, after = disc, resample(disc, maps._replace(blur=None))
     share = after[..., 1].sum() / before[..., 1].sum()  # whose gain is 1
     assert np.log(share) / 2 == pytest.approx(-size, abs=0.03)
@@ -383,11 +391,12 @@ def test_changes_of_images_of_any_orientation():
     # Of two channels the second is the other one; one alone has brightness
     for gains, expected in (([2.0, 8.0], -np.log(4)), ([2.0], np.log(2))):
         few = still()._replace(gain=jnp.array([gains]))
-        assert changes(few, ("colour",))[0, 0] == pytest.approx(expected)
-    assert parse_warp("cells:scale=0:blur=0").followed == ("colour",)
-    assert parse_warp("cells:scale=0:blur=0:gain=0").followed == ()
-    assert parse_warp("cells:rotation=0:flip=0").followed == ("width",)
-    assert parse_warp("digits:rotation=0:shear=0:scale=0").followed == ()
+        only_colour = parse_warp("cells:scale=0:blur=0")
+        assert only_colour.factors(few)[0][0, 0] == pytest.approx(expected)
+    assert parse_warp("cells:scale=0:blur=0").factor_names == ("colour",)
+    assert parse_warp("cells:scale=0:blur=0:gain=0").factor_names == ()
+    assert parse_warp("cells:rotation=0:flip=0").factor_names == ("width",)
+    assert parse_warp("digits:rotation=0:shear=0:scale=0").factor_names == ()
 
 
 @pytest.mark.parametrize("factor", [2, 0.5])
@@ -416,12 +425,12 @@ def test_smoothing_keeps_what_is_even_and_no_grid():
 def test_larger_images(architecture, size):
     if size == 256 and architecture != "resnet":
         pytest.skip("dcgan ends at 128 pixels")
-    config = Config(architecture=architecture, width=4)
+    config = Config(architecture=architecture, base_channels=4)
     shape = (size, size, 2)
-    state = jax.eval_shape(lambda k: init_state(k, config, shape), jax.random.key(0))
+    model = build_model(config, shape)
+    state = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((4, *shape), np.uint8)
-    step = make_train_step(config, shape)
-    after, _ = jax.eval_shape(step, state, images)
+    after, _ = jax.eval_shape(make_train_step(model), state, images)
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 

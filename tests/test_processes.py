@@ -20,7 +20,7 @@ CLUSTER = ROOT / "experiments" / "cluster"
 FLAGS = [
     *(f"--{name}={value}" for name, value in TINY.items()),
     "--evaluators=clustering",
-    "--frame_every=0",
+    "--sample_every=0",
 ]
 
 
@@ -41,7 +41,7 @@ def together(count, *arguments, own=lambda process: [], **options):
     port = free_port()
     started = [
         start(
-            f"--coordinator=localhost:{port}",
+            f"--coordinator_address=localhost:{port}",
             f"--num_processes={count}",
             f"--process_id={process}",
             *arguments,
@@ -77,19 +77,19 @@ def same(found, expected):
 
 def test_two_processes_equal_one_and_go_on_as_one(alone, data_dir, tmp_path):
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
-    first, second = together(2, *flags, "--steps=5", "--input=stream")
+    first, second = together(2, *flags, "--steps=5", "--data_placement=stream")
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     assert "step 5/5" in first[1] and not second[1]
     process = start(*flags, JAX_NUM_CPU_DEVICES="4")  # other devices, resident data
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
-    assert "going on from step 5" in out
+    assert "continuing from step 5" in out
     same(lines(tmp_path / "run"), alone)
 
 
-def test_four_processes_with_a_replica_each_equal_one_alone(alone, data_dir, tmp_path):
+def test_four_processes_with_a_member_each_equal_one_alone(alone, data_dir, tmp_path):
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
-    found = together(4, *flags, "--seeds=4")
+    found = together(4, *flags, "--num_seeds=4")
     assert [code for code, _, _ in found] == [0] * 4, found
     same(lines(tmp_path / "run" / "seed_0"), alone)
     assert (tmp_path / "run" / "seed_3" / "metrics.jsonl").exists()
@@ -126,7 +126,7 @@ def test_processes_that_do_not_share_their_work_directory_are_refused(
 
 def test_when_one_is_killed_the_other_says_so_and_ends(data_dir, tmp_path):
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
-    flags += ["--steps=1000000", f"--coordinator=localhost:{free_port()}"]
+    flags += ["--steps=1000000", f"--coordinator_address=localhost:{free_port()}"]
     first, second = (
         start(*flags, "--num_processes=2", f"--process_id={i}") for i in range(2)
     )
@@ -144,12 +144,12 @@ def test_when_one_is_killed_the_other_says_so_and_ends(data_dir, tmp_path):
     ("flags", "told"),
     [
         (
-            ["--coordinator=localhost:1", "--process_id=1"],
+            ["--coordinator_address=localhost:1", "--process_id=1"],
             "less than --num_processes",
         ),
-        (["--coordinator=here"], "expected HOST:PORT, or auto"),
-        (["--coordinator=auto"], "no group of processes"),
-        (["--coordinator=auto", "--mode=evaluate"], "is for one process"),
+        (["--coordinator_address=here"], "expected HOST:PORT, or auto"),
+        (["--coordinator_address=auto"], "no group of processes"),
+        (["--coordinator_address=auto", "--mode=evaluate"], "is for one process"),
     ],
 )
 def test_wrong_groups(flags, told, tmp_path):
@@ -203,9 +203,10 @@ def test_the_slurm_job_by_the_variables_of_slurm(data_dir, tmp_path):
 POISONED = """
 import sys
 from absl import app
-from infogan_jax import main, training
+from infogan_jax import main
+from infogan_jax.train import runs
 from tests.poison import poisoned
-training.make_train_step = poisoned(7, False)
+runs.make_train_step = poisoned(7, False)
 app.run(main.main, argv=["main", *sys.argv[1:]], flags_parser=main.parse_flags)
 """
 
@@ -225,12 +226,13 @@ def test_both_processes_go_back_from_what_is_not_finite(data_dir, tmp_path):
 ASKED = """
 import os, signal, sys, time
 from absl import app
-from infogan_jax import main, parallel
+from infogan_jax import main
+from infogan_jax.distributed import devices
 def compile(run):
     if "--process_id=1" in sys.argv:
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
-parallel.Run.compile = compile
+devices.MultiStep.compile = compile
 app.run(main.main, argv=["main", *sys.argv[1:]], flags_parser=main.parse_flags)
 """
 
@@ -278,7 +280,7 @@ def test_the_tpu_job_asks_again_and_passes_its_arguments_on(tmp_path):
     asked = "compute tpus tpu-vm ssh slice --zone=zone --worker=all"
     assert log.read_text().splitlines() == [asked, asked]
     told = (tmp_path / "infogan_jax" / "arguments").read_text().splitlines()
-    assert told == [*flags, "--coordinator=auto"]
+    assert told == [*flags, "--coordinator_address=auto"]
 
 
 def test_the_kubernetes_job_names_its_own_coordinator():
@@ -294,7 +296,7 @@ def test_the_kubernetes_job_names_its_own_coordinator():
     )
     # JobSet calls pod 0 of its first job SET-JOB-0-0.SUBDOMAIN.
     set_name, subdomain = job["metadata"]["name"], job["spec"]["network"]["subdomain"]
-    host, port = flags["coordinator"].split(":")
+    host, port = flags["coordinator_address"].split(":")
     assert host == f"{set_name}-{replicated['name']}-0-0.{subdomain}"
     assert int(port) == container["ports"][0]["containerPort"]
     assert int(flags["num_processes"]) == spec["completions"] == spec["parallelism"]

@@ -2,39 +2,38 @@
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import pytest
 
-from infogan_jax import Config, init_state, make_train_step
+from infogan_jax import Config, build_classifier, build_model, make_train_step
 from infogan_jax import main as command_line
-from infogan_jax.classifier import init_classifier, make_classifier_step
+from infogan_jax.core.classifier import make_classifier_step
 from infogan_jax.data import DATASETS
-from infogan_jax.evaluation import EVALUATORS
+from infogan_jax.settings import EVALUATORS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "infogan_jax"
 README = (ROOT / "README.md").read_text()
-CORE = ["latents.py", "losses.py", "augment.py", "state.py", "steps.py"]
-CORE_FILES = [PACKAGE / name for name in CORE] + sorted(PACKAGE.glob("models/*.py"))
-CORE_MODULES = {"augment", "latents", "losses", "models", "state", "steps"}
+FILES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {"flax", "jax", "optax"} | set(sys.stdlib_module_names) - {"os", "time"}
-LEAVES = {"checkpoints", "data", "evaluation", "figures", "writers"}
-KNOWS_LEAVES = {
-    "export",
-    "filtering",
-    "main",
-    "page",
-    "recognition",
-    "regroup",
-    "replicas",
-    "report",
-    "sampling",
-    "training",
-    "workdir",
-} | LEAVES
+# From the ground up: a module imports from its own floor and from lower ones only.
+FLOORS = [
+    {"core", "errors", "files", "former"},
+    {"settings"},
+    {"config"},
+    {"build", "inference", "pixels"},
+    {"data", "distributed"},
+    {"evaluation"},
+    {"run"},
+    {"reporting"},
+    {"apps", "train"},
+    {"flags", "main", "__init__"},
+]
+LONGEST_FUNCTION, LONGEST_MODULE, MOST_IMPORTS = 80, 450, 10
 
 
 def imports(path):
@@ -45,27 +44,87 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", CORE_FILES, ids=lambda p: p.name)
-def test_the_core_imports_jax_flax_and_optax_only(path):
-    for name in imports(path):
-        top, *rest = name.split(".")
-        if top == "infogan_jax":
-            assert rest[0] in CORE_MODULES, f"{path.name} imports {name}"
-        else:
-            assert top in ALLOWED, f"{path.name} imports {name}"
+def room(name):
+    """The module or folder of infogan_jax that an import or a path is of."""
+    return name.removeprefix("infogan_jax.").split(".")[0]
+
+
+def test_the_core_imports_jax_flax_and_optax_only():
+    for path in sorted(PACKAGE.glob("core/**/*.py")):
+        for name in imports(path):
+            is_core = name.startswith("infogan_jax.core.")
+            assert is_core or name.split(".")[0] in ALLOWED, f"{path} imports {name}"
+
+
+def test_imports_run_down():
+    floor = {name: i for i, names in enumerate(FLOORS) for name in names}
+    for path in FILES:
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for name in imports(path):
+            if name.startswith("infogan_jax."):
+                assert floor[room(name)] <= floor[own], f"{path} imports {name}"
 
 
 def test_orbax_and_devices_have_one_place_each():
-    for path in PACKAGE.rglob("*.py"):
+    for path in FILES:
         names = list(imports(path))
         if path.name != "checkpoints.py":
             assert not any(name.startswith("orbax") for name in names), path
-        if path.name != "parallel.py":
+        if path.name != "devices.py":
             assert not any(name.startswith("jax.sharding") for name in names), path
-        module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if module not in KNOWS_LEAVES | {"__init__"}:
-            used = {n.split(".")[1] for n in names if n.startswith("infogan_jax.")}
-            assert not used & LEAVES, f"{path} imports {used & LEAVES}"
+
+
+def test_no_function_and_no_module_is_long():
+    for path in FILES:
+        text = path.read_text()
+        assert text.count("\n") <= LONGEST_MODULE, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                length = node.end_lineno - node.lineno + 1
+                assert length <= LONGEST_FUNCTION, f"{path}: {node.name} {length}"
+
+
+def test_the_loop_and_its_collaborators_know_few_modules():
+    for path in (PACKAGE / "train").glob("*.py"):
+        ours = {n.rpartition(".")[0] for n in imports(path) if "infogan_jax" in n}
+        if path.name != "runs.py":  # which wires everything
+            assert len(ours) <= MOST_IMPORTS, ours
+
+
+def test_importing_changes_no_logger_warning_or_flag_of_the_host():
+    """Every module, in a process that has configured all three."""
+    program = """
+import importlib, logging, pathlib, signal, sys, warnings
+import jax, absl.flags, tensorflow_datasets, orbax.checkpoint, matplotlib
+from jax._src import config as _
+def state():
+    loggers = {n: x.level for n, x in logging.root.manager.loggerDict.items()
+               if isinstance(x, logging.Logger)}
+    flags = {n: jax.config.values[n] for n in jax.config.values}
+    return loggers, list(warnings.filters), flags, signal.getsignal(signal.SIGINT)
+def importable():
+    root = pathlib.Path(sys.argv[1])
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        if "explorer" not in parts:
+            yield ".".join(p for p in parts if p != "__init__")
+for extra in ("sklearn", "skimage", "scipy.stats", "networkx", "tifffile"):
+    importlib.import_module(extra)
+for extra in ("sklearn.neighbors", "skimage.transform", "tensorboardX", "msgspec"):
+    importlib.import_module(extra)
+before = state()
+for name in importable():
+    importlib.import_module(name)
+after = state()
+for name, level in before[0].items():
+    assert after[0][name] == level, name
+assert after[1] == before[1], set(map(str, after[1])) ^ set(map(str, before[1]))
+assert after[2:] == before[2:]
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(PACKAGE)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -84,15 +143,18 @@ def test_every_flagfile_builds(flagfile):
     channels = {"malaria": 3, "malaria_two_channel": 2, "malaria_four_channel": 4}
     shape = (side, side, channels.get(config.dataset, 1))
     images = jax.ShapeDtypeStruct((config.batch_size, *shape), jax.numpy.uint8)
-    assert mode == ("classify" if flagfile.stem == "classifier" else "train")
-    if mode == "classify":
-        init, step = init_classifier, make_classifier_step(config, 10)
+    is_classifier = flagfile.stem == "classifier"
+    assert mode == ("train_classifier" if is_classifier else "train")
+    if is_classifier:
+        model = build_classifier(config, shape, 10)
         labels = jax.ShapeDtypeStruct((config.batch_size,), jax.numpy.int32)
-        state = jax.eval_shape(lambda: init(jax.random.key(0), config, shape, 10))
+        state = jax.eval_shape(model.init, jax.random.key(0))
+        step = make_classifier_step(model)
         after, _ = jax.eval_shape(step, state, (images, labels))
     else:
-        state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, shape))
-        after, _ = jax.eval_shape(make_train_step(config, shape), state, images)
+        model = build_model(config, shape)
+        state = jax.eval_shape(model.init, jax.random.key(0))
+        after, _ = jax.eval_shape(make_train_step(model), state, images)
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
@@ -113,12 +175,14 @@ def test_help_names_what_there_is(name, table):
     assert set(table) <= set(re.findall(r"\w+", text))
 
 
-def test_the_research_example_learns_its_code(data_dir, monkeypatch):
+def test_the_research_example_learns_its_code(data_dir, monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     sys.path.insert(0, str(ROOT / "experiments"))
     import research_step
 
-    assert research_step.main(60) > research_step.main(1)
+    picture = tmp_path / "code.png"
+    assert research_step.main(60, picture) > research_step.main(1, picture)
+    assert picture.exists()
 
 
 def test_training_needs_no_tensorflow(data_dir):
@@ -132,8 +196,8 @@ def test_the_example_of_the_readme(data_dir, monkeypatch):
     """With smaller networks, to be quick."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert code.count("Config(warp") == 1
-    code = code.replace("Config(warp", 'Config(architecture="mnist_tiny", warp')
+    assert code.count("Config(augment") == 1
+    code = code.replace("Config(augment", 'Config(architecture="mnist_tiny", augment')
     told: dict = {}
     exec(code, told)
     assert told["pictures"].shape == (8, 28, 28, 1)

@@ -7,41 +7,51 @@ import numpy as np
 import optax
 import pytest
 
-from infogan_jax import Config, generate, infer_codes, init_state, make_train_step
-from infogan_jax.latents import parse_spec, sample_latents
-from infogan_jax.parallel import (
+from infogan_jax import Config, InfoGAN, build_model, make_train_step
+from infogan_jax.core.latents import parse_spec, sample_latents
+from infogan_jax.core.state import Net, adam, apply_gradients
+from infogan_jax.distributed.devices import (
     AXIS,
     load_batches,
     make_mesh,
-    make_run,
+    make_multi_step,
     placement,
     pmap_step,
     replicate,
     shard_map_step,
 )
-from infogan_jax.state import Net, adam, updated
 
 SHAPE = (28, 28, 1)
 STEPS = 3
-PLAIN = {"real_weight": 0.0, "equivariance_weight": 0.0, "warp": "none"}
+PLAIN = {
+    "real_mi_weight": 0.0,
+    "entropy_weight": 0.0,
+    "equivariance_weight": 0.0,
+    "augment": "none",
+}
 
 
 @pytest.fixture(scope="module")
 def tiny():
     from tests.conftest import TINY
 
-    return Config(**{**TINY, "agreement_share": 0.25, "log_every": STEPS})
+    return Config(**{**TINY, "consistency_fraction": 0.25, "log_every": STEPS})
+
+
+@functools.cache
+def model_of(config) -> InfoGAN:
+    return build_model(config, SHAPE)
 
 
 @functools.cache
 def jitted_step(config):
-    return jax.jit(make_train_step(config, SHAPE))
+    return jax.jit(make_train_step(model_of(config)))
 
 
 @functools.cache
-def jitted_run(config, devices, replicas, streamed):
+def jitted_steps(config, devices, members, streamed):
     mesh = make_mesh(jax.devices()[:devices])
-    return make_run(jitted_step(config), mesh, STEPS, replicas, streamed), mesh
+    return make_multi_step(jitted_step(config), mesh, STEPS, members, streamed), mesh
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +61,7 @@ def step(tiny):
 
 @pytest.fixture(scope="module")
 def start(tiny):
-    return lambda seed=0: init_state(jax.random.key(seed), tiny, SHAPE)
+    return lambda seed=0: model_of(tiny).init(jax.random.key(seed))
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +100,25 @@ def same(state, metrics, reference):
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_metrics_are_told(reference):
+def test_metrics_are_named(reference):
     metrics = reference[1][-1]
     assert sorted(metrics) == [
         "equivariance/uniform1",
         "equivariance/uniform2",
-        "information/cat",
-        "information/uniform1",
-        "information/uniform2",
-        "information_real/cat",
         "loss/discriminator",
         "loss/generator",
-        "used/cat",
+        "marginal_entropy/cat",
+        "mi_bound/cat",
+        "mi_bound/uniform1",
+        "mi_bound/uniform2",
+        "mi_real/cat",
     ]
     assert all(np.isfinite(value) for value in metrics.values())
 
 
 def test_scan(tiny, start, batches, reference):
     state, metrics = jax.jit(
-        lambda s, b: jax.lax.scan(make_train_step(tiny, SHAPE), s, b)
+        lambda s, b: jax.lax.scan(make_train_step(model_of(tiny)), s, b)
     )(start(), batches)
     same(state, {name: value[-1] for name, value in metrics.items()}, reference)
 
@@ -125,7 +135,7 @@ def test_mesh(step, start, batches, reference):
 
 def test_shard_map(tiny, start, batches, reference):
     mesh = make_mesh()
-    one = shard_map_step(tiny, SHAPE, mesh)
+    one = shard_map_step(model_of(tiny), mesh)
     state = replicate(start(), mesh)
     for batch in batches:
         state, metrics = one(state, batch)
@@ -137,22 +147,22 @@ def test_what_a_batch_shares_is_the_same_on_all_devices(tiny, batches):
     config = dataclasses.replace(
         tiny,
         architecture="resnet",  # each image's gradient is its own
-        width=2,
-        adversarial="relativistic_average",
+        base_channels=2,
+        gan_loss="relativistic_average",
         penalty="wgan_gp",
         penalty_weight=1.0,
         **PLAIN,
     )
-    begin = functools.partial(init_state, jax.random.key(0), config, SHAPE)
+    begin = functools.partial(model_of(config).init, jax.random.key(0))
     alone = jitted_step(config)(begin(), batches[0])
     mesh = make_mesh()
-    one = shard_map_step(config, SHAPE, mesh)
+    one = shard_map_step(model_of(config), mesh)
     together = one(replicate(begin(), mesh), batches[0])
     same(*together, ([alone[0]], [alone[1]]))
 
 
 def test_pmap(tiny, start, batches, reference):
-    one = pmap_step(tiny, SHAPE)
+    one = pmap_step(model_of(tiny))
     state = start()
     for batch in batches:
         state, metrics = one(state, batch.reshape(4, 4, *SHAPE))
@@ -161,7 +171,7 @@ def test_pmap(tiny, start, batches, reference):
 
 def test_vmap_over_seeds(tiny, start, batches, step):
     states = jax.tree.map(lambda *x: jnp.stack(x), start(0), start(1))
-    many, _ = jax.jit(jax.vmap(make_train_step(tiny, SHAPE), (0, None)))(
+    many, _ = jax.jit(jax.vmap(make_train_step(model_of(tiny)), (0, None)))(
         states, batches[0]
     )
     alone, _ = step(start(1), batches[0])
@@ -172,71 +182,72 @@ def test_vmap_over_seeds(tiny, start, batches, step):
     )
 
 
-@pytest.mark.parametrize(("replicas", "devices"), [(4, 4), (3, 2), (2, 1)])
-def test_replicas_equal_runs_alone(tiny, start, images, reference, replicas, devices):
+@pytest.mark.parametrize(("members", "devices"), [(4, 4), (3, 2), (2, 1)])
+def test_members_equal_runs_alone(tiny, start, images, reference, members, devices):
     """Spread over the devices, sharing batches, and on one device."""
-    run, mesh = jitted_run(tiny, devices, replicas, False)
+    run, mesh = jitted_steps(tiny, devices, members, False)
     states = jax.device_put(
-        jax.tree.map(lambda *x: jnp.stack(x), *map(start, range(replicas))),
-        placement(mesh, replicas),
+        jax.tree.map(lambda *x: jnp.stack(x), *map(start, range(members))),
+        placement(mesh, members),
     )
     indices = np.arange(16 * STEPS).reshape(STEPS, 16)
-    order = np.stack([np.roll(indices, r, axis=0) for r in range(replicas)])
+    order = np.stack([np.roll(indices, r, axis=0) for r in range(members)])
     many, metrics, norm = run(states, replicate(jnp.asarray(images), mesh), order)
     losses = np.asarray(metrics["loss/generator"])
-    assert losses.shape == (replicas, STEPS)
-    assert norm.shape == (replicas,)
+    assert losses.shape == (members, STEPS)
+    assert norm.shape == (members,)
     first = jax.tree.map(lambda x: x[0], many)
     np.testing.assert_allclose(
         gradient_norms(first), gradient_norms(reference[0][-1]), rtol=1e-4
     )
     expected = [m["loss/generator"] for m in reference[1]]
     np.testing.assert_allclose(losses[0], expected, rtol=1e-4)
-    assert len(set(losses.mean(1).tolist())) == replicas
+    assert len(set(losses.mean(1).tolist())) == members
 
 
-def test_each_replica_is_told_targets_of_its_own(tiny, images):
-    """Q follows its targets; told the other replica's, it has them wrong."""
-    config = dataclasses.replace(tiny, d_learning_rate=1e-2, real_weight=5.0)
+def test_each_member_learns_pseudo_labels_of_its_own(tiny, images):
+    """Q follows its labels; by the other member's it is wrong."""
+    config = dataclasses.replace(tiny, d_learning_rate=1e-2, real_mi_weight=5.0)
     mesh = make_mesh(jax.devices()[:2])
-    run = make_run(make_train_step(config, SHAPE), mesh, 20, 2)
+    model = model_of(config)
+    run = make_multi_step(make_train_step(model), mesh, 20, 2)
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
-    states = jax.jit(jax.vmap(lambda key: init_state(key, config, SHAPE)))(keys)
+    states = jax.jit(jax.vmap(model.init))(keys)
     batches = np.arange(320).reshape(20, 16) % len(images)
     both = np.stack([batches, batches])
-    targets = np.int32([[3] * len(images), [7] * len(images)])
+    labels = np.int32([[3] * len(images), [7] * len(images)])
     data = replicate(jnp.asarray(images), mesh)
     states = jax.device_put(states, placement(mesh, 2))
-    states, first, _ = run(states, data, both, targets)
-    states, later, _ = run(states, data, both, targets)
-    first, later = (told["told/cat"].mean(1) for told in (first, later))
+    states, first, _ = run(states, data, both, labels)
+    states, later, _ = run(states, data, both, labels)
+    first, later = (row["pseudo_label_ll/cat"].mean(1) for row in (first, later))
     assert (later > np.maximum(first, np.log(0.3))).all()
-    _, wrong, _ = run(states, data, both[:, :1], targets[::-1])
-    assert (wrong["told/cat"][:, 0] < np.log(0.1)).all()
+    _, wrong, _ = run(states, data, both[:, :1], labels[::-1])
+    assert (wrong["pseudo_label_ll/cat"][:, 0] < np.log(0.1)).all()
 
 
-@pytest.mark.parametrize(("replicas", "devices"), [(1, 4), (4, 4), (3, 2)])
-def test_streamed_batches_equal_resident_data(tiny, start, images, replicas, devices):
+@pytest.mark.parametrize(("members", "devices"), [(1, 4), (4, 4), (3, 2)])
+def test_streamed_batches_equal_resident_data(tiny, start, images, members, devices):
     """A short stretch too, which is padded."""
-    indices = np.arange(16 * 2 * replicas).reshape(replicas, 2, 16) % len(images)
-    state = jax.tree.map(lambda *x: jnp.stack(x), *map(start, range(replicas)))
-    if replicas == 1:
+    indices = np.arange(16 * 2 * members).reshape(members, 2, 16) % len(images)
+    state = jax.tree.map(lambda *x: jnp.stack(x), *map(start, range(members)))
+    if members == 1:
         state, indices = start(), indices[0]
     found = []
     for streamed in (False, True):
-        run, mesh = jitted_run(tiny, devices, replicas, streamed)
+        run, mesh = jitted_steps(tiny, devices, members, streamed)
         arrays = replicate(jnp.asarray(images), mesh)
         if streamed:
-            arrays = load_batches(images, indices, mesh, STEPS, replicas)
+            arrays = load_batches(images, indices, mesh, STEPS, members)
         copy = jax.tree.map(jnp.copy, state)  # for it is donated
-        copy = jax.device_put(copy, placement(mesh, replicas))
+        copy = jax.device_put(copy, placement(mesh, members))
         found.append(run(copy, arrays, indices)[1])
     for name, value in found[0].items():
         np.testing.assert_array_equal(value, found[1][name])
 
 
 def test_compiled_run_of_any_length_compiles_once(tiny, start, images, reference):
-    run, mesh = jitted_run(tiny, 1, 1, False)
+    run, mesh = jitted_steps(tiny, 1, 1, False)
     resident = replicate(jnp.asarray(images), mesh)
     indices = np.arange(16 * STEPS).reshape(STEPS, 16)
     state, one, _ = run(replicate(start(), mesh), resident, indices[:1])
@@ -260,7 +271,7 @@ def test_no_hidden_transfers(step, start, batches):
 
 def test_no_key_is_used_twice(tiny, start, batches):
     with jax.debug_key_reuse(True):
-        jax.jit(make_train_step(tiny, SHAPE))(start(), batches[0])
+        jax.jit(make_train_step(model_of(tiny)))(start(), batches[0])
 
 
 def test_each_player_learns_from_its_own_objective_only(tiny, start, batches):
@@ -283,15 +294,15 @@ def test_each_player_learns_from_its_own_objective_only(tiny, start, batches):
 
 
 def test_adam_is_optax_adam(tiny):
-    config = dataclasses.replace(tiny, steps=4, decay_share=0.5)
+    rates = 0.9, 0.99
     params = {"a": jnp.linspace(-1, 1, 5), "b": jnp.ones((2, 3))}
     schedule = optax.linear_schedule(0.01, 0, 2, transition_begin=2)
-    theirs = optax.adam(schedule, config.adam_b1, config.adam_b2)
-    ours = adam(config, 0.01)
+    theirs = optax.adam(schedule, *rates)
+    ours = adam(0.01, *rates, steps=4, decay_fraction=0.5)
     net, opt_state = Net(params, {}, ours.init(params)), theirs.init(params)
     for scale in (1.0, -3.0, 0.0, 1e-6):
         gradient = jax.tree.map(lambda x, s=scale: s * jnp.cos(x), params)
-        net = updated(net, ours, gradient, {})
+        net = apply_gradients(net, ours, gradient, {})
         updates, opt_state = theirs.update(gradient, opt_state)
         params = optax.apply_updates(params, updates)
     assert jax.tree.structure(net.opt_state) == jax.tree.structure(opt_state)
@@ -304,11 +315,13 @@ def test_adam_is_optax_adam(tiny):
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_moments_and_parameters_are_stored_first_on_cpus_only(tiny, platform):
-    optimizer = adam(tiny, 0.01)
+def test_moments_and_parameters_are_stored_first_on_cpus_only(platform):
+    optimizer = adam(0.01)
     params = {"a": jnp.ones((2, 3))}
     net = Net(params, {}, optimizer.init(params))
-    traced = jax.jit(lambda net, g: updated(net, optimizer, g, {})).trace(net, params)
+    traced = jax.jit(lambda net, g: apply_gradients(net, optimizer, g, {})).trace(
+        net, params
+    )
     program = traced.lower(lowering_platforms=(platform,)).as_text()
     assert program.count("optimization_barrier") == 2 * (platform == "cpu")
 
@@ -337,17 +350,19 @@ def test_bfloat16_computes_and_parameters_stay_float32(tiny, start, batches, ref
     [
         {"penalty_weight": 1.0},
         # Three codes to follow three changes, half of the copies without a channel
-        {"warp": "cells:alone=2", "codes": "cat:3,uniform:3,noise:8"},
-        {"adversarial": "hinge", **PLAIN},
-        {"architecture": "dcgan", "width": 2, "adversarial": "relativistic"},
-        {"codes": "gaussian:2:spread=learned,bernoulli:2,noise:4", "real_weight": 0.0},
+        {"augment": "cells:isolate_channel=2", "codes": "cat:3,uniform:3,noise:8"},
+        {"gan_loss": "hinge", **PLAIN},
+        {"architecture": "dcgan", "base_channels": 2, "gan_loss": "relativistic"},
+        {
+            "codes": "gaussian:2:sigma=learned,bernoulli:2,noise:4",
+            "real_mi_weight": 0.0,
+        },
         {"codes": "cat:3:weight=0,noise:8", "info_weight": 0.0, **PLAIN},
     ],
 )
 def test_every_term_gives_finite_updates(tiny, batches, change):
     config = dataclasses.replace(tiny, **change)
-    config.validate()
-    state = init_state(jax.random.key(0), config, SHAPE)
+    state = model_of(config).init(jax.random.key(0))
     state, metrics = jitted_step(config)(state, batches[0])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics))
     assert np.isfinite(gradient_norms(state)).all()
@@ -357,7 +372,7 @@ def test_without_lambda_q_watches_and_nobody_hears_of_it(tiny, batches):
     """D and G move as in a plain GAN, while Q learns to read the codes."""
     config = dataclasses.replace(tiny, info_weight=0.0, **PLAIN)
     heavier = dataclasses.replace(config, codes="cat:10:weight=9,uniform:2,noise:62")
-    before = init_state(jax.random.key(0), config, SHAPE)
+    before = model_of(config).init(jax.random.key(0))
     after, _ = jitted_step(config)(before, batches[0])
     other, _ = jitted_step(heavier)(before, batches[0])
     for name in ("discriminator", "generator"):
@@ -368,7 +383,9 @@ def test_without_lambda_q_watches_and_nobody_hears_of_it(tiny, batches):
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_the_whole_program_lowers_for_accelerators(tiny, start, images, platform):
     """Init, the loop, all updates: the norm of the last state needs them."""
-    run = make_run(make_train_step(tiny, SHAPE), make_mesh(jax.devices()[:1]), STEPS)
+    run = make_multi_step(
+        make_train_step(model_of(tiny)), make_mesh(jax.devices()[:1]), STEPS
+    )
     indices = np.arange(16 * STEPS).reshape(STEPS, 16)
 
     @jax.jit
@@ -384,11 +401,12 @@ def test_the_whole_program_lowers_for_accelerators(tiny, start, images, platform
 def test_generate_and_infer(tiny, reference, batches):
     state = reference[0][-1]
     spec = parse_spec(tiny.codes)
-    images = generate(state, sample_latents(jax.random.key(0), 5, spec), tiny)
+    model = model_of(tiny)
+    images = model.generate(state, sample_latents(jax.random.key(0), 5, spec))
     assert images.shape == (5, *SHAPE)
     assert images.min() >= 0
     assert images.max() <= 1
-    codes = infer_codes(state, batches[0], tiny)
+    codes = model.infer_codes(state, batches[0])
     assert codes["cat"].shape == (16, 10)
     np.testing.assert_array_equal(codes["cat"].sum(-1), 1)
     assert codes["uniform2"].shape == (16, 1)

@@ -1,6 +1,6 @@
 """All benchmarks in one command, sized for the machine.
 
-    python -m experiments.benchmarks [--out=FOLDER]
+    python -m experiments.benchmarks [--output=FOLDER]
 
 Each is a process of its own, and a script that can be run alone. What it prints goes to
 FOLDER/NAME.txt as well. One that fails keeps no other from running; the exit code is
@@ -19,9 +19,9 @@ flags.DEFINE_list("only", [], "Some of them, by name; default: all.")
 
 ON_CPU = {
     "step": [],
-    "epoch": ["--images=6656"],
+    "epoch": ["--input_dir=6656"],
     "input": [],
-    "seeds": [],
+    "num_seeds": [],
     "accuracy": [],
     "scaling": [],
 }
@@ -29,9 +29,9 @@ ON_ACCELERATOR = {
     "step": ["--batch_sizes=128,1024", "--stretch=100", "--compile"],
     "epoch": ["--stretch=52", "--repeats=10"],
     "input": [],
-    "seeds": ["--stretch=200"],
+    "num_seeds": ["--stretch=200"],
     "options": ["--stretch=200"],
-    "accuracy": ["--seeds=0,1,2"],
+    "accuracy": ["--num_seeds=0,1,2"],
     "scaling": ["--architecture=mnist", "--stretch=100"],
 }
 

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.accuracy [--seeds=0,1,2] [--run=FLAGFILE]
 
 A process of the program itself, evaluated every 52 steps; its metrics are watched. The
-floor is that of `infogan_jax.floor`, of a step. No peer is beside it: the public
+floor is that of `distributed.roofline`, of a step. No peer is beside it: the public
 objectives do not come to 98 %, and ours in another library would be our own again.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import app, flags
 
 from experiments.benchmarks import timing
-from infogan_jax import workdir
+from infogan_jax.run.directory import Run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0"], "Seeds, one run each.")
@@ -47,7 +47,7 @@ def measure(seed: str) -> tuple[dict[str, tuple[float, int]], tuple]:
             f"--workdir={run}",
             f"--seed={seed}",
             "--eval_every=52",
-            "--frame_every=0",
+            "--sample_every=0",
             "--evaluators=clustering",
             *(f"--{flag}" for flag in FLAGS.flags),
         ]
@@ -64,8 +64,8 @@ def measure(seed: str) -> tuple[dict[str, tuple[float, int]], tuple]:
             sys.exit(f"seed {seed}: the run ended early; its error is above")
         process.kill()  # it has nothing to save
         process.wait()
-        config, image_shape, _ = workdir.load_config(run)
-        return reached, (config, image_shape)
+        info = Run.open(run).info
+        return reached, (info.config, info.image_shape)
 
 
 def main(_):

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.epoch [--batch_size=128] [--images=60000]
 
 Ours with the images on the device and streamed from ArrayRecord; the peers take batches
-from the host's memory. The floor is that of `infogan_jax.floor`, for all steps.
+from the host's memory. The floor is that of `distributed.roofline`, for all steps.
 """
 
 import functools
@@ -16,8 +16,9 @@ import numpy as np
 from absl import app, flags, logging
 
 from experiments.benchmarks import peers, synthetic, timing
-from infogan_jax import Config, init_state, make_train_step, parallel
+from infogan_jax import Config, build_model, make_train_step
 from infogan_jax.data import Stream, batch_indices, load
+from infogan_jax.distributed import devices
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
@@ -32,21 +33,22 @@ SHAPE = (28, 28, 1)
 def ours(images, streamed: bool):
     """A call that takes an epoch."""
     config = Config(batch_size=FLAGS.batch_size)
-    mesh = parallel.make_mesh(jax.devices()[:1])  # peers have one
+    mesh = devices.make_mesh(jax.devices()[:1])  # peers have one
     length = FLAGS.stretch
-    step = make_train_step(config, SHAPE)
-    run = parallel.make_run(step, mesh, length, streamed=streamed)
-    state = [parallel.replicate(init_state(jax.random.key(0), config, SHAPE), mesh)]
+    model = build_model(config, SHAPE)
+    step = make_train_step(model)
+    run = devices.make_multi_step(step, mesh, length, streamed=streamed)
+    state = [devices.replicate(model.init(jax.random.key(0)), mesh)]
     n = len(images)
     steps = n // FLAGS.batch_size
-    resident = None if streamed else parallel.replicate(jnp.asarray(images), mesh)
+    resident = None if streamed else devices.replicate(jnp.asarray(images), mesh)
 
     def take(begin, end):
         each = [batch_indices(0, i, FLAGS.batch_size, n) for i in range(begin, end)]
         batches = np.array(each)
         if not streamed:
             return resident, batches
-        return parallel.load_batches(images, batches, mesh, length, 1), batches
+        return devices.load_batches(images, batches, mesh, length, 1), batches
 
     stream = Stream(take)
 
@@ -60,7 +62,7 @@ def ours(images, streamed: bool):
             end = min(begin + length, steps)
             arrays, batches = stream.get(begin, end)
             if end < steps:  # nothing is read while others are measured
-                stream.ask(end, min(end + length, steps))
+                stream.prefetch(end, min(end + length, steps))
             state[0], *metrics = compiled()(state[0], arrays, batches)
             jax.block_until_ready(metrics)
         made, waited = stream.rates()
@@ -73,7 +75,9 @@ def main(_):
     logging.set_verbosity(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         synthetic.prepare(Path(folder), FLAGS.images, SHAPE)
-        config = Config(dataset="tfds:synthetic", data_dir=folder, input="stream")
+        config = Config(
+            dataset="tfds:synthetic", data_dir=folder, data_placement="stream"
+        )
         stored = load(config).images
         images = stored[:]
         name = "ours, resident"

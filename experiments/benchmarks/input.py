@@ -32,7 +32,7 @@ flags.DEFINE_list("workers", ["1", "2"], "Processes of Grain, in turn.")
 
 def ours(folder: str) -> Iterator[np.ndarray]:
     """Batches without end."""
-    config = Config(dataset="tfds:synthetic", data_dir=folder, input="stream")
+    config = Config(dataset="tfds:synthetic", data_dir=folder, data_placement="stream")
     images = load(config).images
     for step in itertools.count():
         yield images[batch_indices(0, step, FLAGS.batch_size, len(images))]

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infogan_jax import Config, init_state, make_train_step, parallel
+from infogan_jax import Config, build_model, make_train_step
+from infogan_jax.distributed import devices as placing
 
 RECOMMENDED = {
-    "warp": "digits",
-    "warp_every": 1,
-    "real_weight": 1.0,
-    "balance_weight": 4.0,
+    "augment": "digits",
+    "augment_every": 1,
+    "real_mi_weight": 1.0,
+    "entropy_weight": 4.0,
     "equivariance_weight": 0.2,
 }
 
@@ -34,25 +35,25 @@ def steps(
     devices: list | None = None,
     options: dict[str, Any] | None = None,
 ) -> Callable[[], None]:
-    """A call that takes `length` steps of all replicas, and waits for them.
+    """A call that takes `length` steps of all members, and waits for them.
 
     On at most an epoch's number of images, which are taken again from the first. The
     first call compiles, by XLA options.
     """
-    mesh, replicas = parallel.make_mesh(devices), config.seeds
-    init = functools.partial(init_state, config=config, image_shape=shape)
-    keys = jax.random.split(jax.random.key(0), replicas)
+    mesh, members = placing.make_mesh(devices), config.num_seeds
+    model = build_model(config, shape)
+    keys = jax.random.split(jax.random.key(0), members)
     images = noise(min(length * config.batch_size, _EPOCH), shape)
     batches = np.arange(length * config.batch_size) % len(images)
-    batches = np.repeat(batches.reshape(1, length, -1), replicas, 0)
-    if replicas == 1:
+    batches = np.repeat(batches.reshape(1, length, -1), members, 0)
+    if members == 1:
         keys, batches = keys[0], batches[0]
-    make = init if replicas == 1 else jax.vmap(init)
-    placement = parallel.placement(mesh, replicas)
+    make = model.init if members == 1 else jax.vmap(model.init)
+    placement = placing.placement(mesh, members)
     state = [jax.jit(make, out_shardings=placement)(keys)]
-    arrays = parallel.replicate(jnp.asarray(images), mesh)
-    step = make_train_step(config, shape)
-    run = parallel.make_run(step, mesh, length, replicas)
+    arrays = placing.replicate(jnp.asarray(images), mesh)
+    step = make_train_step(model)
+    run = placing.make_multi_step(step, mesh, length, members)
 
     @functools.cache
     def compiled():

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from infogan_jax import Config
-from infogan_jax.latents import latent_dim, parse_spec
+from infogan_jax.core.latents import latent_dim, parse_spec
 
 LATENTS = latent_dim(parse_spec(Config().codes))
 

@@ -23,9 +23,9 @@ FLAGS = flags.FLAGS
 AXES = {
     "batch": [32, 64, 128, 256, 512],
     "size": [28, 32, 64, 96, 128],
-    "width": [8, 16, 32, 64],
+    "base_channels": [8, 16, 32, 64],
     "codes": [2, 10, 100, 1000],
-    "seeds": [1, 2, 4, 8],
+    "num_seeds": [1, 2, 4, 8],
     "devices": [1, 2, 4, 8],
     "steps": [10, 100, 1000, 10_000],
     "images": [10**3, 10**4, 10**5, 10**6, 10**7],
@@ -53,13 +53,13 @@ def measure(axis: str, value: int) -> dict:
     changes: dict = {
         "batch": {"batch_size": value},
         "codes": {"codes": f"cat:{value},uniform:2,noise:62"},
-        "seeds": {"seeds": value},
+        "num_seeds": {"num_seeds": value},
         "steps": {"architecture": "mnist_tiny", "batch_size": 16},
-        "width": {"architecture": "dcgan", "width": value},
+        "base_channels": {"architecture": "dcgan", "base_channels": value},
     }.get(axis, {})
     usual = {"architecture": FLAGS.architecture, **ours.RECOMMENDED}
     config = Config(**{**usual, **changes})
-    side = {"size": value, "width": 32}.get(axis, 28)
+    side = {"size": value, "base_channels": 32}.get(axis, 28)
     length = value if axis == "steps" else FLAGS.stretch
     found = {}
     if axis == "images":

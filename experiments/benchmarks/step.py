@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.step [--batch_sizes=128,1024] [--compile]
 
 The peers are the same network and updates in PyTorch, if it is installed, and in Flax
-as public code has it. The floor is that of `infogan_jax.floor`: the step's FLOPs over
+as public code has it. The floor is that of `distributed.roofline`: its FLOPs over
 the rate of a product of matrices, and Adam's bytes over that of a sum in place;
 measured before and after all sides, for the machine's speed varies. It is that of our
 step, with the paper's objective, in float32 and in bfloat16; all sides have one device.
@@ -34,7 +34,7 @@ SHAPE = (28, 28, 1)
 OURS = {
     "paper": {},
     "bfloat16": {"dtype": "bfloat16"},
-    "every_2nd": {**ours.RECOMMENDED, "warp_every": 2},
+    "every_2nd": {**ours.RECOMMENDED, "augment_every": 2},
     "recommended": ours.RECOMMENDED,
 }
 flags.DEFINE_list(

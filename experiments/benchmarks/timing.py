@@ -6,8 +6,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from infogan_jax import Config, floor, init_state, make_train_step
-from infogan_jax.config import first_line
+from infogan_jax import Config, build_model, make_train_step
+from infogan_jax.distributed.roofline import min_step_time
+from infogan_jax.errors import first_line
 
 
 def in_turn(
@@ -65,14 +66,11 @@ def show(
 
 
 def step_floor(config: Config, shape: tuple[int, int, int]) -> float:
-    """Seconds that a step takes at least; see `infogan_jax.floor`."""
-
-    def init(key):
-        return init_state(key, config, shape)
-
-    state = jax.eval_shape(init, jax.random.key(0))
+    """Seconds that a step takes at least; see `distributed.roofline`."""
+    model = build_model(config, shape)
+    state = jax.eval_shape(model.init, jax.random.key(0))
     batch = jax.ShapeDtypeStruct((config.batch_size, *shape), np.uint8)
-    return floor.step_floor(make_train_step(config, shape), state, batch, config.dtype)
+    return min_step_time(make_train_step(model), state, batch, config.dtype)
 
 
 def machine() -> str:

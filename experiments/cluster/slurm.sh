@@ -21,7 +21,7 @@ flagfile=${1:?usage: sbatch slurm.sh FLAGFILE [--flag=value..]}
 shift
 name=$(basename "$flagfile" .cfg)
 srun --kill-on-bad-exit=0 "${PYTHON:-.venv/bin/python}" -m infogan_jax.main \
-  --coordinator=auto --flagfile="$flagfile" --workdir="${RUNS:-runs}/$name" "$@"
+  --coordinator_address=auto --flagfile="$flagfile" --workdir="${RUNS:-runs}/$name" "$@"
 code=$?
 # 128 + SIGTERM: all is saved, and there is more to do
 if [ "$code" = 143 ]; then

@@ -24,7 +24,7 @@ gcloud compute tpus tpu-vm describe "$name" --zone="$zone" --format="value(state
 
 printf -v arguments '%q ' "$@"
 while true; do
-  on_all "cd infogan_jax && ./run.sh $arguments --coordinator=auto"
+  on_all "cd infogan_jax && ./run.sh $arguments --coordinator_address=auto"
   code=$?
   # 2: a mistake in the flags, which no further try mends
   if [ "$code" = 0 ] || [ "$code" = 2 ]; then exit "$code"; fi

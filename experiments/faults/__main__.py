@@ -26,7 +26,7 @@ from absl import app, flags
 
 from experiments.faults.kinds import FAULTS, available, small_disk
 from experiments.faults.runs import VARIANTS, Lost, Run
-from infogan_jax.config import first_line
+from infogan_jax.errors import first_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("trials", 20, "How many.")

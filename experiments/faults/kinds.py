@@ -33,7 +33,7 @@ class Fault:
     """What is done, to which of `runs.VARIANTS`."""
 
     do: Callable[[Run, Processes, random.Random], str]
-    variants: tuple[str, ...] = ("alone", "replicas")
+    variants: tuple[str, ...] = ("alone", "members")
     span: tuple[float, float] = (0.0, 1.0)  # shares of a run between which it comes
     training: bool = False  # counted from where the loop begins, not from the start
     own_data: bool = False  # the run prepares its data itself

@@ -15,20 +15,20 @@ LIMIT = 180  # seconds that a command may take
 # How a run is started: its flags, and how many processes
 VARIANTS: dict[str, tuple[list[str], int]] = {
     "alone": ([], 1),
-    "replicas": (["--seeds=2"], 1),
+    "members": (["--num_seeds=2"], 1),
     "pair": ([], 2),
 }
 _FLAGS = {
     "architecture": "mnist_tiny",
-    "warp": "digits",
-    "real_weight": 1.0,
+    "augment": "digits",
+    "real_mi_weight": 1.0,
     "batch_size": 16,
     "steps": 40,
     "log_every": 5,
     "checkpoint_every": 10,
-    "frame_every": 20,
+    "sample_every": 20,
     "eval_every": 20,
-    "evaluators": "clustering,unlabelled",
+    "evaluators": "clustering,label_free",
     "tensorboard": "false",
 }
 
@@ -81,7 +81,7 @@ class Run:
         command += [f"--workdir={self.workdir}", f"--data_dir={self.data}"]
         groups: list[list[str]] = [[]]
         if self._count > 1:
-            group = [f"--coordinator=localhost:{free_port()}"]
+            group = [f"--coordinator_address=localhost:{free_port()}"]
             group += [f"--num_processes={self._count}"]
             groups = [[*group, f"--process_id={i}"] for i in range(self._count)]
         started = [
@@ -122,13 +122,13 @@ class Run:
         Raises:
             Lost: a step is logged twice, or a file is half written.
         """
-        from infogan_jax import workdir
-        from infogan_jax.checkpoints import plain
-        from infogan_jax.evaluation.inference import digest
+        from infogan_jax.inference import weight_digest
+        from infogan_jax.run.checkpoints import with_plain_key
+        from infogan_jax.run.directory import Run as WorkDirectory
 
         found = {}
-        for seed, state in enumerate(workdir.load_states(self.workdir)):
-            found[f"state of seed {seed}"] = digest(plain(state))
+        for seed, state in enumerate(WorkDirectory.open(self.workdir).load_states()):
+            found[f"state of seed {seed}"] = weight_digest(with_plain_key(state))
         for path in sorted(self.workdir.rglob("*")):
             if path.name.endswith(".part"):
                 raise Lost(f"{path} was left")

@@ -25,12 +25,12 @@ flags.DEFINE_string("workdir", "", "Of the run; default: a temporary folder.")
 
 _RUN = {
     "architecture": "mnist_tiny",
-    "warp": "digits",
-    "real_weight": 1.0,
+    "augment": "digits",
+    "real_mi_weight": 1.0,
     "batch_size": 32,
     "steps": 2**31 - 1,
     "checkpoint_every": 500,
-    "frame_every": 500,
+    "sample_every": 500,
     "eval_every": 5000,
 }
 _SETTLED = 0.25  # share of the time after which memory has to be flat

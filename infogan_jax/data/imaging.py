@@ -1,4 +1,4 @@
-"""What is done to one image before training: size, position, stains."""
+"""Changes of one image before training: size, position, stains."""
 
 import io
 
@@ -9,9 +9,9 @@ from PIL import Image, ImageOps
 FITS = ("pad", "crop", "stretch")
 ALIGNS = ("none", "centre", "axis")
 
-# Optical density of the DNA-binding azure dyes in a Giemsa stain, in red, green, blue.
-# The mean direction, over 20,000 cells of the NLM set, of what the darkest spots absorb
-# beyond their cell's own median; no label was involved.
+# Optical density of the DNA-binding azure dyes in a Giemsa stain, in red, green, blue:
+# the mean direction, over 20,000 cells of the NLM set, in which the darkest spots
+# exceed their cell's median; no label was involved.
 _AZURE = np.array([0.190, 0.972, 0.137])
 _FULL = np.array([0.9, 1.5])  # densities (natural logarithm) that become 255
 _MODES: dict[str, tuple] = {"L": (), "RGB": (3,)}  # the shape of a pixel
@@ -19,7 +19,7 @@ _CELL = 40  # the brightest channel of a pixel on the slide; outside a cell it i
 
 
 def decode(encoded: bytes, mode: str) -> np.ndarray:
-    """An encoded image, uint8 `[h, w, C]`.
+    """Returns an encoded image as uint8 `[h, w, C]`.
 
     Args:
         encoded: of any format that Pillow reads.
@@ -32,51 +32,51 @@ def decode(encoded: bytes, mode: str) -> np.ndarray:
 
 
 def _decode_lossless(encoded: bytes) -> np.ndarray | None:
-    """As it is stored, which takes a part of Pillow's time; None if that is no way."""
+    """Decodes PNG and lossless WebP faster than Pillow does; None for other files."""
     try:
         if encoded.startswith(b"\x89PNG"):
             return imagecodecs.png_decode(encoded)
         if encoded[12:16] == b"VP8L":  # WebP without loss
             return imagecodecs.webp_decode(encoded)
-    except (RuntimeError, ValueError):  # Pillow will say what is wrong
+    except (RuntimeError, ValueError):  # Pillow's error will be clearer
         pass
     return None
 
 
-def resize(image: np.ndarray, size: int, fit: str) -> np.ndarray:
-    """A square image, by Lanczos' filter.
+def resize(image: np.ndarray, size: int, mode: str) -> np.ndarray:
+    """Returns a square image, by Lanczos' filter.
 
     Args:
         image: uint8 or float32 `[h, w, C]`.
         size: side in pixels; 0 leaves the image as it is.
-        fit: `pad` keeps all of it and the aspect, with 0 around; `crop` keeps the
+        mode: `pad` keeps all of it and the aspect, with 0 around; `crop` keeps the
             aspect and the middle; `stretch` keeps all of it.
     """
     if not size or image.shape[:2] == (size, size):
         return image
-    bring = {
+    change = {
         "pad": ImageOps.pad,
         "crop": ImageOps.fit,
         "stretch": lambda picture, size, method: picture.resize(size, method),
-    }[fit]
+    }[mode]
     channels = [
-        bring(Image.fromarray(channel), (size, size), Image.Resampling.LANCZOS)
+        change(Image.fromarray(channel), (size, size), Image.Resampling.LANCZOS)
         for channel in np.ascontiguousarray(np.moveaxis(image, -1, 0))
     ]
-    found = np.stack(channels, axis=-1)
-    return np.clip(found, min(image.min(), 0), image.max())  # the filter rings
+    resized = np.stack(channels, axis=-1)
+    return np.clip(resized, min(image.min(), 0), image.max())  # the filter rings
 
 
 def pose(image: np.ndarray) -> tuple[float, float, float]:
-    """Where the object is, and how it lies, by moments of what is not background.
+    """Returns the object's position and orientation, by moments of the foreground.
 
     Args:
         image: `[H, W, C]`.
 
     Returns:
         Row and column of its centre, and the angle of its long axis to the horizontal,
-        in radians. The heavier tail of the axis points along the angle. Of an image
-        that holds nothing: its middle, and 0.
+        in radians. The heavier tail of the axis points along the angle. For an empty
+        image its middle, and 0.
     """
     from skimage.measure import centroid, moments_central
 
@@ -93,13 +93,13 @@ def pose(image: np.ndarray) -> tuple[float, float, float]:
 
 
 def align(image: np.ndarray, how: str) -> np.ndarray:
-    """The object in the middle, and for `axis` also its long axis horizontal.
+    """Returns the image with its object in the middle, its long axis horizontal.
 
-    What is not known beyond the border is the border's median.
+    Pixels from beyond the border get the border's median.
 
     Args:
         image: uint8 `[H, W, C]`.
-        how: one of ALIGNS.
+        how: one of ALIGNS; only `axis` turns the object.
     """
     from skimage.transform import EuclideanTransform, warp
 
@@ -110,7 +110,7 @@ def align(image: np.ndarray, how: str) -> np.ndarray:
     middle = EuclideanTransform(translation=(-(width - 1) / 2, -(height - 1) / 2))
     turned = angle if how == "axis" else 0.0
     back = EuclideanTransform(rotation=turned, translation=(column, row))
-    # What comes in is background; the edge repeated would draw an object out in rays
+    # Fill with background: a repeated edge would draw an object out in rays.
     background = _background(image)
     moved = background + warp(image - background, middle + back, order=1, cval=0)
     return np.round(moved).astype(image.dtype)
@@ -124,7 +124,7 @@ def _background(image: np.ndarray) -> np.ndarray:
 
 
 def _foreground(image: np.ndarray) -> np.ndarray:
-    """How far each pixel is from the background, `[H, W]`; 0 where hardly."""
+    """Each pixel's distance from the background, `[H, W]`; small ones are 0."""
     mass = np.abs(image - _background(image)).mean(-1)
     return np.where(mass > 0.1 * mass.max(), mass, 0)
 

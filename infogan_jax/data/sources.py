@@ -1,160 +1,88 @@
-"""The datasets by name, as arrays: tfds in ArrayRecord, read without TensorFlow."""
+"""Datasets as arrays: tfds in ArrayRecord, read without TensorFlow."""
 
 import dataclasses
+import functools
 import hashlib
 import math
-import os
-import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
-from infogan_jax.config import Config, UserError, expand, first_line
-from infogan_jax.data import builders, imaging, splits
+from infogan_jax.config import Config
+from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
-from infogan_jax.data.download import DownloadError
-from infogan_jax.data.stored import Part, StoredImages
-
-
-class Source(NamedTuple):
-    """A dataset with a name."""
-
-    builder: type[tfds.core.GeneratorBasedBuilder]  # prepares it where it is not yet
-    change: Callable[[np.ndarray], np.ndarray] | None = None  # of each image, uint8
-
-
-DATASETS = {
-    "fashion_mnist": Source(builders.FashionMnist),
-    "malaria": Source(builders.Malaria),
-    "malaria_four_channel": Source(builders.Malaria, imaging.with_dna_stain),
-    "malaria_two_channel": Source(builders.Malaria, imaging.separate_stains),
-    "mnist": Source(builders.Mnist),
-    "mnist_5k": Source(builders.Mnist5k),
-}
+from infogan_jax.data import imaging, splits
+from infogan_jax.data.prepare import DATASETS, REMEDY, open_builder, prepare
+from infogan_jax.data.stored import ImageArray, StoredImages, Subset
+from infogan_jax.errors import UserError, expand_path, first_line
+from infogan_jax.settings import DataConfig
 
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
-_PART = 1000  # images that are read at once for their groups
-_SHARE = 10  # where a dataset has but one split, one image in so many is held out
-_SHOWN = 10  # files left out that are told
+_BATCH = 1000  # images read at once for their groups
+_HOLD_OUT_EVERY = 10  # of a dataset with one split, one image in so many is held out
 
 
 class Data(NamedTuple):
-    """A dataset in memory, but for training images that are too many.
+    """A dataset in memory, except for training images that are too many.
 
-    Labels of training images are there for a classification network only; an InfoGAN's
+    Labels of training images are read for a classification network only; an InfoGAN's
     run is loaded without them.
     """
 
-    images: np.ndarray | StoredImages  # uint8 [N, H, W, C]
+    images: ImageArray  # uint8 [N, H, W, C]
     eval_images: np.ndarray  # uint8 [M, H, W, C], which the objective never sees
     eval_labels: np.ndarray | None  # int [M], for measuring only
     class_names: list[str]
-    labels: np.ndarray | None = None  # int [N], where asked for
+    labels: np.ndarray | None = None  # int [N], if asked for
     ranges: list | None = None  # of each channel, the user's values of 0 and 255
     channels: list[str] | None = None  # values of a folder's {channel}
 
 
 def load(
-    config: Config, with_labels: bool = False, most_bytes: float = math.inf
+    config: DataConfig, with_labels: bool = False, max_bytes: float = math.inf
 ) -> Data:
-    """The dataset of a config, prepared first if need be.
+    """Returns the dataset of a config, prepared first if need be.
 
     Args:
         config: names it.
-        with_labels: have those of the training images too.
-        most_bytes: of training images in memory, if `config.input` is "auto"; more than
-            that stay on disk.
+        with_labels: read those of the training images too.
+        max_bytes: limit of training images in memory if `config.data_placement` is
+            "auto"; larger sets stay on disk.
 
     Raises:
-        UserError: unknown, not to be had, not readable, of mixed sizes, or without the
-            labels asked for.
+        UserError: the dataset is unknown, unavailable, unreadable, of mixed sizes, or
+            lacks the labels asked for.
     """
-    data = look_up(config, with_labels, most_bytes)
-    return data._replace(images=data.images.bring())
+    data = open_dataset(config, with_labels, max_bytes)
+    if isinstance(data.images, StoredImages):
+        return data._replace(images=data.images.materialize())
+    return data
 
 
-def look_up(config: Config, with_labels: bool, most_bytes: float) -> Data:
-    """As `load`, but all training images are on disk still, for a later `bring`.
+def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Data:
+    """Returns the same as `load`, but with all training images still on disk.
 
-    Those of unknown sizes are in memory, for they have to be looked at.
+    Images of unknown sizes are read, since their sizes have to be compared.
     """
     folder = prepare(config)
-    builder = _open(folder)
-    features = builder.info.features
-    image_key = _image_feature(features)
-    if image_key is None:
-        raise UserError(
-            f"--dataset={config.dataset}: expected one image feature, "
-            f"has {list(features)}"
-        )
-    label_key = _only_feature(features, tfds.features.ClassLabel)
-    encoded = isinstance(features[image_key], tfds.features.Image)
-    if encoded:
-        mode = _mode(config, features[image_key].shape[-1])
-
-    def stored(record):
-        if not encoded:
-            return record[image_key]
-        return imaging.decode(record[image_key], mode)
-
-    def decode(records, *shape):
-        images = [_finish(stored(record), config) for record in records]
-        shapes = {*shape, *(image.shape for image in images)}
-        if len(shapes) > 1:
-            raise UserError(
-                f"--dataset={config.dataset}: images of several sizes, such as "
-                f"{sorted(shapes)[:2]}; bring them to one by --image_size"
-            )
-        return np.stack(images)
-
-    def images_of(records, most_bytes):
-        if not len(records):
-            raise UserError(f"--dataset={config.dataset}: has no images")
-
-        _, *shape = decode(records.__getitems__([0])).shape
-
-        def read(places):
-            try:
-                return decode(records.__getitems__(places), tuple(shape))
-            except _UNREADABLE as error:
-                raise _damaged(config, folder, error) from None
-
-        in_memory = len(records) * math.prod(shape) <= most_bytes
-        images = StoredImages(read, (len(records), *shape), in_memory)
-        if None in features[image_key].shape and not config.image_size:
-            if not in_memory:
-                raise UserError(
-                    f"--dataset={config.dataset}: images of several sizes, to be read "
-                    "as needed; bring them to one by --image_size"
-                )
-            images.bring()
-        return images
-
-    def labels_of(records):
-        every = records.__getitems__(list(range(len(records))))
-        return np.array([record[label_key] for record in every])
-
-    names = list(features[label_key].names) if label_key else []
+    builder = open_builder(folder)
+    reader = _Reader(builder, folder, config)
+    placement = {"auto": max_bytes, "resident": math.inf, "stream": 0}
+    limit = placement[config.data_placement]
     try:
-        _check_whole(builder)
-        train, test = _splits(builder, image_key, stored, config)
-        most = {"auto": most_bytes, "resident": math.inf, "stream": 0}[config.input]
-        images, eval_images = images_of(train, most), images_of(test, math.inf).bring()
-        labels = labels_of(train) if with_labels and label_key else None
-        eval_labels = labels_of(test) if label_key else None
-        if eval_labels is not None and (eval_labels == -1).all():
-            eval_labels = None  # how tfds has a split without labels
-        for some in (labels, eval_labels):
-            if some is not None and not (some.min() >= 0 and some.max() < len(names)):
-                raise ValueError(f"labels beyond the {len(names)} names of classes")
+        _check_complete(builder)
+        train, test = _splits(builder, reader, config)
+        images = reader.images(train, limit)
+        eval_images = reader.images(test, math.inf).materialize()[:]
+        labels = reader.labels(train) if with_labels else None
+        eval_labels = reader.labels(test)
     except _UNREADABLE as error:
-        raise _damaged(config, folder, error) from None
+        raise _unreadable(config, folder, error) from None
     if with_labels and (labels is None or eval_labels is None):
         raise UserError(
             f"--dataset={config.dataset}: has no labels for a classification network "
@@ -165,31 +93,107 @@ def look_up(config: Config, with_labels: bool, most_bytes: float) -> Data:
         images,
         eval_images,
         eval_labels,
-        names,
+        reader.class_names,
         labels,
         about.get("ranges"),
         about.get("channels"),
     )
 
 
-def _finish(image: np.ndarray, config: Config) -> np.ndarray:
+class _Reader:
+    """Reads images and labels of a prepared dataset's records."""
+
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, folder: Path, config: DataConfig
+    ):
+        """Raises UserError unless there is one image feature that can be read."""
+        self._folder, self._config = folder, config
+        features = builder.info.features
+        key = _image_feature(features)
+        if key is None:
+            raise UserError(
+                f"--dataset={config.dataset}: expected one image feature, "
+                f"has {list(features)}"
+            )
+        self.image_key = key
+        self.is_encoded = isinstance(features[key], tfds.features.Image)
+        self._mode = _mode(config, features[key].shape[-1]) if self.is_encoded else ""
+        self._has_one_size = None not in features[key].shape or bool(config.image_size)
+        self._label_key = _only_feature(features, tfds.features.ClassLabel)
+        self.class_names: list[str] = (
+            list(features[self._label_key].names) if self._label_key else []
+        )
+
+    def stored_image(self, record: dict[str, Any]) -> np.ndarray:
+        """The image of a record as it is stored, uint8 `[h, w, C]`."""
+        image = record[self.image_key]
+        return imaging.decode(image, self._mode) if self.is_encoded else image
+
+    def _decode(self, records: Iterable, shape: tuple[int, ...] | None) -> np.ndarray:
+        images = [_preprocess(self.stored_image(r), self._config) for r in records]
+        shapes = {image.shape for image in images} | ({shape} if shape else set())
+        if len(shapes) > 1:
+            raise UserError(
+                f"--dataset={self._config.dataset}: images of several sizes, such as "
+                f"{sorted(shapes)[:2]}; bring them to one by --image_size"
+            )
+        return np.stack(images)
+
+    def _read(self, records: Any, shape: ImageShape, places: list[int]) -> np.ndarray:
+        try:
+            return self._decode(records.__getitems__(places), shape)
+        except _UNREADABLE as error:
+            raise _unreadable(self._config, self._folder, error) from None
+
+    def images(self, records: Any, max_bytes: float) -> StoredImages:
+        """The images of records, to be read later."""
+        if not len(records):
+            raise UserError(f"--dataset={self._config.dataset}: has no images")
+        _, height, width, channels = self._decode(records.__getitems__([0]), None).shape
+        shape = height, width, channels
+        read = functools.partial(self._read, records, shape)
+        in_memory = len(records) * math.prod(shape) <= max_bytes
+        images = StoredImages(read, (len(records), *shape), in_memory)
+        if not self._has_one_size:
+            if not in_memory:
+                raise UserError(
+                    f"--dataset={self._config.dataset}: images of several sizes, to be "
+                    "read as needed; bring them to one by --image_size"
+                )
+            images.materialize()
+        return images
+
+    def labels(self, records: Any) -> np.ndarray | None:
+        """The labels of records; None if there are none."""
+        if self._label_key is None:
+            return None
+        every = records.__getitems__(list(range(len(records))))
+        labels = np.array([record[self._label_key] for record in every])
+        if (labels == -1).all():
+            return None  # tfds marks a split without labels like that
+        if not (labels.min() >= 0 and labels.max() < len(self.class_names)):
+            raise ValueError(f"labels beyond the {len(self.class_names)} class names")
+        return labels
+
+
+def _preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """A stored image, uint8, as the networks see it."""
     change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
     image = image if change is None else change(image)
-    image = imaging.resize(image, config.image_size, config.fit)
+    image = imaging.resize(image, config.image_size, config.resize_mode)
     return imaging.align(image, config.align)
 
 
-def read_like(
-    root: Path, config: Config, image_shape: tuple[int, int, int], ranges: list | None
+def read_foreign(
+    root: Path, config: Config, image_shape: ImageShape, ranges: list | None
 ) -> Iterator[tuple[str, np.ndarray | str]]:
-    """The images of any folder, in the form of those that a run was trained on.
+    """Reads the images of any folder in the form of those that a run was trained on.
 
     Args:
         root: the folder; subfolders are looked through.
         config: of the run.
         image_shape: of the run's images.
-        ranges: of its folder's channels, if it was one.
+        ranges: of its folder's channels, if it was trained on a folder.
 
     Yields:
         The name of each image, in order, and the image, uint8 of `image_shape`, or the
@@ -202,7 +206,7 @@ def read_like(
     form = own.Survey([], {}, size, ranges or [])
     config = dataclasses.replace(config, image_size=size)
     if not config.dataset.startswith("folder:"):
-        # Bytes; a dataset that changes its images takes those in colour, of any size
+        # Bytes; a dataset that changes its images takes those in colour, of any size.
         changes = config.dataset in DATASETS and DATASETS[config.dataset].change
         stored = 3 if changes else channels
         form = own.Survey([], {}, 0, [own.BYTES] * stored)
@@ -213,9 +217,9 @@ def read_like(
         print(files.passed_over)
     yield from sorted(files.left_out.items())
 
-    def read(item):
+    def read(item: own.Item) -> tuple[str, np.ndarray | str]:
         try:
-            image = _finish(own.convert(item, form, config, is_new=True), config)
+            image = _preprocess(own.convert(item, form, config, is_new=True), config)
         except Exception as error:  # decoders raise anything for a damaged file
             return item.name, first_line(error)
         return item.name, image
@@ -223,27 +227,17 @@ def read_like(
     yield from own.in_order(read, files.items, "reading")
 
 
-_ANEW = "if it is damaged, delete that folder and prepare it anew"
-_UNREADABLE = OSError, RuntimeError, ValueError  # the second one is ArrayRecord's
+_UNREADABLE = OSError, RuntimeError, ValueError  # ArrayRecord raises RuntimeError
 
 
-def _damaged(config: Config, folder: Path, error: Exception) -> UserError:
+def _unreadable(config: DataConfig, folder: Path, error: Exception) -> UserError:
     reason = first_line(error)
     return UserError(
-        f"--dataset={config.dataset}: {folder}: cannot be read ({reason}); {_ANEW}"
+        f"--dataset={config.dataset}: {folder}: cannot be read ({reason}); {REMEDY}"
     )
 
 
-def _open(folder: Path) -> tfds.core.DatasetBuilder:
-    """Raises UserError if what describes the dataset is damaged."""
-    try:
-        return tfds.builder_from_directory(folder)
-    except Exception as error:  # it is parsed by several libraries
-        reason = first_line(error)
-        raise UserError(f"{folder}: cannot be read ({reason}); {_ANEW}") from None
-
-
-def _check_whole(builder: tfds.core.DatasetBuilder) -> None:
+def _check_complete(builder: tfds.core.DatasetBuilder) -> None:
     """Raises ValueError unless the files hold as many records as they should."""
     for name, split in builder.info.splits.items():
         if name not in ("train", *_HELD_OUT):
@@ -252,15 +246,17 @@ def _check_whole(builder: tfds.core.DatasetBuilder) -> None:
             if "array_record" not in Path(path).name:
                 continue  # prepared in another format first, and then in this one
             reader = ArrayRecordReader(str(path))
-            found = reader.num_records()
+            count = reader.num_records()
             reader.close()
-            if found != expected:
+            if count != expected:
                 raise ValueError(
-                    f"{Path(path).name} has {found} records, '{name}' {expected}"
+                    f"{Path(path).name} has {count} records, '{name}' {expected}"
                 )
 
 
-def _splits(builder, image_key: str, stored: Callable, config: Config):
+def _splits(
+    builder: tfds.core.DatasetBuilder, reader: _Reader, config: DataConfig
+) -> tuple[Any, Any]:
     """The records to train on and those to measure on."""
     has = builder.info.splits
     if "train" not in has:
@@ -268,49 +264,50 @@ def _splits(builder, image_key: str, stored: Callable, config: Config):
             f"--dataset={config.dataset}: expected a split 'train', has {sorted(has)}"
         )
     skip = {}
-    if isinstance(builder.info.features[image_key], tfds.features.Image):
-        skip = {image_key: tfds.decode.SkipDecoding()}
+    if reader.is_encoded:
+        skip = {reader.image_key: tfds.decode.SkipDecoding()}
     train = builder.as_data_source("train", decoders=skip)
     held_out = next((name for name in _HELD_OUT if name in has), None)
-    if config.groups and held_out:
+    if config.group_csv and held_out:
         raise UserError(
-            f"--groups={config.groups}: --dataset={config.dataset} has a split "
-            f"'{held_out}' of its own; leave --groups out"
+            f"--group_csv={config.group_csv}: --dataset={config.dataset} has a split "
+            f"'{held_out}' of its own; leave --group_csv out"
         )
     if held_out:
         return train, builder.as_data_source(held_out, decoders=skip)
-    if config.groups:
-        out = _out_by_groups(train, stored, config)
+    if config.group_csv:
+        out = _hold_out_groups(train, reader, config)
     else:
-        out = np.arange(len(train)) >= len(train) - len(train) // _SHARE
+        first_out = len(train) - len(train) // _HOLD_OUT_EVERY
+        out = np.arange(len(train)) >= first_out
         if config.dataset.startswith("malaria"):
             print(
-                "note: cells of one slide are both trained and measured on; --groups "
-                "names the slides"
+                "note: cells of one slide are both trained and measured on; "
+                "--group_csv names the slides"
             )
-    return Part(train, np.flatnonzero(~out)), Part(train, np.flatnonzero(out))
+    return Subset(train, np.flatnonzero(~out)), Subset(train, np.flatnonzero(out))
 
 
-def _out_by_groups(records, stored: Callable, config: Config) -> np.ndarray:
-    """Which records are held out, by the groups of `config.groups`, bool `[N]`."""
-    group_of = splits.read_groups(expand("groups", config.groups))
+def _hold_out_groups(records: Any, reader: _Reader, config: DataConfig) -> np.ndarray:
+    """Which records are held out, by the groups of `config.group_csv`, bool `[N]`."""
+    group_of = splits.read_groups(expand_path("group_csv", config.group_csv))
 
     groups: list[str] = []
-    for begin in range(0, len(records), _PART):
-        part = range(begin, min(begin + _PART, len(records)))
-        for i, record in zip(part, records.__getitems__(list(part)), strict=True):
-            found = splits.digest(stored(record))
-            if found not in group_of:
+    for begin in range(0, len(records), _BATCH):
+        batch = range(begin, min(begin + _BATCH, len(records)))
+        for i, record in zip(batch, records.__getitems__(list(batch)), strict=True):
+            digest = splits.digest(reader.stored_image(record))
+            if digest not in group_of:
                 raise UserError(
-                    f"--groups={config.groups}: has no group for image {i:,} of "
+                    f"--group_csv={config.group_csv}: has no group for image {i:,} of "
                     f"--dataset={config.dataset}; name the table that belongs to it"
                 )
-            groups.append(group_of[found])
+            groups.append(group_of[digest])
     return splits.held_out(groups)
 
 
 def fingerprint(data: Data) -> str:
-    """Twelve hexadecimal digits that tell datasets apart: sizes and a sample."""
+    """Returns twelve hexadecimal digits over the sizes and a sample of a dataset."""
     total = hashlib.sha256()
     for images in (data.images, data.eval_images):
         total.update(repr(images.shape).encode())
@@ -318,157 +315,13 @@ def fingerprint(data: Data) -> str:
     return total.hexdigest()[:12]
 
 
-def prepare(config: Config) -> Path:
-    """The folder of the prepared dataset, in ArrayRecord.
-
-    A dataset that tfds has prepared already is used as it is.
-
-    Raises:
-        UserError: there is no such dataset, and none could be made.
-    """
-    standard = os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
-    root = expand("data_dir", config.data_dir or str(standard))
-    kind, _, name = config.dataset.rpartition(":")
-    if kind == "folder" or config.dataset.startswith("folder:"):
-        return _prepare_folder(config, root)
-    known = config.dataset in DATASETS
-    if not known and kind != "tfds":
-        raise UserError(
-            f"--dataset={config.dataset}: expected one of {sorted(DATASETS)}, "
-            "folder:PATH for images of your own, or tfds:NAME for a dataset that tfds "
-            "has prepared"
-        )
-    if not known and not re.fullmatch(r"\w[\w-]*(/[\w-][\w.-]*)*", name):
-        raise UserError(
-            f"--dataset={config.dataset}: expected the name of a dataset, such as "
-            "tfds:cifar10"
-        )
-    if known:
-        name = DATASETS[config.dataset].builder.name
-    folder = _prepared(root / name) if name else None
-    if folder is not None:
-        _check_format(folder)
-        return folder
-    if not known:
-        folders = root.glob("*") if root.is_dir() else []
-        has = sorted(p.name for p in folders if _versions(p))
-        raise UserError(
-            f"--dataset={config.dataset}: {root} has no such prepared dataset, it has "
-            f"{has}; prepare it with tfds's own command and file format array_record, "
-            "or name its folder by --data_dir"
-        )
-    builder, options = DATASETS[config.dataset].builder, {}
-    if issubclass(builder, builders.RemoteBuilder):
-        options = {"downloads": root / "downloads" / name, "mirror": config.mirror}
-    return _build(builder, root, config.dataset, **options)
+def _only_feature(features: Any, kind: type) -> str | None:
+    names = [name for name in features if isinstance(features[name], kind)]
+    return names[0] if len(names) == 1 else None
 
 
-def _build(builder: type, root: Path, dataset: str, **options) -> Path:
-    print(f"preparing {dataset} in {root}", flush=True)
-    try:
-        return builders.write(builder, root, **options)
-    except DownloadError as error:
-        raise UserError(
-            f"--dataset={dataset}: could not be fetched ({error}); name a "
-            "folder that has it prepared by --data_dir, or use the embedded "
-            "--dataset=mnist_5k"
-        ) from None
-    except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
-        reason = first_line(error)
-        raise UserError(
-            f"--dataset={dataset}: {root} cannot be written ({reason}); make room, or "
-            "name another folder by --data_dir"
-        ) from None
-
-
-def _prepare_folder(config: Config, root: Path) -> Path:
-    """Images of the user's own: prepared anew whenever a file has changed."""
-    named = config.dataset.removeprefix("folder:")
-    source = expand("dataset", named).resolve()
-    if not named or not source.is_dir():
-        raise UserError(
-            f"--dataset={config.dataset}: {source} is no folder; expected one with "
-            "images"
-        )
-    files = own.find(source, config)
-    listing = own.listing_digest(files.items)
-    settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
-    digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
-    name = re.sub(r"\W", "_", source.name) + "_" + digest
-    folder = _prepared(root / builders.Folder.name / name)
-    if folder is not None:
-        if (_open(folder).info.metadata or {}).get("listing") == listing:
-            return folder
-        print(f"{source} has changed since it was prepared")
-        shutil.rmtree(root / builders.Folder.name / name)
-    found = own.survey(source, files, config)
-    if files.passed_over:
-        print(files.passed_over)
-    for file in sorted(found.left_out)[:_SHOWN]:
-        print(f"left out: {file}: {found.left_out[file]}")
-    about = {"source": str(source), "listing": listing, "channels": files.channels}
-    about |= found._asdict()
-    del about["items"]
-    folder = _build(
-        builders.Folder,
-        root,
-        config.dataset,
-        found=found,
-        run=config,
-        about=about,
-        config=tfds.core.BuilderConfig(name=name),
-    )
-    if len(found.left_out) > _SHOWN:
-        print(f"left out: {len(found.left_out)} in all, see {folder}/metadata.json")
-    return folder
-
-
-# What a prepared folder depends on
-_FOLDER_SETTINGS = "image_size", "pattern", "channels", "fit", "percentiles", "max_bad"
-
-
-def _versions(folder: Path) -> list[Path]:
-    """The folders of prepared versions below, with a configuration between or not."""
-    return [
-        path.parent
-        for path in folder.rglob("dataset_info.json")
-        if "incomplete" not in path.parent.name
-    ]
-
-
-def _prepared(folder: Path) -> Path | None:
-    """The one of the newest version; UserError if there are several configurations."""
-    found = _versions(folder)
-    kinds = sorted({str(path.parent.relative_to(folder)) for path in found})
-    if len(kinds) > 1:
-        raise UserError(
-            f"{folder}: has several configurations, {kinds}; name one, as in "
-            f"--dataset=tfds:{folder.name}/{kinds[-1]}"
-        )
-
-    def numbers(path):
-        return [int(part) for part in re.findall(r"\d+", path.name)]
-
-    return max(found, key=numbers, default=None)
-
-
-def _check_format(folder: Path) -> None:
-    if not any(folder.glob("*.array_record*")):
-        raise UserError(
-            f"{folder}: prepared in a format that only TensorFlow reads; convert it, "
-            "in an environment that has TensorFlow: python -m "
-            "tensorflow_datasets.scripts.convert_format --out_file_format=array_record "
-            f"--dataset_dir={folder} --out_path=FOLDER"
-        )
-
-
-def _only_feature(features: Iterable, kind: type) -> str | None:
-    found = [name for name in features if isinstance(features[name], kind)]
-    return found[0] if len(found) == 1 else None
-
-
-def _image_feature(features) -> str | None:
-    """Of encoded images, or of plain arrays uint8 `[H, W, C]`."""
+def _image_feature(features: Any) -> str | None:
+    """The only feature of encoded images, or of plain arrays uint8 `[H, W, C]`."""
     arrays = [
         name
         for name in features
@@ -480,7 +333,7 @@ def _image_feature(features) -> str | None:
     return encoded or (arrays[0] if len(arrays) == 1 else None)
 
 
-def _mode(config: Config, channels: int) -> str:
+def _mode(config: DataConfig, channels: int) -> str:
     mode = {1: "L", 3: "RGB"}.get(channels)
     if mode is None:
         raise UserError(

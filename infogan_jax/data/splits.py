@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from infogan_jax.config import UserError
+from infogan_jax.errors import UserError
 
-_SHARE = 10  # one group in so many is held out, at least one
+_HOLD_OUT_EVERY = 10  # one group in so many is held out, at least one
 
 
 def held_out(groups: Sequence[str]) -> np.ndarray:
-    """Whether each image is held out, bool `[N]`: the same groups every time.
+    """Returns whether each image is held out, bool `[N]`: the same groups every time.
 
     Args:
-        groups: the group of each image; its own name where there are no groups.
+        groups: the group of each image; its own name if there are no groups.
 
     Raises:
         UserError: all are of one group.
@@ -29,17 +29,17 @@ def held_out(groups: Sequence[str]) -> np.ndarray:
             f"all {len(groups)} images are of one group ({', '.join(names)}); expected "
             "two or more, of which one is held out; leave groups out"
         )
-    chosen = set(names[: max(1, len(names) // _SHARE)])
+    chosen = set(names[: max(1, len(names) // _HOLD_OUT_EVERY)])
     return np.array([group in chosen for group in groups])
 
 
 def digest(image: np.ndarray) -> str:
-    """The first 16 hexadecimal digits of SHA-256 of the pixels."""
-    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()[:16]
+    """Returns the first 16 hexadecimal digits of SHA-256 of the pixels."""
+    return hashlib.sha256(image.tobytes()).hexdigest()[:16]
 
 
 def read_groups(path: Path) -> dict[str, str]:
-    """Digest of an image -> its group.
+    """Returns the group of each image by the digest of its pixels.
 
     Args:
         path: CSV, or CSV.gz, with a header; the first column is the digest of the
@@ -57,6 +57,6 @@ def read_groups(path: Path) -> dict[str, str]:
         return {row[0]: row[1] for row in rows}
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise UserError(
-            f"--groups={path}: {error}; expected a CSV file with a header, then a row "
-            "for each image: 16 digits of SHA-256 of its pixels, and its group"
+            f"--group_csv={path}: {error}; expected a CSV file with a header, then a "
+            "row for each image: 16 digits of SHA-256 of its pixels, and its group"
         ) from None

@@ -1,4 +1,4 @@
-"""Images on disk, to stay there or to be brought into memory."""
+"""Images on disk, to stay there or to be read into memory."""
 
 import itertools
 import math
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-_PART = 2**22  # bytes of images to read at once, for which ArrayRecord makes threads
-_LONG = 10  # seconds of reading that are worth processes, which take some to start
-_EACH = 2**14  # bytes of an image that are worth a thread: small ones wait for Python
+_CHUNK = 2**22  # bytes of images per read: ArrayRecord starts threads for each
+_MIN_SECONDS = 10  # of reading for which it pays to start processes
+# One decoding thread per 16 KiB of image; smaller images are bound by the GIL.
+_BYTES_PER_THREAD = 2**14
 
 
-class Part:
+class Subset:
     """Some records of a source."""
 
     def __init__(self, records: Any, places: np.ndarray):
@@ -30,9 +31,9 @@ class Part:
 
 
 class StoredImages:
-    """Looks like an array of images, uint8 `[N, H, W, C]`; an index reads from disk.
+    """Acts as an array of images, uint8 `[N, H, W, C]`; indexing reads from disk.
 
-    Decoding large ones leaves Python free for most of its time, so threads share it.
+    Decoding a large image releases the GIL, so threads share the work.
     """
 
     dtype = np.dtype(np.uint8)
@@ -47,30 +48,32 @@ class StoredImages:
         Args:
             read: places -> the images there, uint8 `[n, H, W, C]`.
             shape: (N, H, W, C).
-            in_memory: `bring` has them in memory.
+            in_memory: whether `materialize` reads them into memory.
         """
         self._read, self.shape, self.in_memory = read, shape, in_memory
         each = math.prod(shape[1:])
-        self._size = max(1, _PART // each)
-        self._pool = ThreadPoolExecutor(min(max(each // _EACH, 1), os.cpu_count() or 1))
+        self._size = max(1, _CHUNK // each)
+        self._pool = ThreadPoolExecutor(
+            min(max(each // _BYTES_PER_THREAD, 1), os.cpu_count() or 1)
+        )
         self._all: np.ndarray | None = None
 
-    def bring(self) -> "np.ndarray | StoredImages":
-        """All of them as an array, also for later, if they are to be in memory."""
+    def materialize(self) -> "np.ndarray | StoredImages":
+        """Returns them as an array, and keeps it, if they are to be in memory."""
         if not self.in_memory:
             return self
         if self._all is None:
-            first, *rest = self._parts(np.arange(len(self)))
+            first, *rest = self._chunks(np.arange(len(self)))
             begin = time.perf_counter()
-            known = self._read(first)
-            is_long = (time.perf_counter() - begin) * len(rest) > _LONG
-            share = _by_processes if is_long else self._pool.map
-            parts = itertools.chain([known], share(self._read, rest))
-            self._all = self._joined(parts, len(self))
+            images = self._read(first)
+            is_long = (time.perf_counter() - begin) * len(rest) > _MIN_SECONDS
+            map_chunks = _map_by_processes if is_long else self._pool.map
+            chunks = itertools.chain([images], map_chunks(self._read, rest))
+            self._all = self._concatenate(chunks, len(self))
         return self._all
 
-    def part(self, places: np.ndarray) -> "StoredImages":
-        """Some of them, in the order of `places`, int `[n]`."""
+    def subset(self, places: np.ndarray) -> "StoredImages":
+        """Returns the images at `places`, int `[n]`, in their order."""
         read, shape = self._read, (len(places), *self.shape[1:])
         return StoredImages(lambda of: read(places[of].tolist()), shape, self.in_memory)
 
@@ -81,38 +84,41 @@ class StoredImages:
     def nbytes(self) -> int:
         return math.prod(self.shape)
 
-    def __getitem__(self, index) -> np.ndarray:
-        """The images at a slice, or at an array of places of any shape."""
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Returns the images at a slice, or at an array of places of any shape."""
         if self._all is not None:
             return self._all[index]
         places = np.arange(len(self))[index]
-        parts = self._pool.map(self._read, self._parts(places.ravel()))
-        images = self._joined(parts, places.size)
+        chunks = self._pool.map(self._read, self._chunks(places.ravel()))
+        images = self._concatenate(chunks, places.size)
         return images.reshape(*places.shape, *self.shape[1:])
 
-    def _parts(self, places: np.ndarray) -> list[list[int]]:
+    def _chunks(self, places: np.ndarray) -> list[list[int]]:
         flat, size = places.tolist(), self._size
         return [flat[i : i + size] for i in range(0, len(flat), size)]
 
-    def _joined(self, parts: Iterable[np.ndarray], count: int) -> np.ndarray:
+    def _concatenate(self, chunks: Iterable[np.ndarray], count: int) -> np.ndarray:
         images = np.empty((count, *self.shape[1:]), np.uint8)
-        for i, part in enumerate(parts):
-            images[i * self._size :][: len(part)] = part
+        for i, chunk in enumerate(chunks):
+            images[i * self._size :][: len(chunk)] = chunk
         return images
 
 
+ImageArray = np.ndarray | StoredImages  # uint8 [N, H, W, C]
+
+
 def is_streamed(images: Any) -> bool:
-    """Whether these, or what else stands for an array, are on disk to stay there."""
+    """Returns whether an array's images stay on disk."""
     return isinstance(images, StoredImages) and not images.in_memory
 
 
-def _by_processes(action: Callable, inputs: list) -> Iterable:
-    """As `map`, by a process for each core: Python keeps threads from each other."""
-    import joblib  # seldom needed
+def _map_by_processes(action: Callable, inputs: list) -> Iterable:
+    """`map` by a process for each core, past the GIL."""
+    import joblib  # rarely needed
 
     processes = min(joblib.cpu_count(), len(inputs))
     pool = joblib.Parallel(processes, return_as="generator")
-    # They start with this mask: a Ctrl-C is for this process, with which they end
+    # They inherit this mask: a Ctrl-C is for this process, and they end with it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool(joblib.delayed(action)(x) for x in inputs)

@@ -1,38 +1,47 @@
-"""Measures of a trained state: one file each, one row each in EVALUATORS.
+"""Measures of a trained model: one file each, one row each in `config.EVALUATORS`.
 
-An evaluator is a function `evaluate(state, config, data) -> dict`, whose values JSON
-can hold. Each file has the measure itself too, as a function of arrays.
+An evaluator is a function `evaluate(subject) -> Measures | Skipped`. Each file has the
+measure itself too, as a function of arrays. Nothing here knows a work directory.
 """
 
+import dataclasses
 import importlib
 from collections.abc import Callable
+from typing import Any
 
-from infogan_jax.config import Config, one_of
-
-# Files of this folder. They are loaded when used, for they use large packages.
-EVALUATORS = (
-    "clustering",
-    "detection",
-    "factors",
-    "fidelity",
-    "generation",
-    "pose",
-    "unlabelled",
-)
+from infogan_jax.data import Data
+from infogan_jax.evaluation.results import Measures, Skipped
+from infogan_jax.inference import Trained, TrainedClassifier
 
 
-def load_evaluator(name: str) -> Callable:
-    """The evaluator of a row."""
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is measured, on which images, and by which classification network."""
+
+    trained: Trained
+    data: Data
+    seed: int = 0  # of the latents that evaluators draw
+    composite: str = ""  # colours of the channels, as `Config.composite`
+    classifier: TrainedClassifier | None = None  # of real images
+
+
+def load_evaluator(name: str) -> Callable[[Subject], Measures | Skipped]:
+    """Returns the evaluator of that name; its file is loaded when it is used."""
     return importlib.import_module(f"{__name__}.{name}").evaluate
 
 
-def evaluator_names(config: Config) -> list[str]:
-    """The rows of EVALUATORS that the config asks for.
+def evaluate(subject: Subject, names: list[str]) -> dict[str, Measures | Skipped]:
+    """Returns the measures of the named evaluators."""
+    return {name: load_evaluator(name)(subject) for name in names}
 
-    Raises:
-        UserError: there is no such row.
-    """
-    names = [name.strip() for name in config.evaluators.split(",") if name.strip()]
-    for name in names:
-        one_of("evaluators", name, EVALUATORS)
-    return names
+
+def scalar_metrics(results: dict[str, Any]) -> dict[str, float]:
+    """Returns the numbers among results, as `eval/code/measure`."""
+    return {
+        f"eval/{code}/{name}": value
+        for measures in results.values()
+        if isinstance(measures, Measures)
+        for code, row in measures.rows.items()
+        for name, value in row.items()
+        if isinstance(value, float)
+    }

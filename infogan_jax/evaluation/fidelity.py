@@ -1,31 +1,31 @@
 """How alike two sets of images are: FID, KID, precision, recall, density, coverage.
 
-All of them compare features, arrays `[N, F]`, and mean something only beside the same
-figure for two sets of real images (the floor), under the same extractor.
+All of them compare features, arrays `[N, F]`. A value means something only beside the
+same measure of two sets of real images (the real reference), by the same extractor.
 """
 
 import jax
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from infogan_jax.config import UserError
-from infogan_jax.evaluation.inference import apply
-from infogan_jax.evaluation.judge import Features, load_extractor
-from infogan_jax.latents import parse_spec, sample_latents
-from infogan_jax.steps import generate
+from infogan_jax.errors import UserError
+from infogan_jax.evaluation import Subject
+from infogan_jax.evaluation.extractors import Features, make_extractor
+from infogan_jax.evaluation.results import Measures, Skipped
+from infogan_jax.inference import Trained
 
-_MOST = 10_000  # images of each set
-_SEARCHED = 100_000  # training images among which the nearest one is sought
+_MAX_IMAGES = 10_000  # of each set
+_MAX_SEARCHED = 100_000  # training images among which the nearest one is sought
 _NEIGHBOURS = 5
-SHOWN = 24  # pictures beside their nearest training images
-_FEWEST = 2 * _NEIGHBOURS
+SHOWN = 24  # generated images beside their nearest training images
+_MIN_IMAGES = 2 * _NEIGHBOURS  # of each set
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Between Gaussians fitted to two sets of features `[N, F]`.
+    """Returns FID: the distance of Gaussians fitted to two sets of features `[N, F]`.
 
     |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). It falls as N grows, so compare
-    at one N only.
+    values at one N only.
 
     References:
         Heusel et al. 2017, arXiv:1706.08500, eq. 6.
@@ -44,7 +44,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """KID: the unbiased squared maximum mean discrepancy, kernel (x.y / F + 1)^3.
+    """Returns KID: the unbiased squared MMD of the kernel (x.y / F + 1)^3.
 
     References:
         Binkowski et al. 2018, arXiv:1801.01401, section 4.
@@ -53,11 +53,11 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     dim = a.shape[1]
 
-    def total(x, y):
-        parts = np.array_split(x, max(1, len(x) // 1000))  # of memory, not of the sum
+    def total(x: np.ndarray, y: np.ndarray) -> float:
+        parts = np.array_split(x, max(1, len(x) // 1000))  # to bound memory
         return sum(((part @ y.T / dim + 1) ** 3).sum() for part in parts)
 
-    def among(x):
+    def among(x: np.ndarray) -> float:
         own = (((x**2).sum(1) / dim + 1) ** 3).sum()
         return (total(x, x) - own) / (len(x) * (len(x) - 1))
 
@@ -67,7 +67,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
 def neighbourhoods(
     real: np.ndarray, fake: np.ndarray, k: int = _NEIGHBOURS
 ) -> dict[str, float]:
-    """Shares of one set that lie among the other, by balls to the k-th neighbour.
+    """Returns fractions of one set within the other, by balls to the k-th neighbour.
 
     Returns:
         `precision`, of fakes inside any real ball; `recall`, of reals inside any fake
@@ -84,7 +84,7 @@ def neighbourhoods(
             f"fidelity: {len(real)} and {len(fake)} images; expected more than {k}"
         )
 
-    def radii(x):  # the first neighbour of a point is itself
+    def radii(x: np.ndarray) -> np.ndarray:  # a point's first neighbour is itself
         return NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x)[0][:, -1]
 
     real_radius, fake_radius = radii(real), radii(fake)
@@ -110,7 +110,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def measures(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
-    """All of them, on features `[N, F]`.
+    """Returns all measures of features `[N, F]`.
 
     Raises:
         UserError: too few rows, other widths, or values that are not finite.
@@ -123,7 +123,7 @@ def measures(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
 
 
 def compare(real: Features, fake: Features) -> dict[str, float]:
-    """The measures of features that know their extractor.
+    """Returns the measures of features of one extractor.
 
     Raises:
         UserError: they are of two extractors, or as `measures` says.
@@ -131,50 +131,51 @@ def compare(real: Features, fake: Features) -> dict[str, float]:
     if real.extractor != fake.extractor:
         raise UserError(
             f"fidelity: features of {real.extractor} and of {fake.extractor}; expected "
-            "one extractor for both, such as one --classifier"
+            "one extractor for both, such as one --eval_classifier"
         )
     return measures(real.values, fake.values)
 
 
 def nearest(images: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest training image of each image, and how far it is.
+    """Returns the nearest training image of each image, and its distance.
 
     Args:
         images: features `[N, F]`.
         training: features `[M, F]`.
 
     Returns:
-        Places in `training`, int `[N]`, and distances `[N]`.
+        Indices into `training`, int `[N]`, and distances `[N]`.
     """
     _check(images, training)
-    found = NearestNeighbors(n_neighbors=1).fit(training).kneighbors(images)
-    return found[1][:, 0], found[0][:, 0]
+    finder = NearestNeighbors(n_neighbors=1).fit(training)
+    distances, indices = finder.kneighbors(images)
+    return indices[:, 0], distances[:, 0]
 
 
-def copies(generated: np.ndarray, held_out: np.ndarray) -> float:
-    """The share of pictures that are nearer to a training image than real ones are.
+def near_duplicate_rate(generated: np.ndarray, held_out: np.ndarray) -> float:
+    """Returns how often generated images lie closer to training images than real ones.
 
     Args:
-        generated: distance of each picture to the nearest training image, `[N]`.
+        generated: distance of each image to the nearest training image, `[N]`.
         held_out: the same of real images that were not trained on, `[M]`.
 
     Returns:
-        The share of pictures below the first percentile of real images: about 0.01 if
-        pictures are as new as held-out images.
+        The fraction below the first percentile of held-out images: about 0.01 if
+        generated images are as new as those.
     """
     return float((generated < np.percentile(held_out, 1)).mean())
 
 
 def mode_coverage(modes: np.ndarray, n_modes: int) -> tuple[int, float]:
-    """How many modes occur, and KL(p || even) in nats, p being their frequencies.
+    """Returns how many modes occur, and KL(p || uniform) of their frequencies, in nats.
 
     Args:
-        modes: of each picture, int `[N]` below `n_modes`.
+        modes: of each image, int `[N]` below `n_modes`.
         n_modes: how many there are.
     """
-    share = np.bincount(modes, minlength=n_modes) / len(modes)
-    found = share[share > 0]
-    return len(found), float(np.sum(found * np.log(found * n_modes)))
+    p = np.bincount(modes, minlength=n_modes) / len(modes)
+    p = p[p > 0]
+    return len(p), float(np.sum(p * np.log(p * n_modes)))
 
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:
@@ -189,38 +190,41 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
         raise UserError("fidelity: features are not finite; was the extractor trained?")
 
 
-def sample(state, config, n: int) -> np.ndarray:
-    """The n pictures that are measured, `[n, H, W, C]`; more begin with the same."""
-    spec = parse_spec(config.codes)
-    latents = sample_latents(jax.random.key(config.seed), n, spec)
-    return apply(generate, state, np.asarray(latents), config)
+def sample(trained: Trained, seed: int, n: int) -> np.ndarray:
+    """Returns the first n images that are measured, `[n, H, W, C]`."""
+    return trained.generate(trained.sample_latents(jax.random.key(seed), n))
 
 
-def evaluate(state, config, data) -> dict:
-    """Generated pictures, and as the floor other real ones, beside real images.
+def evaluate(subject: Subject) -> Measures | Skipped:
+    """Compares generated images, and as the reference other real ones, with real ones.
 
-    Both halves are of the training set, for held-out sets are often small.
+    Both halves are of the training set, since held-out sets are often small.
     """
-    n = min(_MOST, len(data.images) // 2)
-    if n < _FEWEST:
-        return {"skipped": f"{len(data.images)} images; expected {2 * _FEWEST} or more"}
-    extractor = load_extractor(config, data)
+    data = subject.data
+    n = min(_MAX_IMAGES, len(data.images) // 2)
+    if n < _MIN_IMAGES:
+        return Skipped(f"{len(data.images)} images; expected {2 * _MIN_IMAGES} or more")
+    extractor = make_extractor(subject)
     real, other = data.images[:n], data.images[n : 2 * n]
-    fake = sample(state, config, n)
+    fake = sample(subject.trained, subject.seed, n)
     features = [extractor(images) for images in (real, fake, other)]
-    rest = data.images[2 * n : _SEARCHED]
+    rest = data.images[2 * n : _MAX_SEARCHED]
     training = np.concatenate(
         [features[0].values, features[2].values]
         + ([extractor.features(rest)] if len(rest) else [])
     )
-    places, distances = nearest(features[1].values, training)
-    held_out = extractor.features(data.eval_images)
-    return {
-        "generated": compare(features[0], features[1]),
-        "floor": compare(features[0], features[2]),
-        "copies": copies(distances, nearest(held_out, training)[1]),
-        "nearest": places[:SHOWN].tolist(),  # of the first pictures
-        "searched": len(training),
-        "images": n,
-        "extractor": features[0].extractor,
-    }
+    indices, distances = nearest(features[1].values, training)
+    held_out = nearest(extractor.features(data.eval_images), training)[1]
+    return Measures(
+        {
+            "generated": compare(features[0], features[1]),
+            "real_reference": compare(features[0], features[2]),
+        },
+        {
+            "near_duplicate_rate": near_duplicate_rate(distances, held_out),
+            "nearest": indices[:SHOWN].tolist(),  # of the first generated images
+            "searched": len(training),
+            "images": n,
+            "extractor": features[0].extractor,
+        },
+    )

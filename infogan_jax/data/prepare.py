@@ -1,0 +1,194 @@
+"""Datasets by name, prepared by tfds as ArrayRecord without TensorFlow."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from infogan_jax.data import builders, imaging
+from infogan_jax.data import folder as own
+from infogan_jax.data.download import DownloadError
+from infogan_jax.errors import UserError, expand_path, first_line
+from infogan_jax.settings import DataConfig
+
+
+class Source(NamedTuple):
+    """A dataset with a name."""
+
+    builder: type[tfds.core.GeneratorBasedBuilder]  # prepares it if need be
+    change: Callable[[np.ndarray], np.ndarray] | None = None  # of each image, uint8
+
+
+DATASETS = {
+    "fashion_mnist": Source(builders.FashionMnist),
+    "malaria": Source(builders.Malaria),
+    "malaria_four_channel": Source(builders.Malaria, imaging.with_dna_stain),
+    "malaria_two_channel": Source(builders.Malaria, imaging.separate_stains),
+    "mnist": Source(builders.Mnist),
+    "mnist_5k": Source(builders.Mnist5k),
+}
+
+REMEDY = "if it is damaged, delete that folder and prepare it anew"
+_SHOWN = 10  # files left out that are printed
+
+
+def prepare(config: DataConfig) -> Path:
+    """Returns the folder of the dataset in ArrayRecord, prepared first if need be.
+
+    A dataset that tfds has prepared already is used as it is.
+
+    Raises:
+        UserError: there is no such dataset, and none could be made.
+    """
+    standard = os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
+    root = expand_path("data_dir", config.data_dir or str(standard))
+    kind, _, name = config.dataset.rpartition(":")
+    if kind == "folder" or config.dataset.startswith("folder:"):
+        return _prepare_folder(config, root)
+    known = config.dataset in DATASETS
+    if not known and kind != "tfds":
+        raise UserError(
+            f"--dataset={config.dataset}: expected one of {sorted(DATASETS)}, "
+            "folder:PATH for images of your own, or tfds:NAME for a dataset that tfds "
+            "has prepared"
+        )
+    if not known and not re.fullmatch(r"\w[\w-]*(/[\w-][\w.-]*)*", name):
+        raise UserError(
+            f"--dataset={config.dataset}: expected the name of a dataset, such as "
+            "tfds:cifar10"
+        )
+    if known:
+        name = DATASETS[config.dataset].builder.name
+    folder = _prepared(root / name) if name else None
+    if folder is not None:
+        _check_format(folder)
+        return folder
+    if not known:
+        folders = root.glob("*") if root.is_dir() else []
+        has = sorted(p.name for p in folders if _versions(p))
+        raise UserError(
+            f"--dataset={config.dataset}: {root} has no such prepared dataset, it has "
+            f"{has}; prepare it with tfds's own command and file format array_record, "
+            "or name its folder by --data_dir"
+        )
+    builder, options = DATASETS[config.dataset].builder, {}
+    if issubclass(builder, builders.RemoteBuilder):
+        options = {"downloads": root / "downloads" / name, "url": config.download_url}
+    return _build(builder, root, config.dataset, **options)
+
+
+def _build(builder: type, root: Path, dataset: str, **options: Any) -> Path:
+    print(f"preparing {dataset} in {root}", flush=True)
+    try:
+        return builders.write(builder, root, **options)
+    except DownloadError as error:
+        raise UserError(
+            f"--dataset={dataset}: could not be fetched ({error}); name a "
+            "folder that has it prepared by --data_dir, or use the embedded "
+            "--dataset=mnist_5k"
+        ) from None
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
+        reason = first_line(error)
+        raise UserError(
+            f"--dataset={dataset}: {root} cannot be written ({reason}); make room, or "
+            "name another folder by --data_dir"
+        ) from None
+
+
+def _prepare_folder(config: DataConfig, root: Path) -> Path:
+    """Prepares the user's own images, anew whenever a file has changed."""
+    named = config.dataset.removeprefix("folder:")
+    source = expand_path("dataset", named).resolve()
+    if not named or not source.is_dir():
+        raise UserError(
+            f"--dataset={config.dataset}: {source} is no folder; expected one with "
+            "images"
+        )
+    files = own.find(source, config)
+    listing = own.listing_digest(files.items)
+    settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
+    digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
+    name = re.sub(r"\W", "_", source.name) + "_" + digest
+    folder = _prepared(root / builders.Folder.name / name)
+    if folder is not None:
+        if (open_builder(folder).info.metadata or {}).get("listing") == listing:
+            return folder
+        print(f"{source} has changed since it was prepared")
+        shutil.rmtree(root / builders.Folder.name / name)
+    survey = own.survey(source, files, config)
+    if files.passed_over:
+        print(files.passed_over)
+    for file in sorted(survey.left_out)[:_SHOWN]:
+        print(f"left out: {file}: {survey.left_out[file]}")
+    about = {"source": str(source), "listing": listing, "channels": files.channels}
+    about |= survey._asdict()
+    del about["items"]
+    folder = _build(
+        builders.Folder,
+        root,
+        config.dataset,
+        survey=survey,
+        run=config,
+        about=about,
+        config=tfds.core.BuilderConfig(name=name),
+    )
+    if len(survey.left_out) > _SHOWN:
+        print(f"left out: {len(survey.left_out)} in all, see {folder}/metadata.json")
+    return folder
+
+
+# The settings that a prepared folder depends on.
+_FOLDER_SETTINGS = (
+    *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
+    "max_invalid_percent",
+)
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The folders of prepared versions, below a configuration or not."""
+    return [
+        path.parent
+        for path in folder.rglob("dataset_info.json")
+        if "incomplete" not in path.parent.name
+    ]
+
+
+def _prepared(folder: Path) -> Path | None:
+    """The folder of the newest version; UserError if there are configurations."""
+    versions = _versions(folder)
+    kinds = sorted({str(path.parent.relative_to(folder)) for path in versions})
+    if len(kinds) > 1:
+        raise UserError(
+            f"{folder}: has several configurations, {kinds}; name one, as in "
+            f"--dataset=tfds:{folder.name}/{kinds[-1]}"
+        )
+
+    def numbers(path: Path) -> list[int]:
+        return [int(part) for part in re.findall(r"\d+", path.name)]
+
+    return max(versions, key=numbers, default=None)
+
+
+def _check_format(folder: Path) -> None:
+    if not any(folder.glob("*.array_record*")):
+        raise UserError(
+            f"{folder}: prepared in a format that only TensorFlow reads; convert it, "
+            "in an environment that has TensorFlow: python -m "
+            "tensorflow_datasets.scripts.convert_format --out_file_format=array_record "
+            f"--dataset_dir={folder} --out_path=FOLDER"
+        )
+
+
+def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
+    """Returns tfds's view of a prepared dataset; UserError if it is damaged."""
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # several libraries parse it
+        reason = first_line(error)
+        raise UserError(f"{folder}: cannot be read ({reason}); {REMEDY}") from None

@@ -1,0 +1,139 @@
+"""What evaluators return, typed, and its form in JSON."""
+
+import dataclasses
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
+
+
+class ClusteringRow(TypedDict):
+    """Agreement of a categorical code's categories with classes."""
+
+    accuracy: float
+    purity: float
+    nmi: float
+    ari: float
+    code_to_class: list[int | None]
+    table: list[list[int]]  # counts [category][class]
+    warnings: list[str]
+
+
+class CodeAucRow(TypedDict):
+    """How well the best code separates a class."""
+
+    auc: float
+    code: str
+    table: dict[str, float]  # AUC by code
+    examples: dict[str, list[int]]  # group -> indices of held-out images
+
+
+class ConditionalAccuracyRow(TypedDict):
+    """How well the categories of a code determine the classes of generated images."""
+
+    conditional_accuracy: float
+    per_category: list[float]
+    modes: int
+    nmi: float
+    entropy: float
+    table: list[list[int]]  # counts [category][class]
+
+
+class FidelityRow(TypedDict):
+    """Distances of a set of images to real ones."""
+
+    fid: float
+    kid: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+class LabelFreeRow(TypedDict):
+    """Scores of a code that need no label, in nats; the last one is a fraction."""
+
+    bound: float
+    mi_real: NotRequired[float]
+    marginal_entropy: NotRequired[float]
+    consistency: NotRequired[float]
+
+
+class PoseRow(TypedDict):
+    """R2 of a code as a function of the object's pose."""
+
+    r2: float
+
+
+class TraversalRow(TypedDict):
+    """What a continuous code does to properties of the image."""
+
+    name: str  # of the property with the best R2, or "unnamed"
+    r2: dict[str, float]
+    slope: dict[str, float]
+
+
+class FidelityOverall(TypedDict):
+    """What belongs to the comparison as a whole."""
+
+    near_duplicate_rate: float
+    nearest: list[int]  # training images, of the first generated images
+    searched: int
+    images: int
+    extractor: str
+
+
+class Warnings(TypedDict):
+    """Signs that something went wrong."""
+
+    warnings: list[str]
+
+
+_ROWS: dict[str, Any] = {
+    "clustering": ClusteringRow,
+    "code_auc": CodeAucRow,
+    "conditional_accuracy": ConditionalAccuracyRow,
+    "fidelity": FidelityRow,
+    "label_free": LabelFreeRow,
+    "pose_r2": PoseRow,
+    "traversal": TraversalRow,
+}
+_OVERALL: dict[str, Any] = {"fidelity": FidelityOverall, "label_free": Warnings}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What was measured."""
+
+    rows: dict[str, Any]  # by code, class or set of images; a TypedDict from above
+    overall: Any = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return self.rows | self.overall
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """Why nothing was measured."""
+
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"skipped": self.reason}
+
+
+def from_json(name: str, content: dict[str, Any]) -> Measures | Skipped:
+    """Returns what `to_json` of either made of an evaluator's result.
+
+    Raises:
+        ValueError: it is not of that evaluator's form.
+    """
+    if "skipped" in content:
+        return Skipped(str(content["skipped"]))
+    overall = _OVERALL.get(name)
+    names = set(overall.__annotations__) if overall else set()
+    rows = {k: v for k, v in content.items() if k not in names}
+    rest = {k: v for k, v in content.items() if k in names}
+    return Measures(
+        {key: msgspec.convert(row, _ROWS[name]) for key, row in rows.items()},
+        msgspec.convert(rest, overall) if overall else {},
+    )

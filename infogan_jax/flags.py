@@ -1,0 +1,157 @@
+"""The flags of the command line: those of `Config`, and some that say what to do."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from infogan_jax import former
+from infogan_jax.config import Config
+from infogan_jax.errors import UserError
+from infogan_jax.settings import SECTIONS
+
+FLAGS = flags.FLAGS
+Sections = dict[str, dict[str, tuple[Any, str]]]
+_HELP_SECTIONS: dict[str, list[str]] = {}  # title -> flags, as --help shows them
+_DEFINE: dict[type, Callable] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+    list: flags.DEFINE_multi_string,
+}
+_BEFORE: Sections = {  # flags beside those of `Config`: name -> default, help text
+    "What to do": {
+        "mode": (
+            "train",
+            "What to do: one of train, train_classifier, evaluate, report, sample, "
+            "encode, export, serve, prepare.",
+        ),
+        "workdir": ("", "Folder of the run; made if need be."),
+        "restart": (False, "Move a run that is there aside, and begin anew."),
+        "dry_run": (
+            False,
+            "Print what would run, and do nothing; data and other runs are not looked "
+            "at.",
+        ),
+    },
+}
+_BEHIND: Sections = {
+    "Using a run": {
+        "fix": (
+            [],
+            "sample: NAME=VALUE or NAME=FROM..TO by commas; class=NAME too.",
+        ),
+        "num_samples": (100, "sample: images, or steps along a range."),
+        "latents_file": ("", "sample: a file of latents, as the explorer saves them."),
+        "input_dir": (
+            "",
+            "encode: a folder; empty: the one that the run was trained on.",
+        ),
+        "member": (None, "Seed of the member to use; default: the chosen one."),
+        "output": (
+            "",
+            "sample: FILE.png, FILE.npy or a folder; encode: FILE.csv; export, serve: "
+            "a folder; empty: in the workdir.",
+        ),
+        "weights": (
+            "float32",
+            "export: type of the stored weights, float32 or float16.",
+        ),
+        "host": (
+            "127.0.0.1",
+            "serve: address to serve at; 0.0.0.0: to other machines too.",
+        ),
+        "port": (8000, "serve: the port; 0: any that is free."),
+        "open_browser": (True, "serve: open a browser, where there is a screen."),
+    },
+    "Several processes": {
+        "coordinator_address": (
+            "",
+            "Several processes train together: HOST:PORT of process 0, or auto: as "
+            "SLURM, Open MPI, Kubernetes or Cloud TPU say; empty: this process only.",
+        ),
+        "num_processes": (
+            1,
+            "How many processes train, unless --coordinator_address=auto.",
+        ),
+        "process_id": (
+            0,
+            "Number of this one, from 0, unless --coordinator_address=auto.",
+        ),
+    },
+}
+
+
+def _define_flags(sections: Sections) -> None:
+    for title, table in sections.items():
+        _HELP_SECTIONS[title] = list(table)
+        for name, (default, text) in table.items():
+            kind = int if default is None else type(default)
+            _DEFINE[kind](name, default, text)
+
+
+def _config_flags() -> Sections:
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    return {
+        str(section.__doc__): {
+            name: (fields[name].default, fields[name].metadata["help"])
+            for name in section.__annotations__
+        }
+        for section in SECTIONS
+    }
+
+
+for _sections in (_BEFORE, _config_flags(), _BEHIND):
+    _define_flags(_sections)
+
+
+def config_from_flags() -> Config:
+    """Returns the config that the flags describe.
+
+    Raises:
+        UserError: it cannot work.
+    """
+    names = [field.name for field in dataclasses.fields(Config)]
+    values: dict[str, Any] = {name: FLAGS[name].value for name in names}
+    return Config(**values)
+
+
+def help_text() -> str:
+    """Returns all flags, by section, with their help texts and defaults."""
+    lines = ["python -m infogan_jax.main --flagfile=FILE --workdir=FOLDER [--flag=..]"]
+    for title, names in _HELP_SECTIONS.items():
+        lines += ["", title]
+        for name in names:
+            flag = FLAGS[name]
+            default = "" if flag.default in ("", None, []) else f" [{flag.default}]"
+            shown = f"--[no]{name}" if flag.boolean else f"--{name}"
+            text = flags.text_wrap(f"{flag.help}{default}", 88, "      ")
+            lines += [f"  {shown}", text]
+    return "\n".join(lines)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses flags as absl does, and prints help by section.
+
+    Raises:
+        UserError: a flag is unknown, of a former version, or cannot be read.
+    """
+    if {"--help", "-help", "-h"} & set(argv[1:]):
+        print(help_text())
+        sys.exit(0)
+    try:
+        return FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        if today := former.upgrade_flag(error.flagname):
+            raise UserError(f"--{error.flagname}: is now --{today}") from None
+        raise _unreadable(error) from None
+    except (flags.Error, OSError, UnicodeError) as error:  # also a flagfile's
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> UserError:
+    message = " ".join(str(error).splitlines())
+    return UserError(f"{message}; --help lists all flags")

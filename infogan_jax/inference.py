@@ -1,0 +1,165 @@
+"""A trained model applied to any number of inputs, compiled for one shape."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infogan_jax.core.classifier import ClassifierState, ImageClassifier
+from infogan_jax.core.latents import (
+    Array,
+    Bernoulli,
+    Categorical,
+    sample_latents,
+    split_params,
+)
+from infogan_jax.core.model import InfoGAN
+from infogan_jax.core.state import TrainState
+
+_BATCH = 500
+
+
+def in_batches(method: Callable, model: Any, state: Any, inputs: Any) -> Any:
+    """Returns `method(model, state, inputs)` as numpy arrays, computed batch by batch.
+
+    Args:
+        method: such as `InfoGAN.generate`; row i of all that it returns belongs to row
+            i of its inputs. bfloat16 is returned as float32.
+        model: hashable; equal models share what is compiled.
+        state: what the method takes.
+        inputs: an array, or what is indexed like one, `[N, ...]`, N at least 1.
+    """
+    compiled = _compiled(method)
+    outputs = []
+    for start in range(0, len(inputs), _BATCH):
+        batch = np.asarray(inputs[start : start + _BATCH])
+        missing = [(0, _BATCH - len(batch))] + [(0, 0)] * (batch.ndim - 1)
+        out = compiled(model, state, np.pad(batch, missing))
+        outputs.append(jax.tree.map(_to_numpy, out))
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(inputs)], *outputs)
+
+
+@functools.cache
+def _compiled(method: Callable) -> Any:
+    return jax.jit(method, static_argnums=0)
+
+
+def _to_numpy(x: jax.Array) -> np.ndarray:
+    # numpy would sum bfloat16 in bfloat16.
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    return np.asarray(x, np.float32 if is_float else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """An InfoGAN and its trained state: arrays in, arrays out, any number at once."""
+
+    model: InfoGAN
+    state: TrainState
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return int(self.state.step)
+
+    def sample_latents(self, key: Array, n: int) -> np.ndarray:
+        """`n` latent vectors from the prior, `[n, L]`."""
+        return np.asarray(sample_latents(key, n, self.model.spec))
+
+    def generate(self, latents: Any) -> np.ndarray:
+        """Images from latents `[N, L]`: `[N, H, W, C]` in [0, 1]."""
+        return in_batches(InfoGAN.generate, self.model, self.state, latents)
+
+    def recognize(self, images: Any) -> np.ndarray:
+        """Parameters of Q(c|x), `[N, P]`."""
+        return in_batches(InfoGAN.recognize, self.model, self.state, images)
+
+    def infer_codes(self, images: Any) -> dict[str, np.ndarray]:
+        """The most probable value of each code: name -> `[N, dim]`."""
+        return in_batches(InfoGAN.infer_codes, self.model, self.state, images)
+
+    def infer_categories(self, images: Any) -> dict[str, np.ndarray]:
+        """The most probable category, by categorical code: int `[N]` each."""
+        codes = self.infer_codes(images)
+        return {c.name: codes[c.name].argmax(-1) for c in self.model.categories}
+
+    def read_codes(self, images: Any) -> dict[str, np.ndarray]:
+        """What Q says of images, a number each: `[N]` each.
+
+        The probability of each category, by names such as `cat 3`, and of a Bernoulli
+        code's 1; the mean of other codes.
+        """
+        return in_batches(_read_codes, self.model, self.state, images)
+
+    def category_probabilities(self, images: Any) -> np.ndarray:
+        """Each main category's probability under Q, `[N, size]`."""
+        return in_batches(_category_probabilities, self.model, self.state, images)
+
+
+def precompile(trained: Trained) -> None:
+    """Compiles the methods that evaluators use, for a later start from the cache."""
+    model, state = trained.model, trained.state
+    latents = jax.ShapeDtypeStruct((_BATCH, model.latent_dim), jnp.float32)
+    images = jax.ShapeDtypeStruct((_BATCH, *model.image_shape), jnp.uint8)
+    generated = jax.ShapeDtypeStruct(images.shape, jnp.float32)
+    for method, inputs in (
+        (InfoGAN.generate, latents),
+        (InfoGAN.infer_codes, images),
+        (InfoGAN.recognize, generated),
+    ):
+        _compiled(method).lower(model, state, inputs).compile()
+
+
+def _read_codes(model: InfoGAN, state: TrainState, images: Array) -> dict[str, Array]:
+    params = split_params(model.spec, model.recognize(state, images))
+    read = {}
+    for code in model.spec:
+        if isinstance(code, Categorical):
+            probabilities = jax.nn.softmax(params[code.name])
+            for k, of_category in enumerate(probabilities.T):
+                read[f"{code.name} {k}"] = of_category
+        elif isinstance(code, Bernoulli):
+            read[code.name] = jax.nn.sigmoid(params[code.name])[:, 0]
+        elif code.n_params:
+            read[code.name] = code.infer(params[code.name])[:, 0]
+    return read
+
+
+def _category_probabilities(model: InfoGAN, state: TrainState, images: Array) -> Array:
+    params = split_params(model.spec, model.recognize(state, images))
+    assert model.category is not None
+    return jax.nn.softmax(params[model.category.name])
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedClassifier:
+    """A classification network and its trained state."""
+
+    model: ImageClassifier
+    state: ClassifierState
+    class_names: list[str]
+
+    def logits(self, images: Any) -> np.ndarray:
+        """`[N, K]` of images `[N, H, W, C]`."""
+        return in_batches(ImageClassifier.classify, self.model, self.state, images)[0]
+
+    def classify(self, images: Any) -> np.ndarray:
+        """The class of each image, int `[N]`."""
+        return self.logits(images).argmax(-1)
+
+    def features(self, images: Any) -> np.ndarray:
+        """Features before the last layer, `[N, F]`."""
+        return in_batches(ImageClassifier.classify, self.model, self.state, images)[1]
+
+
+def weight_digest(weights: Any) -> str:
+    """Twelve hexadecimal digits of SHA-256 over all weights."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(weights):
+        total.update(np.asarray(leaf).tobytes())
+    return total.hexdigest()[:12]

@@ -1,0 +1,350 @@
+"""report.html: what a run found, in one file that opens from disk."""
+
+import base64
+import dataclasses
+import html
+import io
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from infogan_jax.config import Config
+from infogan_jax.core.model import InfoGAN
+from infogan_jax.errors import UserError
+from infogan_jax.files import write_atomically
+from infogan_jax.reporting.draw import title_of
+from infogan_jax.reporting.report import choice_table, summarize
+from infogan_jax.run.directory import MemberFolder, Run
+from infogan_jax.run.filter import open_named_run
+from infogan_jax.run.records import INFOGAN, Evaluation, read_metrics
+from infogan_jax.settings import EVALUATORS
+
+
+@dataclasses.dataclass(frozen=True)
+class _Page:
+    """What a page shows of a run: the chosen member, and the others."""
+
+    run: Run
+    member: MemberFolder
+    evaluation: Evaluation  # of the chosen member
+    others: list[Evaluation | None]  # of all members, in their order
+
+    @property
+    def model(self) -> InfoGAN:
+        return self.run.model
+
+
+def write_page(run: Run, baseline: str = "") -> Path:
+    """Writes report.html from what a run has saved; nothing is measured anew.
+
+    Args:
+        run: evaluated.
+        baseline: work directory of a plain GAN that Q watches, for the figures that
+            compare; empty: none.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: a directory has no evaluated run, or one of its files is damaged.
+    """
+    page, other = _read(run), None
+    if baseline:
+        other = _read(open_named_run("baseline", baseline, INFOGAN))
+    animation = _picture(page.member, "training.gif", "The same latents.")
+    sections = [
+        ("Result", _result(page)),
+        ("What each category is", _categories(page)),
+        ("What each code does", _codes(page, other)),
+        ("The bound on I(c; G)", _bounds(page, other)),
+        ("Confusions on held-out images", _confusions(page)),
+        ("Classes that a code separates", _separated(page)),
+        ("Generated images, measured", _generated(page)),
+        ("While it trained", animation),
+        ("How to repeat it", _repeat(page)),
+    ]
+    body = "".join(
+        f"<section><h2>{html.escape(title)}</h2>{content}</section>"
+        for title, content in sections
+        if content
+    )
+    title = f"InfoGAN on {run.config.dataset}"
+    write_atomically(run.report, _PAGE.format(title=html.escape(title), body=body))
+    return run.report
+
+
+def _read(run: Run) -> _Page:
+    members = run.members
+    chosen = run.find_member(None)
+    evaluations = [member.load_evaluation() for member in members]
+    if (evaluation := evaluations[chosen]) is None:
+        raise UserError(
+            f"{run.path}: is not evaluated yet; let the run come to its end, or run "
+            "--mode=evaluate"
+        )
+    return _Page(run, members[chosen], evaluation, evaluations)
+
+
+def _result(page: _Page) -> str:
+    category, evaluation = page.model.category, page.evaluation
+    accuracies = []
+    for other in page.others:
+        if category and other and category.name in other.rows("clustering"):
+            accuracies.append(other.rows("clustering")[category.name]["accuracy"])
+    text = f"{evaluation.step:,} steps of {page.run.config.batch_size} images. "
+    if accuracies:
+        text += (
+            f"Right by one-to-one matching, of {evaluation.images:,} held-out images: "
+            f"<strong>{summarize(accuracies)}</strong>. Labels served for this number "
+            "and the names of classes only."
+        )
+    choice = page.run.load_choice()
+    if choice is None or len(page.others) == 1:
+        return f"<p>{text}</p>"
+    header, *rows = choice_table(choice)
+    marked = [member.seed == choice.chosen for member in choice.members]
+    because = (
+        f"Seed {choice.chosen} is chosen without labels; {choice.because}. "
+        "mi_real and marginal_entropy are I(c; x) and H(c) on real images, in nats; "
+        "consistency is the fraction of images whose augmented copy has the same "
+        "category."
+    )
+    return f"<p>{text}</p>{_table(header, rows, marked)}<p>{html.escape(because)}</p>"
+
+
+def _categories(page: _Page) -> str:
+    return _picture(
+        page.member,
+        "categories.png",
+        "Generated: a row per category, in the order of classes; columns share all "
+        "else.",
+    ) + _picture(
+        page.member,
+        "members.png",
+        "Real: held-out images that Q puts into each category, from the surest to the "
+        "least sure.",
+    )
+
+
+def _codes(page: _Page, other: _Page | None) -> str:
+    """The paper's Figure 2."""
+    category = page.model.category
+    parts, letter = [], iter("abcdefghijklmnopqrstuvwxyz")
+    if category is not None:
+        file = f"traverse_{category.name}.png"
+        text = f"({next(letter)}) {category.name}, each column a category."
+        parts.append(_picture(page.member, file, text))
+        text = f"({next(letter)}) The same of a plain GAN, whose Q only watches."
+        parts.append(
+            _picture(other.member, file, text)
+            if other
+            else f"<p>{text} Not shown: train one with --info_weight=0, and name its "
+            "work directory as --baseline.</p>"
+        )
+    for code in page.model.spec:
+        if code.n_params and code is not category:
+            title = title_of(page.evaluation, code.name)
+            text = f"({next(letter, '..')}) {title}."
+            parts.append(_picture(page.member, f"traverse_{code.name}.png", text))
+    pictures = f'<div class="pairs">{"".join(parts)}</div>'
+    measured = page.evaluation.rows("traversal")
+    if not measured:
+        return pictures
+    kinds = next(iter(measured.values()))["r2"]
+    rows = [
+        [kind, *(f"{row['r2'].get(kind, 0):.2f}" for row in measured.values())]
+        for kind in kinds
+    ]
+    header = ["R2", *(f"{code}: {row['name']}" for code, row in measured.items())]
+    text = "How far each code, over its trained range, determines measured properties."
+    return f"{pictures}{_table(header, rows)}<p>{text}</p>"
+
+
+def _bounds(page: _Page, other: _Page | None) -> str:
+    """The paper's Figure 1."""
+    category = page.model.category
+    if category is None:
+        return ""
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    curves = [
+        (page, f"mi_bound/{category.name}", "I(c; G)", "tab:blue"),
+        (page, f"mi_real/{category.name}", "I(c; x), real images", "tab:green"),
+    ]
+    if other:
+        name = f"mi_bound/{category.name}"
+        curves.append((other, name, "I(c; G), plain GAN", "tab:orange"))
+    for source, metric, label, colour in curves:
+        for i, member in enumerate(source.run.members):
+            if points := _history(member.metrics, metric):
+                entry = None if i else label  # one for all members
+                axes.plot(*zip(*points, strict=True), colour, lw=1, label=entry)
+    upper_bound = category.upper_bound()
+    axes.axhline(upper_bound, color="grey", ls="--", lw=1, label="upper bound H(c)")
+    axes.set(xlabel="step", ylabel="nats", xlim=(0, None), ylim=(0, None))
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.StringIO()
+    # Without the date and a random id the same run gives the same page.
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    data = base64.b64encode(buffer.getvalue().encode()).decode()
+    text = "Means over log intervals"
+    text += ", a line per member." if len(page.others) > 1 else "."
+    return _image(f"data:image/svg+xml;base64,{data}", text)
+
+
+def _history(path: Path, metric: str) -> list[tuple[int, float]]:
+    """(step, value) of the rows of metrics.jsonl that have the metric."""
+    rows = read_metrics(path)
+    if any("step" not in row for row in rows):
+        raise UserError(f"{path}: damaged (a row without its step)")
+    return [(int(row["step"]), row[metric]) for row in rows if metric in row]
+
+
+def _confusions(page: _Page) -> str:
+    """Of the chosen member, and of the worst one."""
+    category, choice = page.model.category, page.run.load_choice()
+    if category is None:
+        return ""
+    file, chosen = f"confusion_{category.name}.png", page.member.config.seed
+    shown = _picture(page.member, file, f"Seed {chosen}.")
+    accuracies = [m.accuracy or 1.0 for m in choice.members] if choice else [1.0]
+    worst = page.run.members[int(np.argmin(accuracies))]
+    if worst.config.seed != chosen and min(accuracies) < 1:
+        shown += _picture(worst, file, f"Seed {worst.config.seed}, the worst.")
+    return shown
+
+
+def _separated(page: _Page) -> str:
+    return "".join(
+        _picture(
+            page.member,
+            f"code_auc_{number}.png",
+            f"{name}: AUC {row['auc']:.3f} by {row['code']}. Held-out images; as many "
+            "count as positive as there are of the class.",
+        )
+        for number, (name, row) in enumerate(page.evaluation.rows("code_auc").items())
+    )
+
+
+def _generated(page: _Page) -> str:
+    parts = []
+    for code, row in page.evaluation.rows("conditional_accuracy").items():
+        parts.append(
+            f"<p>Conditional accuracy, {html.escape(code)}: the classification network "
+            f"finds the category's class in <strong>{row['conditional_accuracy']:.2%}"
+            f"</strong> of the images; {row['modes']} classes are covered.</p>"
+        )
+    if rows := page.evaluation.rows("fidelity"):
+        kinds, overall = list(rows["generated"]), page.evaluation.overall("fidelity")
+        table = [
+            [name, *(f"{rows[key][kind]:.4g}" for kind in kinds)]
+            for name, key in (
+                ("generated", "generated"),
+                ("real reference", "real_reference"),
+            )
+        ]
+        parts.append(
+            _table(["", *kinds], table)
+            + f"<p>{overall['images']:,} images of each set, features of "
+            f"{html.escape(overall['extractor'])}. "
+            f"{overall['near_duplicate_rate']:.1%} of the generated images are "
+            "nearer to a training image than all but 1 % of held-out images are.</p>"
+        )
+    if not parts:
+        return (
+            "<p>Not measured: run --mode=evaluate with --eval_classifier and "
+            "--evaluators=clustering,label_free,traversal,conditional_accuracy,"
+            "fidelity.</p>"
+        )
+    return "".join(parts)
+
+
+def _repeat(page: _Page) -> str:
+    standard, config = Config(), page.run.config
+    flags = [
+        shlex.quote(f"--{name}={value}")
+        for name, value in dataclasses.asdict(config).items()
+        if value != getattr(standard, name)
+    ]
+    workdir = shlex.quote(f"--workdir={page.run.path}")
+    commands = [["python -m infogan_jax.main", *flags, workdir]]
+    measured = [name for name in EVALUATORS if name in page.evaluation.results]
+    if set(measured) - set(config.evaluator_names()):
+        command = ["python -m infogan_jax.main --mode=evaluate"]
+        command += [f"--evaluators={','.join(measured)}", workdir]
+        if classifier := page.evaluation.classifier:
+            command.append(shlex.quote(f"--eval_classifier={classifier}"))
+        commands.append(command)
+    text = "\n".join(" \\\n    ".join(parts) for parts in commands)
+    info = page.run.info
+    versions = ", ".join(f"{k} {v}" for k, v in info.versions.items())
+    lines = [f"revision {info.git}"] if info.git else []
+    lines += [versions, ", ".join(info.devices)]
+    return f"<pre>{html.escape(text)}</pre>" + "".join(
+        f"<p>{html.escape(line)}</p>" for line in lines
+    )
+
+
+def _table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], marked: Sequence[bool] = ()
+) -> str:
+    def line(cells: Sequence[str], tag: str, kind: str = "") -> str:
+        inside = "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells)
+        return f"<tr{kind}>{inside}</tr>"
+
+    body = "".join(
+        line(row, "td", ' class="chosen"' if i < len(marked) and marked[i] else "")
+        for i, row in enumerate(rows)
+    )
+    return f'<div class="wide"><table>{line(header, "th")}{body}</table></div>'
+
+
+def _picture(member: MemberFolder, name: str, caption: str) -> str:
+    """A figure of a member; nothing if it has none of that name."""
+    path = member.figures / name
+    if not path.exists():
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return _image(f"data:image/{path.suffix[1:]};base64,{data}", caption)
+
+
+def _image(source: str, caption: str) -> str:
+    text = html.escape(caption)
+    return (
+        f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption>'
+        "</figure>"
+    )
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem; }}
+h1 {{ font-weight: 600; }}
+h2 {{ font-weight: 600; font-size: 1.2rem; margin-top: 2.5rem; }}
+figure {{ margin: 1rem 0; }}
+img {{ max-width: 100%; background: #fff; padding: 6px; border-radius: 4px; }}
+figcaption {{ opacity: .75; font-size: .9rem; }}
+.wide {{ overflow-x: auto; }}
+.pairs {{ display: grid; gap: 0 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .2rem .7rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid #8884; }}
+th {{ font-weight: 500; opacity: .75; }}
+.chosen {{ font-weight: 700; }}
+pre {{ background: #8882; padding: .8rem; border-radius: 4px; overflow-x: auto; }}
+</style>
+<h1>{title}</h1>
+{body}
+</html>
+"""

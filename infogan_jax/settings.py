@@ -1,0 +1,416 @@
+"""The settings of a run, in sections that are types; `Config` joins them.
+
+One field is one setting, one flag and one help text. Numbers are checked against their
+limits, and each section by its own `check`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from infogan_jax.core.augment import WARPS, parse_warp
+from infogan_jax.core.latents import parse_spec
+from infogan_jax.core.losses import GAN_LOSSES, PENALTIES
+from infogan_jax.core.models import ARCHITECTURES, DTYPES
+from infogan_jax.errors import UserError, check_one_of
+
+_MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip
+# Files of infogan_jax/evaluation, one for each.
+EVALUATORS = (
+    "clustering",
+    "code_auc",
+    "conditional_accuracy",
+    "fidelity",
+    "label_free",
+    "pose_r2",
+    "traversal",
+)
+DEFAULT_COMPOSITE = "red,blue,lime,yellow,cyan,magenta"
+
+
+def _field(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    changeable: bool = False,
+) -> Any:
+    """A setting; numbers are from `least` to `most`, or less than `below`."""
+    about = {"help": help, "least": least, "most": most, "below": below}
+    return dataclasses.field(
+        default=default, metadata=about | {"changeable": changeable}
+    )
+
+
+def _any_of(table: Iterable[str]) -> str:
+    *names, last = table
+    return f"{', '.join(names)} or {last}"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Data"""
+
+    dataset: str = _field(
+        "mnist_5k",
+        "Dataset: mnist_5k (embedded), mnist, fashion_mnist, malaria, "
+        "malaria_two_channel, malaria_four_channel, folder:PATH with your images, or "
+        "tfds:NAME.",
+    )
+    image_size: int = _field(
+        0, "Side of the images in pixels; 0: as they are.", least=0
+    )
+    resize_mode: str = _field(
+        "pad",
+        "How images are brought to --image_size: pad with 0, crop to the middle, or "
+        "stretch.",
+    )
+    align: str = _field(
+        "none",
+        "Move each object to the centre, or turn its long axis to the horizontal as "
+        "well: none, centre or axis.",
+    )
+    group_csv: str = _field(
+        "",
+        "CSV file with the SHA-256 (first 16 digits) of each image's pixels, and its "
+        "group, such as a slide; whole groups are held out. For datasets without a "
+        "split of their own; empty: the last tenth of the images.",
+    )
+    file_pattern: str = _field(
+        "",
+        "folder: which files, such as {id}_ch{channel}.tif; {label} and {group} too, * "
+        "is anything; empty: all images, labelled by their subfolder.",
+    )
+    channels: str = _field(
+        "",
+        "folder: grey, rgb, numbers from 1 such as 1,3, or values of {channel}; empty: "
+        "all as they are.",
+    )
+    percentiles: str = _field(
+        "0.1,99.9",
+        "folder: of images of more than 8 bits, what becomes black and white, in "
+        "percent of a channel's pixels.",
+    )
+    max_invalid_percent: float = _field(
+        1.0,
+        "folder: percentage of images that may be left out as unusable.",
+        least=0,
+    )
+    data_dir: str = _field(
+        "",
+        "Folder of prepared datasets; empty: TFDS_DATA_DIR, else the default of tfds.",
+        changeable=True,
+    )
+    download_url: str = _field(
+        "",
+        "URL to fetch a dataset's files from; empty: the official ones.",
+        changeable=True,
+    )
+    data_placement: str = _field(
+        "auto",
+        "Training images: resident on the devices, stream from disk, or auto: resident "
+        "if they take at most a quarter of a device's memory.",
+        changeable=True,
+    )
+    filter_classifier: str = _field(
+        "",
+        "Work directory of a classification network; images stay only if it finds "
+        "--filter_class in them.",
+    )
+    filter_class: str = _field("", "The class that images have to be of, by name.")
+    filter_threshold: float = _field(
+        0.9, "The least probability of --filter_class that an image needs."
+    )
+
+    def check(self) -> None:
+        """Raises UserError for the first field that cannot work."""
+        check_one_of("resize_mode", self.resize_mode, ("pad", "crop", "stretch"))
+        check_one_of("align", self.align, ("none", "centre", "axis"))
+        places = ("auto", "resident", "stream")
+        check_one_of("data_placement", self.data_placement, places)
+        if self.image_size and not 8 <= self.image_size <= _MAX_SIDE:
+            raise UserError(
+                f"--image_size={self.image_size}: expected 8 to {_MAX_SIDE} pixels, or "
+                "0 for the images' own size"
+            )
+        self._check_percentiles()
+        self._check_channels()
+        self._check_download_url()
+        if bool(self.filter_classifier) != bool(self.filter_class):
+            raise UserError(
+                f"--filter_classifier={self.filter_classifier} --filter_class="
+                f"{self.filter_class}: expected both or neither"
+            )
+        if not 0 < self.filter_threshold < 1:
+            raise UserError(
+                f"--filter_threshold={self.filter_threshold}: expected more than 0, "
+                "below 1"
+            )
+
+    def _check_percentiles(self) -> None:
+        try:
+            low, high = (float(part) for part in self.percentiles.split(","))
+            if not 0 <= low < high <= 100:
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"--percentiles={self.percentiles}: expected two numbers from 0 to "
+                "100, the smaller one first"
+            ) from None
+
+    def _check_channels(self) -> None:
+        if self.channels in ("", "grey", "rgb") or "{channel}" in self.file_pattern:
+            return
+        numbers = [number.strip() for number in self.channels.split(",")]
+        if len(set(numbers)) < len(numbers) or not all(
+            re.fullmatch("[1-9][0-9]{0,3}", number) for number in numbers
+        ):
+            raise UserError(
+                f"--channels={self.channels}: expected grey, rgb, or numbers from 1, "
+                "each once, such as 1,3"
+            )
+
+    def _check_download_url(self) -> None:
+        try:
+            scheme = urlsplit(self.download_url).scheme
+        except ValueError:
+            scheme = ""
+        if self.download_url and scheme not in ("http", "https", "file"):
+            raise UserError(
+                f"--download_url={self.download_url}: expected an address that begins "
+                "with https://, http:// or file://"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Codes and networks"""
+
+    codes: str = _field(
+        "cat:10,uniform:2,noise:62",
+        "Latent codes: kind:size[:weight=W][:sigma=S], separated by commas.",
+    )
+    architecture: str = _field("mnist", f"Networks: {_any_of(ARCHITECTURES)}.")
+    base_channels: int = _field(
+        0,
+        "Channels at full resolution, of dcgan and resnet; 0: the standard of each.",
+        least=0,
+    )
+    dtype: str = _field(
+        "float32",
+        f"Type of the networks' arithmetic, {_any_of(DTYPES)}; parameters stay "
+        "float32. On CPUs bfloat16 is faster only with AMX.",
+    )
+
+    def check(self) -> None:
+        """Raises UserError for the first field that cannot work."""
+        check_one_of("architecture", self.architecture, ARCHITECTURES)
+        check_one_of("dtype", self.dtype, DTYPES)
+        try:
+            spec = parse_spec(self.codes)
+        except ValueError as error:
+            raise UserError(f"--{error}") from None
+        if not any(code.n_params for code in spec):
+            raise UserError(
+                f"--codes={self.codes}: Q needs a code to read, even if it only "
+                "watches; add one, such as cat:10"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """Objective"""
+
+    gan_loss: str = _field(
+        "non_saturating", f"Losses of D and G: {_any_of(GAN_LOSSES)}."
+    )
+    info_weight: float = _field(1.0, "lambda, the factor of I(c; G).", least=0)
+    real_mi_weight: float = _field(
+        0.0, "mu, the factor of I(c; x) on real images.", least=0
+    )
+    consistency_fraction: float = _field(
+        0.0,
+        "Fraction, 0 to 1, of I(c; x) that is taken as consistency of images with "
+        "their augmented copies; the rest is mutual information.",
+        least=0,
+        most=1,
+    )
+    entropy_weight: float = _field(
+        0.0,
+        "Further factor, within mu, of the entropy of the categories in use.",
+        least=0,
+    )
+    equivariance_weight: float = _field(
+        0.0,
+        "nu, the factor of I(c' - c; w): the first continuous codes follow what "
+        "augmentation changes: slant and width, or of images of any orientation size, "
+        "colour, focus.",
+        least=0,
+    )
+    penalty: str = _field(
+        "r1_r2",
+        f"Gradient penalty of D: {_any_of(PENALTIES)}, used if it has a weight.",
+    )
+    penalty_weight: float = _field(0.0, "gamma, the factor of the penalty.", least=0)
+    pseudo_label_step: int = _field(
+        0,
+        "Step from which on Q learns pseudo-labels: categories of the training images "
+        "at that step, corrected by their neighbours; 0, or beyond --steps: never.",
+        least=0,
+    )
+    augment: str = _field(
+        "none",
+        f"Label-preserving augmentation, what a category must not mean: "
+        f"{_any_of(WARPS)}; parts changed as in cells:rotation=90:gain=0.",
+    )
+    augment_every: int = _field(
+        2, "Every n-th image of a batch is also seen augmented.", least=1
+    )
+
+    def check(self) -> None:
+        """Raises UserError for the first field that cannot work."""
+        check_one_of("gan_loss", self.gan_loss, GAN_LOSSES)
+        check_one_of("penalty", self.penalty, PENALTIES)
+        try:
+            augment = parse_warp(self.augment)
+        except ValueError as error:
+            raise UserError(f"--{error}") from None
+        if self.real_mi_weight > 0:
+            if self.info_weight == 0:
+                raise UserError(
+                    f"--real_mi_weight={self.real_mi_weight}: --info_weight=0 is a "
+                    "plain GAN that Q watches; set --real_mi_weight=0, or "
+                    "--info_weight above 0"
+                )
+            if augment is None:
+                raise UserError(
+                    f"--real_mi_weight={self.real_mi_weight}: needs augmented copies; "
+                    f"choose --augment, one of {sorted(set(WARPS) - {'none'})}"
+                )
+        elif self.pseudo_label_step > 0:
+            raise UserError(
+                f"--pseudo_label_step={self.pseudo_label_step}: Q learns pseudo-labels "
+                "in place of I(c; x); set --real_mi_weight above 0, or "
+                "--pseudo_label_step=0"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimisation"""
+
+    batch_size: int = _field(128, "Images per step, over all devices.", least=2)
+    g_learning_rate: float = _field(1e-3, "Adam's step size for G.", least=0)
+    d_learning_rate: float = _field(2e-4, "Adam's step size for D and Q.", least=0)
+    adam_b1: float = _field(0.5, "Adam's decay of the mean gradient.", least=0, below=1)
+    adam_b2: float = _field(
+        0.999, "Adam's decay of the squared gradient.", least=0, below=1
+    )
+    lr_decay_fraction: float = _field(
+        0.0,
+        "Fraction of the run, at its end, over which the step sizes fall to 0.",
+        least=0,
+        most=1,
+    )
+    ema_decay: float = _field(
+        0.99, "Decay per step of G's averaged weights.", least=0, below=1
+    )
+    seed: int = _field(0, "Seed of everything that is drawn.", least=0)
+    num_seeds: int = _field(
+        1,
+        "Members trained at once, with seeds --seed, --seed + 1 and so on.",
+        least=1,
+    )
+
+    def check(self) -> None:
+        """Raises nothing: the limits of each field are all there is to check."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The run"""
+
+    steps: int = _field(
+        23_400,
+        "Updates of each player in the whole run.",
+        least=1,
+        changeable=True,
+    )
+    log_every: int = _field(
+        25,
+        "Steps between log lines, which give means over them.",
+        least=1,
+        changeable=True,
+    )
+    checkpoint_every: int = _field(
+        500, "Steps between checkpoints.", least=1, changeable=True
+    )
+    max_to_keep: int = _field(
+        2, "Checkpoints kept, the newest ones.", least=1, changeable=True
+    )
+    sample_every: int = _field(
+        100,
+        "Steps between frames of the animation; 0: none.",
+        least=0,
+        changeable=True,
+    )
+    eval_every: int = _field(
+        0,
+        "Steps between evaluations; 0: at the end only.",
+        least=0,
+        changeable=True,
+    )
+    evaluators: str = _field(
+        "clustering,label_free,traversal",
+        f"Measures on held-out images, by commas: {', '.join(EVALUATORS)}.",
+        changeable=True,
+    )
+    eval_classifier: str = _field(
+        "",
+        "Work directory of the classification network by which pictures are measured.",
+        changeable=True,
+    )
+    baseline: str = _field(
+        "",
+        "Work directory of a plain GAN, for the report's comparisons.",
+        changeable=True,
+    )
+    composite: str = _field(
+        DEFAULT_COMPOSITE,
+        "Colours of the channels in pictures, where those are not grey or RGB; "
+        "black hides one.",
+        changeable=True,
+    )
+    on_nonfinite: str = _field(
+        "stop",
+        "At a value that is not finite: stop, or rollback to the last good state and "
+        "continue with other random numbers, at most 3 times from each state.",
+        changeable=True,
+    )
+    tensorboard: bool = _field(
+        True, "Write TensorBoard events beside metrics.jsonl.", changeable=True
+    )
+    profile: bool = _field(
+        False,
+        "Write a trace of one compiled call to WORKDIR/profile, and show how much of "
+        "the roofline of a step is reached.",
+        changeable=True,
+    )
+
+    def check(self) -> None:
+        """Raises UserError for the first field that cannot work."""
+        check_one_of("on_nonfinite", self.on_nonfinite, ("stop", "rollback"))
+        for name in self.evaluator_names():
+            check_one_of("evaluators", name, EVALUATORS)
+
+    def evaluator_names(self) -> list[str]:
+        """Returns the evaluators that are asked for."""
+        names = (name.strip() for name in self.evaluators.split(","))
+        return [name for name in names if name]
+
+
+SECTIONS = (DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, RunConfig)

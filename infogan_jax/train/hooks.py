@@ -1,0 +1,116 @@
+"""What happens between compiled calls: logs, evaluations, frames, checkpoints."""
+
+import dataclasses
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from infogan_jax.distributed import processes
+from infogan_jax.run.checkpoints import Checkpoints
+from infogan_jax.run.directory import Run, split_members
+from infogan_jax.train.feed import Feeder
+from infogan_jax.train.logging import Means, MetricsFile, Progress
+from infogan_jax.train.task import Task
+
+
+@dataclasses.dataclass
+class Position:
+    """Where training stands."""
+
+    step: int
+    state: Any  # of all members
+    means: Means  # of metrics since the last logged row
+
+
+class Hooks:
+    """Everything that is due at certain steps; closes its files at the end."""
+
+    def __init__(
+        self,
+        task: Task,
+        run: Run,
+        checkpoints: Checkpoints,
+        feeder: Feeder,
+        position: Position,
+    ):
+        self._task, self._run, self._config = task, run, run.config
+        self._checkpoints, self._feeder = checkpoints, feeder
+        self._files = self._open_files(position.step)
+        self.progress = Progress(self._config, task.upper_bounds, position.step)
+        if position.step == 0 and self._config.sample_every:
+            self._call_on_primary(task.on_sample, position)
+
+    def __call__(self, position: Position, norm: np.ndarray) -> None:
+        """Does what is due at a position that was just reached.
+
+        Args:
+            position: its means include the last steps.
+            norm: of all parameters, `[M]`.
+        """
+        config, step = self._config, position.step
+        is_evaluated = bool(config.eval_every) and step % config.eval_every == 0
+        if is_evaluated or step % config.log_every == 0 or step == config.steps:
+            self._log(position, norm, is_evaluated)
+        if config.sample_every and step % config.sample_every == 0:
+            self._call_on_primary(self._task.on_sample, position)
+        if step % config.checkpoint_every == 0:
+            self.save(position)
+            self.progress.end_line()
+            self._call_on_primary(self._task.on_checkpoint, position)
+
+    def save(self, position: Position) -> None:
+        """Starts to save a checkpoint."""
+        notes = position.means.to_notes()
+        self._checkpoints.save(position.step, position.state, notes)
+
+    def go_back(self, position: Position) -> None:
+        """Follows training back to an earlier step."""
+        self.progress.go_back(position.step)
+        self._close_files()
+        self._files = self._open_files(position.step)
+
+    def _log(self, position: Position, norm: np.ndarray, is_evaluated: bool) -> None:
+        values = position.means.take() | {"norm/state": norm}
+        rows = [
+            {name: float(of_members[m]) for name, of_members in values.items()}
+            for m in range(self._config.num_seeds)
+        ]
+        if is_evaluated:
+            states = split_members(position.state, self._config)
+            if processes.is_primary():
+                for row, state in zip(rows, states, strict=True):
+                    row |= self._task.evaluate(state)
+        for file, row in zip(self._files, rows, strict=False):
+            file.write(position.step, row)
+        self.progress.show(position.step, rows, self._feeder.input_rates())
+
+    def _call_on_primary(self, callback: Callable, position: Position) -> None:
+        states = split_members(position.state, self._config)
+        if processes.is_primary():
+            callback(position.step, states)
+
+    def _open_files(self, step: int) -> list[MetricsFile]:
+        members = self._run.members if processes.is_primary() else []
+        tensorboard = self._config.tensorboard
+        return [
+            MetricsFile(m.metrics, m.tensorboard if tensorboard else None, step)
+            for m in members
+        ]
+
+    def _close_files(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.progress.end_line()
+        self._close_files()

@@ -1,0 +1,90 @@
+"""Signals that end a run after everything was saved."""
+
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from infogan_jax.distributed import processes
+
+_SIGNALS = signal.SIGINT, signal.SIGTERM
+
+
+class Stopped(Exception):
+    """A signal ended the run after everything was saved."""
+
+    def __init__(self, signum: int, step: int, workdir: Path):
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step:,}, all saved "
+            f"in {workdir}; the same command continues"
+        )
+        self.exit_code = 128 + signum
+
+
+class Interrupts:
+    """Remembers the first SIGINT or SIGTERM; a second SIGINT raises at once."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._former: dict[int, Any] = {}
+        try:
+            for signum in _SIGNALS:
+                self._former[signum] = signal.signal(signum, self._note)
+        except ValueError:
+            pass  # not in the main thread: the host program handles its signals
+
+    def run(self, action: Callable, *inputs: Any) -> tuple[int, Any]:
+        """Runs an action in a thread until it ends or a signal arrives.
+
+        A signal to one of several processes is a signal to all. An action that was
+        interrupted continues in its thread, to no effect; `main.py` does not wait for
+        it. It must not execute programs on several devices, which might wait for each
+        other.
+
+        Returns:
+            0 and the action's result, or the signal's number and None.
+        """
+        future = run_in_thread(action, *inputs)
+        while True:
+            signum, is_busy = processes.all_max(self.signum, not future.done())
+            if signum:
+                wait([future], timeout=0.5)  # it may be about to write a cache
+                return signum, None
+            if not is_busy:
+                return 0, future.result()
+            wait([future], timeout=0.1)
+
+    def _note(self, signum: int, frame: Any) -> None:
+        if self.signum and signum == signal.SIGINT:
+            self.close()
+            raise KeyboardInterrupt
+        if self.signum:
+            return  # a cluster may signal a group and each of its members
+        self.signum = signum
+        print(f"\n{signal.Signals(signum).name}: saving", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        for signum, handler in self._former.items():
+            signal.signal(signum, handler)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def run_in_thread(action: Callable, *inputs: Any) -> Future:
+    """Runs an action in a thread of its own, and returns its future result."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(action, *inputs)
+    pool.shutdown(wait=False)
+    return future

@@ -1,0 +1,59 @@
+"""Where training starts from, and goes back to."""
+
+from typing import Any
+
+import numpy as np
+
+from infogan_jax import former
+from infogan_jax.distributed import devices
+from infogan_jax.run.checkpoints import Checkpoints
+from infogan_jax.run.directory import Run, initial_state
+from infogan_jax.train.divergence import Divergence
+from infogan_jax.train.hooks import Hooks, Position
+from infogan_jax.train.logging import Means
+from infogan_jax.train.task import Task
+
+
+class Starter:
+    """The position that training starts from, and goes back to."""
+
+    def __init__(self, task: Task, run: Run, checkpoints: Checkpoints, mesh: Any):
+        self._task, self._run, self._checkpoints = task, run, checkpoints
+        self._placement = devices.placement(mesh, run.config.num_seeds)
+
+    def restore_or_init(self) -> Position:
+        """Returns the last position, or step 0, and says which."""
+        position = self._last()
+        if position.step:
+            print(f"continuing from step {position.step:,}")
+        elif self._run.has_metrics:
+            print("no checkpoint yet, beginning at step 0")
+        return position
+
+    def roll_back(self, guard: Divergence, hooks: Hooks) -> Position:
+        """Returns the last good position, with other random keys.
+
+        Raises:
+            Diverged: there is no point in it, or no permission.
+        """
+        self._checkpoints.wait()
+        message = guard.start_rollback(self._checkpoints.latest() or 0)
+        hooks.progress.end_line()
+        print(message)
+        position = self._last()
+        key = devices.refold_keys(
+            position.state.key, guard.retried, guard.retries, self._placement
+        )
+        position.state = position.state.replace(key=key)
+        hooks.go_back(position)
+        return position
+
+    def _last(self) -> Position:
+        initial = initial_state(self._task.init, self._run.config, self._placement)
+        if self._checkpoints.latest() is None:
+            return Position(0, initial, Means())
+        state = self._checkpoints.restore(initial)
+        self._checkpoints.set_damaged_aside()
+        notes = former.upgrade_metrics(self._checkpoints.notes())
+        step = int(np.ravel(devices.gather(state.step))[0])
+        return Position(step, state, Means(notes))

@@ -1,0 +1,91 @@
+import jax
+import numpy as np
+import pytest
+
+from infogan_jax import Config, Trained, build_model
+from infogan_jax.evaluation.label_free import diagnose, joint_use
+from infogan_jax.evaluation.results import Measures
+from infogan_jax.evaluation.selection import choose, medoid, pairwise_nmi
+
+
+def test_the_medoid_is_the_one_that_agrees():
+    truth = np.repeat(np.arange(4), 25)
+    renamed = (truth + 1) % 4
+    broken = np.where(truth == 3, 0, truth)  # two kinds in one category
+    matrix = pairwise_nmi([broken, truth, renamed])
+    np.testing.assert_allclose(np.diag(matrix), 1)
+    assert matrix[1, 2] == pytest.approx(1)
+    assert matrix[0, 1] < 0.9
+    assert medoid(matrix) in (1, 2)
+
+
+def test_replicas_that_collapsed_do_not_agree():
+    truth, nothing = np.arange(8) % 4, np.zeros(8, int)
+    np.testing.assert_array_equal(pairwise_nmi([nothing, nothing]), 0)
+    assert medoid(pairwise_nmi([nothing, nothing, truth, truth])) == 2
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two members, and images that they are compared on."""
+    model = build_model(Config(architecture="mnist_tiny"), (28, 28, 1))
+    trained = Trained(model, model.init(jax.random.key(0)))
+    return [trained, trained], [3, 4], np.zeros((20, 28, 28, 1), np.uint8)
+
+
+def label_free(**row):
+    return {"label_free": Measures({"cat": row})}
+
+
+def test_of_two_the_higher_information_is_chosen(two):
+    trained, seeds, images = two
+    results = [label_free(bound=2.0, mi_real=x) for x in (1.1, 1.2)]
+    choice = choose(trained, seeds, results, images)
+    assert (choice.chosen, choice.because) == (4, "the score is its I(c; x), in nats")
+    assert [member.score for member in choice.members] == [1.1, 1.2]
+
+
+def test_what_was_not_measured_is_no_reason_to_choose(two):
+    trained, seeds, images = two
+    choice = choose(trained, seeds, [{}, {}], images)
+    assert choice.because == "it is the first one: --evaluators lacks label_free"
+    results = [label_free(bound=x) for x in (2.0, 2.1)]
+    choice = choose(trained, seeds, results, images)
+    assert choice.because == "the score is its bound on I(c; G), in nats"
+    assert choice.chosen == 4
+
+
+def test_a_healthy_table_has_no_diagnose():
+    plain = np.repeat(np.eye(5), 20, axis=0)
+    joint = joint_use(plain, plain)
+    np.testing.assert_allclose(joint, np.eye(5) / 5)
+    assert diagnose(joint) == []
+
+
+def test_diagnose():
+    # Of 100 images 40 are of category 0, none of category 4; 2 and 3 are one cluster.
+    plain = np.repeat(np.eye(5)[[0, 1, 2, 3]], [40, 20, 20, 20], axis=0)
+    warped = np.repeat(np.eye(5)[[0, 1, 2, 3, 2, 3]], [40, 20, 10, 10, 10, 10], axis=0)
+    joint = joint_use(plain, warped)
+    assert joint[2, 3] == pytest.approx(0.1)
+    assert diagnose(joint) == [
+        "category 0 has 2.0 times its share of the real images: perhaps two kinds in "
+        "one",
+        "category 4 is hardly used on real images",
+        "categories 2 and 3 share one kind: augmentation moves 50% of their images "
+        "from one to the other",
+    ]
+
+
+def test_a_category_of_copies_is_told_from_two_that_are_confused():
+    # Of 40 images half change category at random; then all of them, as copies do.
+    plain = np.repeat(np.eye(2), 20, axis=0)
+    half = np.concatenate([plain[:10], plain[20:30], plain[:10], plain[20:30]])
+    confused = (
+        "categories 0 and 1 share one kind: augmentation moves 50% of their images"
+    )
+    (told,) = diagnose(joint_use(plain, half))
+    assert told == f"{confused} from one to the other"
+    (told,) = diagnose(joint_use(plain, plain[::-1]))
+    assert told.startswith(confused.replace("50%", "100%"))
+    assert told.endswith("--consistency_fraction=1 does not reward")
