@@ -1,4 +1,4 @@
-"""InfoGAN in JAX: pure step functions, and runs that name what they found.
+"""InfoGAN in JAX: pure step functions, and runs that measure what they learned.
 
 The names below are the programmatic surface; `experiments/research_step.py` uses them.
 They load when first used, so that importing the package is quick.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from infogan_jax.core.train_step import make_train_step
     from infogan_jax.errors import UserError
     from infogan_jax.inference import Trained
-    from infogan_jax.train.runs import train
+    from infogan_jax.training.runs import train
 
 __version__ = "0.2.0"
 
@@ -36,7 +36,7 @@ _HOME = {
     "make_train_step": "core.train_step",
     "parse_spec": "core.latents",
     "sample_latents": "core.latents",
-    "train": "train.runs",
+    "train": "training.runs",
 }
 
 __all__ = [

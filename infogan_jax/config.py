@@ -99,7 +99,7 @@ class Config(RunConfig, OptimizerConfig, ObjectiveConfig, ModelConfig, DataConfi
         ]
 
     def members(self) -> list["Config"]:
-        """Returns the config of each member, as if it ran alone."""
+        """Returns the config of each member, as of a run of one seed."""
         return [
             dataclasses.replace(self, seed=self.seed + i, num_seeds=1)
             for i in range(self.num_seeds)

@@ -133,13 +133,18 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
+def asks_for_help(argv: list[str]) -> bool:
+    """Returns whether a command line asks for the help text."""
+    return bool({"--help", "-help", "-h"} & set(argv[1:]))
+
+
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses flags as absl does, and prints help by section.
 
     Raises:
         UserError: a flag is unknown, of a former version, or cannot be read.
     """
-    if {"--help", "-help", "-h"} & set(argv[1:]):
+    if asks_for_help(argv):
         print(help_text())
         sys.exit(0)
     try:

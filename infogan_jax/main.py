@@ -139,9 +139,9 @@ def _train(workdir: Path) -> None:
 
     from infogan_jax.distributed import processes
     from infogan_jax.distributed.devices import give_members_cores
-    from infogan_jax.train.divergence import Diverged
-    from infogan_jax.train.interrupt import Stopped
-    from infogan_jax.train.runs import train, train_classifier
+    from infogan_jax.training.divergence import Diverged
+    from infogan_jax.training.interrupt import Stopped
+    from infogan_jax.training.runs import train, train_classifier
 
     if config.num_seeds > 1 and not FLAGS.coordinator_address:
         give_members_cores(config.num_seeds)
@@ -360,6 +360,9 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def run() -> None:
     """The console script `infogan`."""
+    if flags.asks_for_help(sys.argv):
+        print(flags.help_text(), flush=True)
+        os._exit(0)  # the interpreter would take a quarter of a second to unload jax
     try:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,7 +2,7 @@
 
 import jax
 
-from infogan_jax.train import runs
+from infogan_jax.training import runs
 
 
 def poisoned(step, always, seeds=(0,)):

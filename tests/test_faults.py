@@ -18,7 +18,7 @@ from infogan_jax.files import write_atomically
 from infogan_jax.inference import weight_digest
 from infogan_jax.run.checkpoints import Checkpoints, with_plain_key
 from infogan_jax.run.directory import Lock, Run
-from infogan_jax.train.logging import MetricsFile
+from infogan_jax.training.logging import MetricsFile
 from tests.conftest import cut, flip, longest_file, run_in
 from tests.poison import poisoned
 
@@ -171,7 +171,7 @@ def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path, c
 
 
 def test_what_is_not_finite_is_told_with_its_step():
-    from infogan_jax.train.divergence import describe
+    from infogan_jax.training.divergence import describe
 
     whole, spoiled = ({"w": np.float32([1, x])} for x in (2, np.inf))
     states = [SimpleNamespace(variables=lambda v=v: v) for v in (whole, spoiled)]
@@ -183,7 +183,7 @@ def test_what_is_not_finite_is_told_with_its_step():
 
 
 def test_a_device_without_memory_is_told(command, tiny_flags, tmp_path, monkeypatch):
-    from infogan_jax.train import runs
+    from infogan_jax.training import runs
 
     def much(model):
         def step(state, images):
@@ -261,7 +261,7 @@ def test_what_is_locked_is_no_file_elsewhere(tmp_path):
     ids=["no category", "no integers", "words", "cut", "gone"],
 )
 def test_damaged_pseudo_labels_are_not_used(harm, config, tmp_path, state):
-    from infogan_jax.train.pseudo_labels import pseudo_labels
+    from infogan_jax.training.pseudo_labels import pseudo_labels
 
     path, images = tmp_path / "labels.npy", np.zeros((4000, 28, 28, 1), np.uint8)
     np.save(path, np.zeros((1, 4000), np.int32))
@@ -366,7 +366,7 @@ def test_an_interrupt_while_importing_leaves_no_traceback():
 )
 def test_rollback(step, always, placement, command, tiny_flags, tmp_path, monkeypatch):
     """To the last checkpoint, or to the beginning."""
-    from infogan_jax.train import runs
+    from infogan_jax.training import runs
 
     monkeypatch.setattr(runs, "make_train_step", poisoned(step, always))
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--num_seeds=2"]

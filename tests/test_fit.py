@@ -17,10 +17,10 @@ from infogan_jax import Config
 from infogan_jax.distributed.devices import MultiStep
 from infogan_jax.inference import weight_digest
 from infogan_jax.run.checkpoints import with_plain_key
-from infogan_jax.train.interrupt import Interrupts, Stopped
-from infogan_jax.train.loop import fit as fit_task
-from infogan_jax.train.schedule import CallLength
-from infogan_jax.train.task import Task
+from infogan_jax.training.interrupt import Interrupts, Stopped
+from infogan_jax.training.loop import fit as fit_task
+from infogan_jax.training.schedule import CallLength
+from infogan_jax.training.task import Task
 from tests.conftest import run_in
 
 FEW = Config(batch_size=16, steps=10, log_every=5, checkpoint_every=10, sample_every=0)

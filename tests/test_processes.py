@@ -204,7 +204,7 @@ POISONED = """
 import sys
 from absl import app
 from infogan_jax import main
-from infogan_jax.train import runs
+from infogan_jax.training import runs
 from tests.poison import poisoned
 runs.make_train_step = poisoned(7, False)
 app.run(main.main, argv=["main", *sys.argv[1:]], flags_parser=main.parse_flags)

@@ -30,7 +30,7 @@ FLOORS = [
     {"evaluation"},
     {"run"},
     {"reporting"},
-    {"apps", "train"},
+    {"apps", "training"},
     {"flags", "main", "__init__"},
 ]
 LONGEST_FUNCTION, LONGEST_MODULE, MOST_IMPORTS = 80, 450, 10
@@ -85,7 +85,7 @@ def test_no_function_and_no_module_is_long():
 
 
 def test_the_loop_and_its_collaborators_know_few_modules():
-    for path in (PACKAGE / "train").glob("*.py"):
+    for path in (PACKAGE / "training").glob("*.py"):
         ours = {n.rpartition(".")[0] for n in imports(path) if "infogan_jax" in n}
         if path.name != "runs.py":  # which wires everything
             assert len(ours) <= MOST_IMPORTS, ours

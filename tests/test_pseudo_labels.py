@@ -6,8 +6,8 @@ from scipy import sparse
 
 from infogan_jax import Trained, UserError, build_model
 from infogan_jax.data.stored import StoredImages
-from infogan_jax.train import pseudo_labels as module
-from infogan_jax.train.pseudo_labels import (
+from infogan_jax.training import pseudo_labels as module
+from infogan_jax.training.pseudo_labels import (
     communities,
     deformed_distance,
     describe,

@@ -18,7 +18,7 @@ from infogan_jax import Config, UserError
 from infogan_jax.config import fixed_fields
 from infogan_jax.run.directory import Run
 from infogan_jax.run.records import INFOGAN
-from infogan_jax.train import pseudo_labels
+from infogan_jax.training import pseudo_labels
 
 
 def lines(workdir):

@@ -120,7 +120,7 @@ def export(
         f"exported to {output}; ONNX and JAX differ by {max(parity.values()):.1e} at "
         "most"
     )
-    for name, size in sizes(output).items():
+    for name, size in file_sizes(output).items():
         print(f"{name}: {size / 2**20:.1f} MiB")
     return output
 
@@ -188,14 +188,14 @@ def _cannot_write(output: Path, error: OSError) -> UserError:
     return UserError(f"--output={output}: cannot be written ({reason or error})")
 
 
-def sizes(output: Path) -> dict[str, int]:
+def file_sizes(output: Path) -> dict[str, int]:
     """Returns the bytes of what a browser loads: models, runtime, rest of the page."""
-    found = {path.name: path.stat().st_size for path in output.glob("*.onnx")}
+    sizes = {path.name: path.stat().st_size for path in output.glob("*.onnx")}
     page = [path for path in (output / "assets").iterdir() if path.is_file()]
     runtime = sum(path.stat().st_size for path in page if path.suffix == ".wasm")
-    found["onnxruntime-web"] = runtime
-    found["page"] = sum(path.stat().st_size for path in page) - runtime
-    return found
+    sizes["onnxruntime-web"] = runtime
+    sizes["page"] = sum(path.stat().st_size for path in page) - runtime
+    return sizes
 
 
 @contextlib.contextmanager

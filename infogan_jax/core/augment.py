@@ -14,8 +14,8 @@ from infogan_jax.core.latents import Array
 class Augmentation(Protocol):
     """A random change of images that leaves their category as it is.
 
-    Its parameters are drawn first and applied afterwards, so that a continuous code can
-    be told how much of each factor of variation was changed.
+    Parameters are drawn first and applied afterwards, so that a continuous code can
+    learn from how much each factor of variation was changed.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""A user's folder of images: found, surveyed, and converted to one form."""
+"""A user's folder of images: listed, surveyed, and converted to one form."""
 
 import hashlib
 import itertools

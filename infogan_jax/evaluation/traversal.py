@@ -47,7 +47,7 @@ def properties(
     centre_y, centre_x = mean(y), mean(x)
     dy, dx = y - centre_y[:, None, None], x - centre_x[:, None, None]
     var_y, var_x, cov = mean(dy**2), mean(dx**2), mean(dy * dx)
-    found = {
+    measured = {
         # The tangent of the lean: positive as in italics
         "slant": -cov / np.maximum(var_y, 1e-6),
         "width": 4 * np.sqrt(var_x),  # four standard deviations
@@ -65,16 +65,16 @@ def properties(
     }
     channels = images.shape[-1]
     if channels > 1:
-        found["area"] = lit.sum((1, 2)).astype(float)
-        found["roundness"] = _roundness(var_y, var_x, cov)
+        measured["area"] = lit.sum((1, 2)).astype(float)
+        measured["roundness"] = _roundness(var_y, var_x, cov)
     is_rgb = begins_with_rgb(channels, colours)
     if is_rgb:
-        found |= _colour(np.asarray(images[..., :3], np.float64))
+        measured |= _colour(np.asarray(images[..., :3], np.float64))
     if channels > 1:
         names = channel_names(channels, colours)
         for k in range(3 * is_rgb, channels):
-            found[f"area of {names[k]}"] = (images[..., k] > 0.5).sum((1, 2)) * 1.0
-    return found
+            measured[f"area of {names[k]}"] = (images[..., k] > 0.5).sum((1, 2)) * 1.0
+    return measured
 
 
 def _roundness(var_y: np.ndarray, var_x: np.ndarray, cov: np.ndarray) -> np.ndarray:

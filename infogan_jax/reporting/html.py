@@ -1,4 +1,4 @@
-"""report.html: what a run found, in one file that opens from disk."""
+"""report.html: the results of a run, in one file that opens from disk."""
 
 import base64
 import dataclasses

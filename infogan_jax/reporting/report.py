@@ -16,7 +16,7 @@ from infogan_jax.run.records import Evaluation, write_classification
 def report_run(
     run: Run, trained: list[Trained], data: Data, classifier: TrainedClassifier | None
 ) -> int:
-    """Measures and draws all members, chooses one, and prints what was found.
+    """Measures and draws all members, chooses one, and prints the results.
 
     Args:
         run: evaluation.json, members.json and figures are written there.
@@ -102,7 +102,7 @@ def describe(evaluation: Evaluation, class_names: list[str]) -> list[str]:
 
 
 def report_classifier(run: Run, trained: TrainedClassifier, data: Data) -> list[str]:
-    """Measures a classifier, draws its errors, and returns what was found in lines."""
+    """Measures a classifier, draws its errors, and returns its results in lines."""
     results = classification.measure(trained, data)
     step, images = int(trained.state.step), len(data.eval_images)
     write_classification(run.evaluation, step, images, results)

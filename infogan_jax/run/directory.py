@@ -39,7 +39,7 @@ class MemberFolder:
     """A member's part of a work directory."""
 
     path: Path
-    config: Config  # as if the member ran alone
+    config: Config  # as of a run of this seed only
     class_names: list[str]
 
     @property
@@ -64,8 +64,8 @@ class MemberFolder:
         Raises:
             UserError: the file is damaged.
         """
-        found = Evaluation.read(self.path / "evaluation.json", self.class_names)
-        return found if found and step in (None, found.step) else None
+        saved = Evaluation.read(self.path / "evaluation.json", self.class_names)
+        return saved if saved and step in (None, saved.step) else None
 
     def save_evaluation(self, evaluation: Evaluation) -> None:
         evaluation.write(self.path / "evaluation.json")

@@ -110,18 +110,18 @@ class Evaluation:
 
     def rows(self, evaluator: str) -> dict[str, Any]:
         """The rows of an evaluator; empty if it measured nothing."""
-        found = self.results.get(evaluator)
-        return found.rows if isinstance(found, Measures) else {}
+        result = self.results.get(evaluator)
+        return result.rows if isinstance(result, Measures) else {}
 
     def overall(self, evaluator: str) -> dict[str, Any]:
         """What an evaluator measured beside its rows; empty if nothing."""
-        found = self.results.get(evaluator)
-        return found.overall if isinstance(found, Measures) else {}
+        result = self.results.get(evaluator)
+        return result.overall if isinstance(result, Measures) else {}
 
     def reason_skipped(self, evaluator: str) -> str | None:
         """Why an evaluator measured nothing; None if it did, or was not asked to."""
-        found = self.results.get(evaluator)
-        return found.reason if isinstance(found, Skipped) else None
+        result = self.results.get(evaluator)
+        return result.reason if isinstance(result, Skipped) else None
 
     def code_to_class(self, code: str) -> list[int | None]:
         """The class of each category of a code; empty if none were matched."""
@@ -138,7 +138,7 @@ class Evaluation:
         content: dict[str, Any] = {"step": self.step, "images": self.images}
         if self.classifier:
             content["classifier"] = self.classifier
-        results = {name: found.to_json() for name, found in self.results.items()}
+        results = {name: result.to_json() for name, result in self.results.items()}
         _write(path, content | results)
 
     @classmethod
@@ -162,9 +162,9 @@ class Evaluation:
                 if name in content
             }
             head = msgspec.convert(content, _EvaluationHead)
-            found = cls(head.step, head.images, results, head.classifier)
-            _check_labels(found, len(class_names))
-            return found
+            evaluation = cls(head.step, head.images, results, head.classifier)
+            _check_labels(evaluation, len(class_names))
+            return evaluation
 
 
 @dataclasses.dataclass

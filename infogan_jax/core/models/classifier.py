@@ -1,4 +1,4 @@
-"""The classification network, the judge of what others generate."""
+"""The classification network, by which generated images are measured."""
 
 import functools
 

@@ -7,9 +7,9 @@ others. XLA's own choices are much slower for two of them on CPU: the kernel gra
 which it brings into its fast form outside of loops only, and the transpose. Values and
 gradients equal those of `lax.conv_general_dilated` and `lax.conv_transpose`.
 
-Where `vmap` gives each batch a kernel of its own, as replicas have them, XLA would make
+Where `vmap` gives each batch a kernel of its own, as members have them, XLA would make
 a grouped convolution, for which neither CPUs nor GPUs have a fast program. So in
-training it is a product of matrices there, with what each pixel sees written out.
+training it is a matrix product there, of patches that are written out.
 
 So it is in bfloat16 on CPUs, whose matrix units (AMX) XLA uses in products alone, and
 only in those that contract the left factor's last axis and whose factors and result are

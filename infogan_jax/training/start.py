@@ -8,10 +8,10 @@ from infogan_jax import former
 from infogan_jax.distributed import devices
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run, initial_state
-from infogan_jax.train.divergence import Divergence
-from infogan_jax.train.hooks import Hooks, Position
-from infogan_jax.train.logging import Means
-from infogan_jax.train.task import Task
+from infogan_jax.training.divergence import Divergence
+from infogan_jax.training.hooks import Hooks, Position
+from infogan_jax.training.logging import Means
+from infogan_jax.training.task import Task
 
 
 class Starter:

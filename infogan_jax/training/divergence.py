@@ -1,4 +1,4 @@
-"""Values that are not finite: found, described, and undone by a rollback."""
+"""Values that are not finite: detected, described, and undone by a rollback."""
 
 import dataclasses
 from typing import Any

@@ -12,11 +12,11 @@ import numpy as np
 from infogan_jax.distributed import devices, processes
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run, initial_state, split_members
-from infogan_jax.train.feed import Feeder
-from infogan_jax.train.hooks import Position
-from infogan_jax.train.interrupt import Interrupts, Stopped, run_in_thread
-from infogan_jax.train.schedule import next_stop
-from infogan_jax.train.task import Task
+from infogan_jax.training.feed import Feeder
+from infogan_jax.training.hooks import Position
+from infogan_jax.training.interrupt import Interrupts, Stopped, run_in_thread
+from infogan_jax.training.schedule import next_stop
+from infogan_jax.training.task import Task
 
 
 class Pause:

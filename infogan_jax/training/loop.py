@@ -7,14 +7,14 @@ import jax
 
 from infogan_jax.distributed import processes
 from infogan_jax.run.directory import Run, split_members
-from infogan_jax.train.divergence import Divergence
-from infogan_jax.train.feed import Feeder
-from infogan_jax.train.hooks import Hooks, Position
-from infogan_jax.train.interrupt import Interrupts, Stopped, run_in_thread
-from infogan_jax.train.programs import Pause, Programs, PseudoLabels, Trace, call
-from infogan_jax.train.schedule import CallLength, next_stop
-from infogan_jax.train.start import Starter
-from infogan_jax.train.task import Task
+from infogan_jax.training.divergence import Divergence
+from infogan_jax.training.feed import Feeder
+from infogan_jax.training.hooks import Hooks, Position
+from infogan_jax.training.interrupt import Interrupts, Stopped, run_in_thread
+from infogan_jax.training.programs import Pause, Programs, PseudoLabels, Trace, call
+from infogan_jax.training.schedule import CallLength, next_stop
+from infogan_jax.training.start import Starter
+from infogan_jax.training.task import Task
 
 
 def fit(task: Task, run: Run) -> list[Any]:

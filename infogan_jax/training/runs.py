@@ -28,8 +28,8 @@ from infogan_jax.run.dataset import (
 )
 from infogan_jax.run.directory import Lock, Run
 from infogan_jax.run.records import CLASSIFIER, INFOGAN, RunInfo, version
-from infogan_jax.train.loop import fit
-from infogan_jax.train.task import Task
+from infogan_jax.training.loop import fit
+from infogan_jax.training.task import Task
 
 
 def train(
@@ -154,7 +154,7 @@ def _infogan_task(
 
     def pseudo_labels(step: int, states: list[TrainState]) -> np.ndarray:
         # Large packages, rarely needed.
-        from infogan_jax.train.pseudo_labels import pseudo_labels
+        from infogan_jax.training.pseudo_labels import pseudo_labels
 
         return pseudo_labels(
             step,

@@ -10,9 +10,9 @@ import numpy as np
 from infogan_jax.distributed import processes
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run, split_members
-from infogan_jax.train.feed import Feeder
-from infogan_jax.train.logging import Means, MetricsFile, Progress
-from infogan_jax.train.task import Task
+from infogan_jax.training.feed import Feeder
+from infogan_jax.training.logging import Means, MetricsFile, Progress
+from infogan_jax.training.task import Task
 
 
 @dataclasses.dataclass

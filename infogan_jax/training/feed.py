@@ -11,8 +11,8 @@ from infogan_jax.config import Config
 from infogan_jax.data import StoredImages, Stream, batch_indices, is_streamed
 from infogan_jax.distributed import devices
 from infogan_jax.distributed.roofline import min_step_time
-from infogan_jax.train.schedule import max_call_steps
-from infogan_jax.train.task import Task
+from infogan_jax.training.schedule import max_call_steps
+from infogan_jax.training.task import Task
 
 _MAX_BYTES = 2**27  # of the batches that are streamed to one call
 

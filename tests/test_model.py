@@ -1,0 +1,225 @@
+"""Parts of one's own through the whole way, and what former versions called things."""
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from infogan_jax import Config, GanLoss, UserError, build_model, former, train
+from infogan_jax.build import build_networks
+from infogan_jax.core.latents import Categorical, Noise, Uniform, param_dim
+from infogan_jax.core.objective import D_TERMS
+from infogan_jax.run.directory import Run
+from tests.conftest import TINY
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arcsine(Uniform):
+    """A scalar in (-1, 1) that prefers the ends."""
+
+    def sample(self, key):
+        return jnp.cos(jax.random.uniform(key, (1,), maxval=jnp.pi))
+
+    def entropy(self):
+        return math.log(math.pi / 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fade:
+    """Darker copies."""
+
+    factor_names: tuple[str, ...] = ("brightness",)
+
+    def draw(self, key, index, channels):
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+        return jax.vmap(lambda k: jax.random.uniform(k, minval=0.3))(keys)
+
+    def apply(self, images, params):
+        return images * params[:, None, None, None]
+
+    def factors(self, params):
+        return jnp.log(params)[:, None], jnp.ones(len(params))
+
+
+class Linear(nn.Module):
+    """Q as one layer on D's features."""
+
+    n_params: int
+
+    @nn.compact
+    def __call__(self, features, train: bool):
+        return nn.Dense(self.n_params)(features)
+
+
+def brightness(seen):
+    """A term of one's own: the mean of the generated images."""
+    mean = seen.batch.fake.mean()
+    return 0.1 * mean, {"loss/brightness": mean}
+
+
+def own_model(config, image_shape):
+    spec = (Categorical("kind", 3), Arcsine("ends"), Noise("noise", 4))
+    networks = build_networks(config, image_shape, param_dim(spec))
+    return build_model(
+        config,
+        image_shape,
+        spec=spec,
+        networks=networks._replace(recognizer=Linear(param_dim(spec))),
+        gan_loss=GanLoss(
+            discriminator=lambda real, fake: jax.nn.softplus(fake - real),
+            generator=lambda real, fake: jax.nn.softplus(real - fake),
+        ),
+        augment=Fade(),
+        d_terms=(*D_TERMS, brightness),
+    )
+
+
+def test_parts_of_ones_own_work_in_a_whole_run(data_dir, tmp_path):
+    config = Config(**TINY | {"steps": 5}, data_dir=str(data_dir))
+    state = train(config, tmp_path, make_model=own_model)
+    assert int(state.step) == 5
+    rows = [
+        json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().split("\n")[:-1]
+    ]
+    wanted = {"mi_bound/ends", "mi_real/kind", "equivariance/ends", "loss/brightness"}
+    assert wanted <= set(rows[-1])
+    figures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"categories.png", "traverse_kind.png", "traverse_ends.png"} <= figures
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert np.shape(found["clustering"]["kind"]["table"]) == (3, 10)
+    assert set(found["traversal"]) == {"ends"}
+    assert set(found["label_free"]) == {"kind", "ends", "warnings"}
+
+
+def test_equal_settings_give_equal_models():
+    config = Config(architecture="mnist_tiny", augment="digits")
+    one, other = (build_model(config, (28, 28, 1)) for _ in range(2))
+    assert one == other and hash(one) == hash(other)
+    slower = dataclasses.replace(config, g_learning_rate=1e-4)
+    assert build_model(slower, (28, 28, 1)) != one
+    members = dataclasses.replace(config, seed=7)
+    assert build_model(members, (28, 28, 1)) == one
+
+
+def test_networks_share_statistics_over_an_axis_only_if_asked():
+    model = build_model(Config(architecture="mnist_tiny"), (28, 28, 1))
+    assert model.networks.generator.axis_name is None
+    spread = model.on_axis("batch")
+    assert {net.axis_name for net in spread.networks} == {"batch"}
+    assert spread.on_axis(None) == model
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"real_mi_weight": 1.0}, "needs augmented copies"),
+        ({"steps": "many"}, "steps='many': expected a value of int"),
+        ({"steps": None}, "steps=None: expected a value of int"),
+        ({"tensorboard": 1}, "tensorboard=1: expected a value of bool"),
+        ({"adam_b1": 1.0}, "--adam_b1=1.0: expected 0 or more, below 1"),
+        ({"lr_decay_fraction": 1.5}, "expected 0 to 1"),
+        (
+            {"penalty": "wgan_gp", "penalty_weight": 10.0},
+            "D of --architecture=mnist normalises over the batch",
+        ),
+        ({"codes": "cat:3,cat:3", "info_weight": -1.0}, "--info_weight=-1.0"),
+        ({"evaluators": "guess"}, "--evaluators=guess"),
+    ],
+)
+def test_a_config_that_cannot_work_is_refused_when_made(settings, message):
+    with pytest.raises(UserError) as error:
+        Config(**settings)
+    assert message in str(error.value)
+
+
+def test_a_config_takes_numbers_of_numpy_and_paths():
+    config = Config(seed=np.int64(3), g_learning_rate=1, data_dir=Path("/tmp"))
+    assert (config.seed, type(config.seed)) == (3, int)
+    assert (config.g_learning_rate, type(config.g_learning_rate)) == (1.0, float)
+    assert config.data_dir == "/tmp"
+
+
+def test_settings_without_effect_are_named(command, tmp_path):
+    config = Config(entropy_weight=4.0, penalty="wgan_gp")
+    assert config.without_effect() == ["entropy_weight", "penalty"]
+    assert Config(**TINY).without_effect() == []
+    flags = ["--dry_run", f"--workdir={tmp_path}", "--entropy_weight=4"]
+    _, out, _ = command(*flags)
+    assert "note: --entropy_weight=4.0 has no effect in this run" in out
+
+
+# Former names
+
+
+@pytest.mark.parametrize("name", sorted(former.FLAGS))
+def test_a_former_flag_is_an_error_that_names_the_new_one(command, name, tmp_path):
+    code, _, error = command(f"--workdir={tmp_path / 'run'}", f"--{name}=1")
+    assert (code, error.count("\n")) == (2, 1)
+    assert error == f"infogan_jax: --{name}: is now --{former.FLAGS[name]}\n"
+
+
+def test_a_former_mode_and_a_former_switch_are_errors_too(command, tmp_path):
+    for mode, today in former.MODES.items():
+        code, _, error = command(f"--workdir={tmp_path / 'run'}", f"--mode={mode}")
+        assert (code, f"is now --mode={today}" in error) == (2, True)
+    assert "--noopen: is now --open_browser" in command("--noopen")[2]
+
+
+def test_a_former_run_is_reported_sampled_and_encoded(command, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(DATA / "run_2", workdir)
+    config = Run.open(workdir).config
+    assert (config.augment, config.real_mi_weight) == ("digits:elastic=0", 1.0)
+    assert config.evaluators == "clustering,label_free,traversal"
+    here = f"--workdir={workdir}"
+    code, _, error = command("--mode=report", here)
+    assert (code, error) == (0, "")
+    page = (workdir / "report.html").read_text()
+    assert "Seed 0 is chosen without labels" in page and "marginal_entropy" in page
+    out = tmp_path / "some.npy"
+    code, _, error = command("--mode=sample", here, f"--output={out}")
+    assert (code, error, np.load(out).shape) == (0, "", (100, 28, 28, 1))
+
+
+def test_a_former_run_continues(command, data_dir, tmp_path):
+    """By its own settings, in the words of today."""
+    workdir = tmp_path / "run"
+    shutil.copytree(DATA / "run_2", workdir)
+    saved = json.loads((workdir / "config.json").read_text())
+    saved = former.upgrade_config(saved["config"]) | {"data_dir": str(data_dir)}
+    saved |= {"steps": 6, "checkpoint_every": 6}
+    flags = [f"--{name}={value}" for name, value in saved.items()]
+    code, out, error = command(f"--workdir={workdir}", *flags)
+    assert (code, error) == (0, "")
+    assert "continuing from step 4" in out
+    for seed in (0, 1):
+        lines = (workdir / f"seed_{seed}" / "metrics.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert [row["step"] for row in rows] == [2, 4, 6]
+        assert "pseudo_label_ll/cat" in rows[-1] and "told/cat" in rows[1]
+
+
+def test_words_of_former_configs_are_those_of_today():
+    values = {
+        "warp": "cells:alone=2:bend=0.1:darken=1:gain=0",
+        "codes": "cat:2,uniform:2:spread=learned",
+        "evaluators": "clustering, pose,unlabelled",
+        "real_information": "agreement",
+    }
+    assert former.upgrade_config(values) == {
+        "augment": "cells:isolate_channel=2:elastic=0.1:brightness=1:gain=0",
+        "codes": "cat:2,uniform:2:sigma=learned",
+        "evaluators": "clustering,pose_r2,label_free",
+        "consistency_fraction": 1.0,
+    }
+    today = {"augment": "digits", "steps": 3}
+    assert former.upgrade_config(today) == today
