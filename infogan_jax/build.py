@@ -1,4 +1,4 @@
-"""From a config to the models that are trained: the only place that parses it."""
+"""From a config to the models that are trained: the only place that builds them."""
 
 from typing import Any
 
@@ -49,9 +49,9 @@ def build_model(
             _adam(config, config.d_learning_rate),
             _adam(config, config.d_learning_rate),
         ),
-        "gan_loss": gan_loss or GAN_LOSSES[config.gan_loss],
+        "gan_loss": GAN_LOSSES[config.gan_loss] if gan_loss is None else gan_loss,
         "penalty": PENALTIES[config.penalty],
-        "augment": augment or parse_warp(config.augment),
+        "augment": parse_warp(config.augment) if augment is None else augment,
         "augment_every": config.augment_every,
         "weights": Weights(
             info=config.info_weight,
@@ -69,6 +69,11 @@ def build_model(
 def build_networks(config: Config, image_shape: ImageShape, n_params: int) -> Networks:
     """Returns G, D and Q of `config.architecture`.
 
+    Args:
+        config: a run.
+        image_shape: (height, width, channels).
+        n_params: width of Q's output, `latents.param_dim` of the codes.
+
     Raises:
         UserError: the architecture cannot make such images.
     """
@@ -84,7 +89,13 @@ def build_networks(config: Config, image_shape: ImageShape, n_params: int) -> Ne
 def build_classifier(
     config: Config, image_shape: ImageShape, n_classes: int
 ) -> ImageClassifier:
-    """Returns the classification network of a config, with the optimiser of its D."""
+    """Returns the classification network of a config.
+
+    Args:
+        config: its augmentation, arithmetic, and the step size of D.
+        image_shape: (height, width, channels).
+        n_classes: how many classes it tells apart.
+    """
     return ImageClassifier(
         image_shape,
         Classifier(n_classes, dtype=DTYPES[config.dtype]),

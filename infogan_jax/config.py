@@ -21,6 +21,7 @@ from infogan_jax.core.latents import categorical_codes, continuous_codes, parse_
 from infogan_jax.core.models import ARCHITECTURES
 from infogan_jax.errors import UserError
 from infogan_jax.settings import (
+    INT32_END,
     SECTIONS,
     DataConfig,
     ModelConfig,
@@ -28,8 +29,6 @@ from infogan_jax.settings import (
     OptimizerConfig,
     RunConfig,
 )
-
-INT32_END = 2**31  # the first number that an int32 cannot hold
 
 
 # A dataclass has its last base's fields first.
@@ -71,6 +70,9 @@ class Config(RunConfig, OptimizerConfig, ObjectiveConfig, ModelConfig, DataConfi
                 f"--batch_size={self.batch_size}: expected a multiple of "
                 f"--augment_every={self.augment_every}"
             )
+
+    def check_trainable(self) -> None:
+        """Raises UserError for what former runs may be but no new run."""
         architecture = ARCHITECTURES[self.architecture]
         uses_gp = self.penalty == "wgan_gp" and self.penalty_weight > 0
         if uses_gp and architecture.normalizes_d:
@@ -140,7 +142,7 @@ def _convert(field: dataclasses.Field, value: Any) -> Any:
             converted = float(value) if not isinstance(value, str) else value
         else:
             converted = os.fspath(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         converted = None
     if type(converted) is not kind:
         raise UserError(f"{field.name}={value!r}: expected a value of {kind.__name__}")

@@ -116,7 +116,9 @@ def config_from_flags() -> Config:
     """
     names = [field.name for field in dataclasses.fields(Config)]
     values: dict[str, Any] = {name: FLAGS[name].value for name in names}
-    return Config(**values)
+    config = Config(**values)
+    config.check_trainable()
+    return config
 
 
 def help_text() -> str:

@@ -62,16 +62,14 @@ _METRICS = {  # beginnings of names in metrics.jsonl
     "told/": "pseudo_label_ll/",
     "used/": "marginal_entropy/",
 }
-_MEASURES = {  # keys within evaluation.json and members.json
-    **EVALUATORS,
+_MEASURES = {  # of a code, in evaluation.json, members.json and `eval/..` metrics
     "asked_is_got": "conditional_accuracy",
     "balance": "marginal_entropy",
     "copies": "near_duplicate_rate",
     "explained_by_pose": "r2",
     "floor": "real_reference",
     "information_real": "mi_real",
-    "nmi_asked_got": "nmi",
-    "replicas": "members",
+    "nmi_asked_got": "class_nmi",
 }
 
 
@@ -111,22 +109,46 @@ def upgrade_metrics(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metric(name: str) -> str:
+    if name.startswith("eval/"):
+        _, *code, measure = name.split("/")
+        code = ["real_reference" if part == "floor" else part for part in code]
+        return "/".join(["eval", *code, _MEASURES.get(measure, measure)])
     for former, today in _METRICS.items():
         if name.startswith(former):
             return today + name.removeprefix(former)
     return name
 
 
-def upgrade_measures(values: Any) -> Any:
-    """Returns the content of evaluation.json or members.json by the names of today."""
-    if isinstance(values, dict):
-        return {
-            _MEASURES.get(name, name): upgrade_measures(value)
-            for name, value in values.items()
+def upgrade_evaluation(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns evaluation.json by the names of today; names of rows stay."""
+    if not set(content) & set(EVALUATORS):
+        return content
+    content = {EVALUATORS.get(name, name): value for name, value in content.items()}
+    for name, value in content.items():
+        if not isinstance(value, dict):
+            continue
+        if name == "fidelity":
+            value = {_MEASURES.get(k, k): v for k, v in value.items()}
+        content[name] = {
+            row: _rename(fields) if name != "code_auc" else fields
+            for row, fields in value.items()
         }
-    if isinstance(values, list):
-        return [upgrade_measures(value) for value in values]
-    return values
+    return content
+
+
+def upgrade_choice(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns members.json by the names of today."""
+    if "replicas" not in content:
+        return content
+    content = dict(content)
+    content["members"] = [_rename(member) for member in content.pop("replicas")]
+    return content
+
+
+def _rename(fields: Any) -> Any:
+    if not isinstance(fields, dict):
+        return fields
+    return {_MEASURES.get(name, name): value for name, value in fields.items()}
 
 
 def upgrade_flag(name: str) -> str | None:

@@ -97,7 +97,13 @@ class Trained:
         return in_batches(_read_codes, self.model, self.state, images)
 
     def category_probabilities(self, images: Any) -> np.ndarray:
-        """Each main category's probability under Q, `[N, size]`."""
+        """Probability of each category of the main code, `[N, size]`.
+
+        Raises:
+            ValueError: there is no categorical code.
+        """
+        if self.model.category is None:
+            raise ValueError("category_probabilities: there is no categorical code")
         return in_batches(_category_probabilities, self.model, self.state, images)
 
 

@@ -52,10 +52,9 @@ _USED_BY = {  # flags that other modes do not use
     "restart": _TRAINING,
 }
 _ABORTED = "stopped at once; the last checkpoint is kept"
-# Packages that log what is no news to a user: missing backends, each file, new caches
-# of fonts. They raise their errors as well.
+# Loggers silenced here: start-up noise, and errors that are also raised as exceptions.
 _NOISY = {
-    "absl": logging.ERROR,
+    "absl": logging.CRITICAL,
     "asyncio": logging.CRITICAL,
     "jax._src.distributed": logging.WARNING,
     "jax._src.xla_bridge": logging.WARNING,
@@ -74,6 +73,7 @@ def main(argv: list[str]) -> None:
         _check_flags(argv)
         if FLAGS.coordinator_address:
             _join()
+        _note_unused_flags()
         workdir = expand_path("workdir", FLAGS.workdir)
         MODES[FLAGS.mode](workdir)
     except UserError as error:
@@ -113,6 +113,9 @@ def _check_flags(argv: list[str]) -> None:
             f"--num_processes={FLAGS.num_processes}, --process_id={FLAGS.process_id}: "
             "expected 1 and 0 without --coordinator_address=HOST:PORT"
         )
+
+
+def _note_unused_flags() -> None:
     for name, modes in _USED_BY.items():
         if FLAGS[name].present and FLAGS.mode not in modes:
             print(f"note: --{name} is not used by --mode={FLAGS.mode}")

@@ -27,6 +27,7 @@ EVALUATORS = (
     "pose_r2",
     "traversal",
 )
+INT32_END = 2**31  # the first number that an int32 cannot hold
 DEFAULT_COMPOSITE = "red,blue,lime,yellow,cyan,magenta"
 
 
@@ -247,8 +248,8 @@ class ObjectiveConfig:
     equivariance_weight: float = _field(
         0.0,
         "nu, the factor of I(c' - c; w): the first continuous codes follow what "
-        "augmentation changes: slant and width, or of images of any orientation size, "
-        "colour, focus.",
+        "augmentation changes: slant and width of upright images; size, colour and "
+        "focus if it rotates or flips them.",
         least=0,
     )
     penalty: str = _field(
@@ -327,7 +328,12 @@ class OptimizerConfig:
     )
 
     def check(self) -> None:
-        """Raises nothing: the limits of each field are all there is to check."""
+        """Raises UserError if the last member's seed is too large."""
+        if self.seed + self.num_seeds > INT32_END:
+            raise UserError(
+                f"--seed={self.seed} --num_seeds={self.num_seeds}: expected a sum "
+                f"of at most {INT32_END}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -134,7 +134,7 @@ def test_nothing_begins_anew_where_no_checkpoint_can_be_used(workdir, state):
     for step in "12":
         flip_a_bit(workdir / "checkpoints" / step)
     checkpoints = Checkpoints(workdir, 2)
-    with pytest.raises(UserError, match=r"\(1: .*; 2: .*\); bring one back"):
+    with pytest.raises(UserError, match=r"\(1: .*; 2: .*\); restore one from a copy"):
         checkpoints.restore(state)
     checkpoints.close()
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["1", "2"]

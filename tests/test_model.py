@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infogan_jax import Config, GanLoss, UserError, build_model, former, train
+from infogan_jax import (
+    Config,
+    GanLoss,
+    UserError,
+    build_model,
+    former,
+    make_train_step,
+    train,
+)
 from infogan_jax.build import build_networks
 from infogan_jax.core.latents import Categorical, Noise, Uniform, param_dim
 from infogan_jax.core.objective import D_TERMS
@@ -127,10 +135,6 @@ def test_networks_share_statistics_over_an_axis_only_if_asked():
         ({"tensorboard": 1}, "tensorboard=1: expected a value of bool"),
         ({"adam_b1": 1.0}, "--adam_b1=1.0: expected 0 or more, below 1"),
         ({"lr_decay_fraction": 1.5}, "expected 0 to 1"),
-        (
-            {"penalty": "wgan_gp", "penalty_weight": 10.0},
-            "D of --architecture=mnist normalises over the batch",
-        ),
         ({"codes": "cat:3,cat:3", "info_weight": -1.0}, "--info_weight=-1.0"),
         ({"evaluators": "guess"}, "--evaluators=guess"),
     ],
@@ -139,6 +143,22 @@ def test_a_config_that_cannot_work_is_refused_when_made(settings, message):
     with pytest.raises(UserError) as error:
         Config(**settings)
     assert message in str(error.value)
+
+
+def test_a_config_of_a_former_run_may_be_one_that_no_run_begins_with(tmp_path):
+    config = Config(penalty="wgan_gp", penalty_weight=10.0)
+    with pytest.raises(UserError, match="D of --architecture=mnist normalises over"):
+        config.check_trainable()
+    with pytest.raises(UserError, match="D of --architecture=mnist normalises over"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_seeds_of_all_members_are_int32():
+    last = 2**31 - 4
+    assert Config(seed=last, num_seeds=4).seed == last
+    with pytest.raises(UserError, match="--num_seeds=5: expected a sum of at most"):
+        Config(seed=last, num_seeds=5)
 
 
 def test_a_config_takes_numbers_of_numpy_and_paths():
@@ -223,3 +243,52 @@ def test_words_of_former_configs_are_those_of_today():
     }
     today = {"augment": "digits", "steps": 3}
     assert former.upgrade_config(today) == today
+
+
+def test_measures_of_former_results_are_renamed_but_no_code_is():
+    """A code may have the name of a measure."""
+    found = {
+        "unlabelled": {"balance": {"information_real": 1.0, "balance": 2.0}},
+        "fidelity": {"copies": 0.1},
+        "detection": {"kind": {"floor": 0.5}},
+    }
+    assert former.upgrade_evaluation(found) == {
+        "label_free": {"balance": {"mi_real": 1.0, "marginal_entropy": 2.0}},
+        "fidelity": {"near_duplicate_rate": 0.1},
+        "code_auc": {"kind": {"floor": 0.5}},
+    }
+    row = {"step": 2, "eval/floor/copies/balance": 1.0, "told/copies": 3.0}
+    assert former.upgrade_metrics(row) == {
+        "step": 2,
+        "eval/real_reference/copies/marginal_entropy": 1.0,
+        "pseudo_label_ll/copies": 3.0,
+    }
+    choice = {"chosen": 0, "replicas": [{"seed": 0, "balance": 2.0}]}
+    assert former.upgrade_choice(choice) == {
+        "chosen": 0,
+        "members": [{"seed": 0, "marginal_entropy": 2.0}],
+    }
+
+
+def test_a_network_with_another_output_is_refused_at_init():
+    """By its name and shape, where XLA would speak of a dot product."""
+
+    class Flat(nn.Module):
+        @nn.compact
+        def __call__(self, latents, train):
+            return nn.Dense(28)(latents)
+
+    model = build_model(Config(architecture="mnist_tiny"), (28, 28, 1))
+    networks = model.networks._replace(generator=Flat())
+    wrong = dataclasses.replace(model, networks=networks)
+    with pytest.raises(ValueError, match=r"generator.*28, 28, 1"):
+        wrong.init(jax.random.key(0))
+
+
+def test_a_batch_that_cannot_be_augmented_is_refused():
+    config = Config(architecture="mnist_tiny", augment="digits", augment_every=4)
+    model = build_model(config, (28, 28, 1))
+    state = jax.eval_shape(model.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((6, 28, 28, 1), jnp.float32)
+    with pytest.raises(ValueError, match=r"6 images .* multiple of augment_every=4"):
+        jax.eval_shape(make_train_step(model), state, images)

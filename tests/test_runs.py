@@ -520,7 +520,7 @@ WRONG = [
     (["--codes=uniform:2"], "needs a categorical code"),
     (["--info_weight=0"], "plain GAN that Q watches"),
     (["--num_seeds=0"], "expected 1 or more"),
-    (["--num_seeds=1000000", "--architecture=mnist"], "GiB are there"),
+    (["--num_seeds=1000000", "--architecture=mnist"], "GiB are available"),
     (["--augment=none"], "needs augmented copies"),
     (
         ["--pseudo_label_step=5", "--real_mi_weight=0"],

@@ -95,8 +95,8 @@ def _reading_config(run: Run, images: str) -> Config:
     channels = run.info.channels
     if images and not channels:
         raise UserError(
-            f"--input_dir={images}: nothing tells which channels the run's own folder "
-            "had; train it with --channels=NAMES to have it read others"
+            f"--input_dir={images}: the run does not record which channels its own "
+            "folder had; train it with --channels=NAMES to have it read others"
         )
     return dataclasses.replace(config, channels=",".join(channels or []))
 
@@ -110,7 +110,8 @@ def _columns(
     codes, category = trained.read_codes(images), trained.model.category
     columns: dict[str, Sequence] = {"image": names}
     if category:
-        best = trained.category_probabilities(images).argmax(1)
+        names_of = (f"{category.name} {k}" for k in range(category.size))
+        best = np.stack([codes[name] for name in names_of], 1).argmax(1)
         columns[category.name] = best
         if classes:
             columns["class"] = [classes[k] or "" for k in best]

@@ -78,6 +78,8 @@ class InfoGAN:
 
     def __post_init__(self) -> None:
         check_spec(self.spec)
+        if not (self.d_terms and self.g_terms):
+            raise ValueError("d_terms and g_terms: expected one term or more of each")
         if self.augment_every < 1:
             raise ValueError(f"augment_every={self.augment_every}: expected 1 or more")
         if self.weights.real_mi and (self.augment is None or not self.categories):
@@ -121,6 +123,9 @@ class InfoGAN:
         Args:
             key: the run's key, such as `jax.random.key(seed)`. `fold_in(key, 0)`
                 initialises, `fold_in(key, 1)` becomes `TrainState.key`.
+
+        Raises:
+            ValueError: a network's output has another shape than images or codes need.
         """
         nets = self.networks
         g_key, d_key, q_key = jax.random.split(jax.random.fold_in(key, 0), 3)
@@ -130,6 +135,10 @@ class InfoGAN:
         discriminator = nets.discriminator.init(d_key, images, train=False)
         seen: Any = nets.discriminator.apply(discriminator, images, train=False)
         recognizer = nets.recognizer.init(q_key, seen[1], train=False)
+        made: Any = nets.generator.apply(generator, latents, train=False)
+        read: Any = nets.recognizer.apply(recognizer, seen[1], train=False)
+        _check_shape("generator", made, images.shape)
+        _check_shape("recognizer", read, (2, self.param_dim))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             key=jax.random.fold_in(key, 1),
@@ -209,6 +218,13 @@ def as_float(images: Images) -> Images:
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
     return images
+
+
+def _check_shape(name: str, output: Array, expected: tuple[int, ...]) -> None:
+    if output.shape != expected:
+        raise ValueError(
+            f"networks.{name}: gives {output.shape} for two inputs; expected {expected}"
+        )
 
 
 def _variables(variables: Any) -> dict[str, Any]:

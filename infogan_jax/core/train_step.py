@@ -42,20 +42,27 @@ def make_train_step(model: InfoGAN, axis_name: str | None = None) -> TrainStep:
 
     Args:
         model: what to train; `objective.py` says on which loss.
-        axis_name: the mapped axis over which the batch is spread, if any.
+        axis_name: the mapped axis over which the batch is spread; by default the
+            model's own, if any.
 
     Returns:
         `train_step(state, images, pseudo_labels=None) -> (state, metrics)`. Images are
         `[B, H, W, C]`, uint8 or floating point in [0, 1]. Pseudo-labels, int `[B]`, are
         categories of the real images: Q learns log q(y|x) in place of I(c; x) of the
         main category. Metrics are scalars, means over the whole batch; losses and
-        bounds are in nats.
+        bounds are in nats. Raises ValueError for a number of images that is no multiple
+        of `InfoGAN.augment_every`.
     """
-    model = model.on_axis(axis_name)
+    model = model.on_axis(axis_name or model.axis_name)
 
     def train_step(
         state: TrainState, images: Images, pseudo_labels: Array | None = None
     ) -> tuple[TrainState, Metrics]:
+        if model.augment is not None and len(images) % model.augment_every:
+            raise ValueError(
+                f"{len(images)} images on a device: expected a multiple of "
+                f"augment_every={model.augment_every}"
+            )
         keys, index = Keys.of(state), _batch_index(model, len(images))
         real, augment_params = _with_copies(
             model, keys.augment_real, as_float(images), index

@@ -105,7 +105,7 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
     if not config.image_size and sides != [(size, size)]:
         raise UserError(
             f"{root}: images are not square or of {len(sides)} sizes, such as "
-            f"{sides[0][1]} x {sides[0][0]}; bring them to one square by --image_size"
+            f"{sides[0][1]} x {sides[0][0]}; resize them to one square by --image_size"
         )
     return Survey(good, left_out, size, _ranges(looks, usual, config))
 
@@ -352,8 +352,8 @@ def _check_channels(root: Path, counts: list[int]) -> None:
     if len(set(counts)) > 1:
         table = ", ".join(f"{n} with {c}" for c, n in sorted(Counter(counts).items()))
         raise UserError(
-            f"{root}: images of several channel counts ({table}); bring them to one by "
-            "--channels=grey, --channels=rgb, or choose some by --file_pattern"
+            f"{root}: images of several channel counts ({table}); convert them to one "
+            "by --channels=grey, --channels=rgb, or choose some by --file_pattern"
         )
 
 

@@ -6,9 +6,6 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageOps
 
-FITS = ("pad", "crop", "stretch")
-ALIGNS = ("none", "centre", "axis")
-
 # Optical density of the DNA-binding azure dyes in a Giemsa stain, in red, green, blue:
 # the mean direction, over 20,000 cells of the NLM set, in which the darkest spots
 # exceed their cell's median; no label was involved.
@@ -99,7 +96,7 @@ def align(image: np.ndarray, how: str) -> np.ndarray:
 
     Args:
         image: uint8 `[H, W, C]`.
-        how: one of ALIGNS; only `axis` turns the object.
+        how: `none`, `centre` or `axis`; only the last one turns the object.
     """
     from skimage.transform import EuclideanTransform, warp
 

@@ -135,7 +135,7 @@ class _Reader:
         if len(shapes) > 1:
             raise UserError(
                 f"--dataset={self._config.dataset}: images of several sizes, such as "
-                f"{sorted(shapes)[:2]}; bring them to one by --image_size"
+                f"{sorted(shapes)[:2]}; convert them to one by --image_size"
             )
         return np.stack(images)
 
@@ -158,7 +158,7 @@ class _Reader:
             if not in_memory:
                 raise UserError(
                     f"--dataset={self._config.dataset}: images of several sizes, to be "
-                    "read as needed; bring them to one by --image_size"
+                    "read as needed; convert them to one by --image_size"
                 )
             images.materialize()
         return images

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from infogan_jax.config import Config
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.core.train_step import TrainStep, make_train_step
 from infogan_jax.errors import UserError
@@ -67,21 +66,23 @@ def make_mesh(devices: list | None = None) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))
 
 
-def check_batch(config: Config, mesh: Mesh) -> None:
-    """Raises UserError unless each device gets an equal part of every batch."""
-    if _is_spread(config.num_seeds, mesh):
+def check_batch(batch_size: int, every: int, members: int, mesh: Mesh) -> None:
+    """Raises UserError unless each device gets an equal part of every batch.
+
+    Args:
+        batch_size: images per step.
+        every: image i is also seen augmented if i is a multiple.
+        members: trained at once.
+        mesh: the devices.
+    """
+    if _is_spread(members, mesh):
         return  # each device has whole members with whole batches
-    is_augmented = config.augment != "none"
-    unit = mesh.size * (config.augment_every if is_augmented else 1)
-    if config.batch_size % unit:
+    unit = mesh.size * every
+    if batch_size % unit:
         raise UserError(
-            f"--batch_size={config.batch_size}: expected a multiple of {unit}, for "
+            f"--batch_size={batch_size}: expected a multiple of {unit}, for "
             f"{mesh.size} devices share each batch"
-            + (
-                f" and --augment_every={config.augment_every}"
-                if unit > mesh.size
-                else ""
-            )
+            + (f" and --augment_every={every}" if every > 1 else "")
         )
 
 
@@ -207,7 +208,7 @@ def check_memory(init: Callable, data_bytes: int, members: int, mesh: Mesh) -> N
     if limit and needed > limit:
         raise UserError(
             f"--num_seeds={members}: need about {needed / 2**30:.1f} GiB, "
-            f"{limit / 2**30:.1f} GiB are there; train fewer, or smaller networks"
+            f"{limit / 2**30:.1f} GiB are available; train fewer, or smaller networks"
         )
 
 

@@ -44,7 +44,7 @@ def flops(function: Callable, *inputs: Any) -> float | None:
     except RuntimeError:
         return None
     with jax.default_device(cpu):
-        return (jax.jit(function).lower(*inputs).cost_analysis() or {})["flops"]
+        return (jax.jit(function).lower(*inputs).cost_analysis() or {}).get("flops")
 
 
 def network_costs(model: InfoGAN) -> dict[str, tuple[int, float | None]]:

@@ -1,4 +1,4 @@
-"""Measures of a trained model: one file each, one row each in `config.EVALUATORS`.
+"""Measures of a trained model: one file each, one row each in `settings.EVALUATORS`.
 
 An evaluator is a function `evaluate(subject) -> Measures | Skipped`. Each file has the
 measure itself too, as a function of arrays. Nothing here knows a work directory.
@@ -31,7 +31,11 @@ def load_evaluator(name: str) -> Callable[[Subject], Measures | Skipped]:
 
 
 def evaluate(subject: Subject, names: list[str]) -> dict[str, Measures | Skipped]:
-    """Returns the measures of the named evaluators."""
+    """Returns the measures of the named evaluators.
+
+    Raises:
+        UserError: one of them lacks what it needs.
+    """
     return {name: load_evaluator(name)(subject) for name in names}
 
 

@@ -31,8 +31,8 @@ def measures(
     Returns:
         `conditional_accuracy`, the fraction of images of their category's class;
         `per_category`, the same for each; `modes`, how many classes are covered;
-        `nmi` of the two; `entropy`, of the classes given the category, in nats; `table`
-        of counts `[categories, classes]`.
+        `class_nmi` of the two; `entropy`, of the classes given the category, in nats;
+        `table` of counts `[categories, classes]`.
 
     Raises:
         UserError: there are no pictures.
@@ -54,7 +54,7 @@ def measures(
         "conditional_accuracy": float(np.average(right, weights=table.sum(1))),
         "per_category": right,
         "modes": int((share > _MIN_SHARE / n_classes).sum()),
-        "nmi": float(normalized_mutual_info_score(categories, classes)),
+        "class_nmi": float(normalized_mutual_info_score(categories, classes)),
         "entropy": max(given, 0.0),
         "table": table.tolist(),
     }

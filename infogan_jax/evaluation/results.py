@@ -33,7 +33,7 @@ class ConditionalAccuracyRow(TypedDict):
     conditional_accuracy: float
     per_category: list[float]
     modes: int
-    nmi: float
+    class_nmi: float
     entropy: float
     table: list[list[int]]  # counts [category][class]
 
@@ -127,7 +127,7 @@ def from_json(name: str, content: dict[str, Any]) -> Measures | Skipped:
     Raises:
         ValueError: it is not of that evaluator's form.
     """
-    if "skipped" in content:
+    if set(content) == {"skipped"} and isinstance(content["skipped"], str):
         return Skipped(str(content["skipped"]))
     overall = _OVERALL.get(name)
     names = set(overall.__annotations__) if overall else set()

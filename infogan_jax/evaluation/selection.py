@@ -81,13 +81,11 @@ def choose(
     reached = [_information(trained[0].model, result) for result in results]
     values = [value for _, value in reached]
     score = np.array(values)
-    matrix = np.zeros((len(seeds), len(seeds)))
-    if category is not None:
+    if category is not None and len(seeds) > 2:
         some = images[:_SAMPLE]
         matrix = pairwise_nmi(
             [t.infer_categories(some)[category.name] for t in trained]
         )
-    if category is not None and len(seeds) > 2:
         score = (matrix.sum(1) - matrix.diagonal()) / (len(seeds) - 1)
         chosen = medoid(matrix)
         because = "the score is the mean NMI of its categories with the others'"

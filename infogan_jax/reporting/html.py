@@ -18,8 +18,8 @@ from infogan_jax.files import write_atomically
 from infogan_jax.reporting.draw import title_of
 from infogan_jax.reporting.report import choice_table, summarize
 from infogan_jax.run.directory import MemberFolder, Run
-from infogan_jax.run.filter import open_named_run
-from infogan_jax.run.records import INFOGAN, Evaluation, read_metrics
+from infogan_jax.run.filter import named_by
+from infogan_jax.run.records import Evaluation, read_metrics
 from infogan_jax.settings import EVALUATORS
 
 
@@ -30,7 +30,7 @@ class _Page:
     run: Run
     member: MemberFolder
     evaluation: Evaluation  # of the chosen member
-    others: list[Evaluation | None]  # of all members, in their order
+    evaluations: list[Evaluation | None]  # of all members, in their order
 
     @property
     def model(self) -> InfoGAN:
@@ -53,7 +53,8 @@ def write_page(run: Run, baseline: str = "") -> Path:
     """
     page, other = _read(run), None
     if baseline:
-        other = _read(open_named_run("baseline", baseline, INFOGAN))
+        with named_by("baseline", baseline) as folder:
+            other = _read(Run.open(folder))
     animation = _picture(page.member, "training.gif", "The same latents.")
     sections = [
         ("Result", _result(page)),
@@ -91,7 +92,7 @@ def _read(run: Run) -> _Page:
 def _result(page: _Page) -> str:
     category, evaluation = page.model.category, page.evaluation
     accuracies = []
-    for other in page.others:
+    for other in page.evaluations:
         if category and other and category.name in other.rows("clustering"):
             accuracies.append(other.rows("clustering")[category.name]["accuracy"])
     text = f"{evaluation.step:,} steps of {page.run.config.batch_size} images. "
@@ -102,7 +103,7 @@ def _result(page: _Page) -> str:
             "and the names of classes only."
         )
     choice = page.run.load_choice()
-    if choice is None or len(page.others) == 1:
+    if choice is None or len(page.evaluations) == 1:
         return f"<p>{text}</p>"
     header, *rows = choice_table(choice)
     marked = [member.seed == choice.chosen for member in choice.members]
@@ -159,7 +160,7 @@ def _codes(page: _Page, other: _Page | None) -> str:
         for kind in kinds
     ]
     header = ["R2", *(f"{code}: {row['name']}" for code, row in measured.items())]
-    text = "How far each code, over its trained range, determines measured properties."
+    text = "How far each code, over its range, determines measured properties."
     return f"{pictures}{_table(header, rows)}<p>{text}</p>"
 
 
@@ -192,7 +193,7 @@ def _bounds(page: _Page, other: _Page | None) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     data = base64.b64encode(buffer.getvalue().encode()).decode()
     text = "Means over log intervals"
-    text += ", a line per member." if len(page.others) > 1 else "."
+    text += ", a line per member." if len(page.evaluations) > 1 else "."
     return _image(f"data:image/svg+xml;base64,{data}", text)
 
 
@@ -211,7 +212,11 @@ def _confusions(page: _Page) -> str:
         return ""
     file, chosen = f"confusion_{category.name}.png", page.member.config.seed
     shown = _picture(page.member, file, f"Seed {chosen}.")
-    accuracies = [m.accuracy or 1.0 for m in choice.members] if choice else [1.0]
+    accuracies = (
+        [1.0 if m.accuracy is None else m.accuracy for m in choice.members]
+        if choice
+        else [1.0]
+    )
     worst = page.run.members[int(np.argmin(accuracies))]
     if worst.config.seed != chosen and min(accuracies) < 1:
         shown += _picture(worst, file, f"Seed {worst.config.seed}, the worst.")
@@ -219,15 +224,16 @@ def _confusions(page: _Page) -> str:
 
 
 def _separated(page: _Page) -> str:
-    return "".join(
-        _picture(
-            page.member,
-            f"code_auc_{number}.png",
-            f"{name}: AUC {row['auc']:.3f} by {row['code']}. Held-out images; as many "
-            "count as positive as there are of the class.",
+    parts = []
+    for number, (name, row) in enumerate(page.evaluation.rows("code_auc").items()):
+        text = f"{name}: AUC {row['auc']:.3f} by {row['code']}."
+        caption = (
+            f"{text} Held-out images; as many count as positive as there are of the "
+            "class."
         )
-        for number, (name, row) in enumerate(page.evaluation.rows("code_auc").items())
-    )
+        picture = _picture(page.member, f"code_auc_{number}.png", caption)
+        parts.append(picture or f"<p>{html.escape(text)}</p>")
+    return "".join(parts)
 
 
 def _generated(page: _Page) -> str:

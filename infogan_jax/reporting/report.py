@@ -106,7 +106,7 @@ def report_classifier(run: Run, trained: TrainedClassifier, data: Data) -> list[
     results = classification.measure(trained, data)
     step, images = int(trained.state.step), len(data.eval_images)
     write_classification(run.evaluation, step, images, results)
-    names = [f"said {name}" for name in data.class_names]
+    names = [f"predicted {name}" for name in data.class_names]
     table = np.asarray(results["table"])
     picture = figures.confusion(table, names, data.class_names)
     figures.save(picture, run.figures / "confusion.png")

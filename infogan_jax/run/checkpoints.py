@@ -93,8 +93,8 @@ class Checkpoints:
             raise UserError(f"{self._folder}: has no checkpoint; train first")
         reasons = (f"{step}: {why}" for step, why in sorted(self._unusable.items()))
         raise UserError(
-            f"{self._folder}: no checkpoint can be used ({'; '.join(reasons)}); bring "
-            "one back from a copy, or begin anew with --restart"
+            f"{self._folder}: no checkpoint can be used ({'; '.join(reasons)}); "
+            "restore one from a copy, or begin anew with --restart"
         )
 
     def _try_restore(self, step: int, shapes: Any) -> tuple[Any, str]:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from infogan_jax import data as datasets
-from infogan_jax.build import build_networks
 from infogan_jax.config import Config
 from infogan_jax.core.augment import parse_warp
 from infogan_jax.core.model import InfoGAN
@@ -13,8 +12,8 @@ from infogan_jax.errors import UserError
 from infogan_jax.inference import TrainedClassifier
 from infogan_jax.pixels import parse_colours
 from infogan_jax.run.directory import Run
-from infogan_jax.run.filter import Borderline, apply_filter, open_named_run
-from infogan_jax.run.records import CLASSIFIER, INFOGAN
+from infogan_jax.run.filter import Borderline, apply_filter, named_by
+from infogan_jax.run.records import CLASSIFIER
 
 
 def open_data(
@@ -22,16 +21,12 @@ def open_data(
 ) -> tuple[Data, Borderline | None]:
     """Returns the data of a run that is about to start, and a filter's examples.
 
-    Training images are not read yet, but for those that a filter has to look at.
+    Training images are not read yet, except those that a filter has to look at.
 
     Raises:
-        UserError: the config cannot run in the directory, on the devices, or on these
-            images.
+        UserError: the config cannot run in the directory, or on these images.
     """
-    if side := config.image_size:  # before memory is taken for such images
-        build_networks(config, (side, side, 1), 1)
     processes.on_primary(lambda: Run.check(workdir, config, restart, kind))
-    devices.check_batch(config, devices.make_mesh())
     processes.on_primary(lambda: datasets.prepare(config))
     max_bytes = devices.max_resident_bytes()
     with_labels = kind == CLASSIFIER
@@ -47,7 +42,7 @@ def open_data(
 
 
 def check_images(config: Config, data: Data) -> None:
-    """Raises UserError unless networks, batch and colours suit the images."""
+    """Raises UserError unless batch, colours and augmentation suit the images."""
     channels, augment = data.images.shape[-1], parse_warp(config.augment)
     if augment and augment.isolate_channel > channels:
         raise UserError(
@@ -58,12 +53,18 @@ def check_images(config: Config, data: Data) -> None:
         parse_colours(config.composite)
     except ValueError as error:
         raise UserError(f"--composite={config.composite}: {error}") from None
-    build_networks(config, data.images.shape[1:], 1)
     if len(data.images) < config.batch_size:
         raise UserError(
-            f"--batch_size={config.batch_size}: the dataset has but {len(data.images)} "
-            "training images; choose a smaller batch"
+            f"--batch_size={config.batch_size}: the dataset has only "
+            f"{len(data.images)} training images; choose a smaller batch"
         )
+
+
+def check_model(config: Config, model: InfoGAN, data: Data) -> None:
+    """Raises UserError unless each device can share the model's batches."""
+    every = model.augment_every if model.augment is not None else 1
+    mesh = devices.make_mesh()
+    devices.check_batch(config.batch_size, every, config.num_seeds, mesh)
 
 
 def load_eval_classifier(config: Config, data: Data) -> TrainedClassifier | None:
@@ -75,14 +76,16 @@ def load_eval_classifier(config: Config, data: Data) -> TrainedClassifier | None
     named = config.eval_classifier
     if not named:
         return None
-    trained = open_named_run("eval_classifier", named, CLASSIFIER)
+    with named_by("eval_classifier", named) as folder:
+        trained = Run.open(folder, CLASSIFIER)
+        classifier = trained.load_classifier()
     image_shape, classes = trained.info.image_shape, trained.info.class_names
     if classes != data.class_names or image_shape != data.images.shape[1:]:
         raise UserError(
             f"--eval_classifier={named}: is of images {image_shape} in classes "
             f"{classes}; expected {data.images.shape[1:]} in {data.class_names}"
         )
-    return trained.load_classifier()
+    return classifier
 
 
 def check_measurable(
@@ -100,4 +103,5 @@ def check_measurable(
             "network; train one by --mode=train_classifier"
         )
     if config.baseline:
-        open_named_run("baseline", config.baseline, INFOGAN)
+        with named_by("baseline", config.baseline) as folder:
+            Run.open(folder)

@@ -58,17 +58,21 @@ class MemberFolder:
     def frames(self) -> Path:
         return self.path / "frames"
 
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
     def load_evaluation(self, step: int | None = None) -> Evaluation | None:
         """Returns the measures; None if there are none, or they are of another step.
 
         Raises:
             UserError: the file is damaged.
         """
-        saved = Evaluation.read(self.path / "evaluation.json", self.class_names)
+        saved = Evaluation.read(self.evaluation, self.class_names)
         return saved if saved and step in (None, saved.step) else None
 
     def save_evaluation(self, evaluation: Evaluation) -> None:
-        evaluation.write(self.path / "evaluation.json")
+        evaluation.write(self.evaluation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Run:
 
     path: Path
     info: RunInfo
+    own_model: InfoGAN | None = None  # in place of the config's
 
     @classmethod
     def open(cls, path: Path, kind: str = INFOGAN) -> "Run":
@@ -148,7 +153,7 @@ class Run:
         if self.info.data not in ("", fingerprint):
             raise UserError(
                 f"--dataset={self.config.dataset}: has changed since the run in "
-                f"{self.path} began; bring the former data back, or begin anew with "
+                f"{self.path} began; restore the former data, or begin anew with "
                 "--restart"
             )
 
@@ -159,6 +164,8 @@ class Run:
     @functools.cached_property
     def model(self) -> InfoGAN:
         """The model of the run."""
+        if self.own_model is not None:
+            return self.own_model
         return build_model(self.config, self.info.image_shape)
 
     @functools.cached_property
@@ -248,7 +255,11 @@ class Run:
         return self.members[place], Trained(self.model, self.load_states()[place])
 
     def load_classifier(self) -> TrainedClassifier:
-        """Returns the classification network of the newest checkpoint."""
+        """Returns the classification network of the newest checkpoint.
+
+        Raises:
+            UserError: there is none, or none is whole.
+        """
         (state,) = self.load_states()
         return TrainedClassifier(self.classifier, state, self.info.class_names)
 
@@ -272,7 +283,11 @@ class Run:
         return 0 if seed is None else seeds.index(seed)
 
     def load_choice(self) -> Choice | None:
-        """Returns which member was chosen, and why; None if none was."""
+        """Returns which member was chosen, and why; None if none was.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         seeds = [member.config.seed for member in self.members]
         for name in ("members.json", "replicas.json"):
             if (choice := records.read_choice(self.path / name)) is None:

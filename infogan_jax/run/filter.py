@@ -1,5 +1,8 @@
 """Only the images in which a classification network finds one class."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -31,9 +34,10 @@ def apply_filter(config: DataConfig, data: Data) -> tuple[Data, Borderline | Non
     """
     if not config.filter_classifier:
         return data, None
-    trained = open_named_run("filter_classifier", config.filter_classifier, CLASSIFIER)
+    with named_by("filter_classifier", config.filter_classifier) as folder:
+        trained = Run.open(folder, CLASSIFIER)
+        classifier = trained.load_classifier()
     image_shape, classes = trained.info.image_shape, trained.info.class_names
-    classifier = trained.load_classifier()
     if image_shape != data.images.shape[1:]:
         raise UserError(
             f"--filter_classifier={config.filter_classifier}: is of images "
@@ -74,14 +78,12 @@ def apply_filter(config: DataConfig, data: Data) -> tuple[Data, Borderline | Non
     return filtered, _borderline(data.images, train, config.filter_threshold)
 
 
-def open_named_run(flag: str, value: str, kind: str) -> Run:
-    """Returns the run that a flag names.
-
-    Raises:
-        UserError: there is none of that kind; the message names the flag.
-    """
+@contextlib.contextmanager
+def named_by(flag: str, value: str) -> Iterator[Path]:
+    """Gives the folder of a run that a flag names; errors about it name the flag."""
+    folder = expand_path(flag, value)
     try:
-        return Run.open(expand_path(flag, value), kind)
+        yield folder
     except UserError as error:
         raise UserError(f"--{flag}={value}: {error}") from None
 

@@ -16,7 +16,6 @@ import jax
 import msgspec
 
 from infogan_jax import former
-from infogan_jax.build import build_networks
 from infogan_jax.config import Config
 from infogan_jax.core.models import ImageShape
 from infogan_jax.errors import UserError
@@ -73,22 +72,18 @@ class RunInfo:
                 f"{path.parent}: has no config.json; train there first, or name the "
                 "folder of a run"
             )
-        with _corruption_is_told(path, "restore it from a copy"):
+        with _raise_if_corrupted(path, "restore it from a copy"):
             content = {"kind": INFOGAN} | json.loads(path.read_text())
             settings = json.dumps(content["config"])
         try:
             config = Config.from_json(settings)
         except UserError as error:
             raise _unusable(path, error) from None
-        with _corruption_is_told(path, "restore it from a copy"):
+        with _raise_if_corrupted(path, "restore it from a copy"):
             content["config"] = config
             info = msgspec.convert(content, cls, from_attributes=True)
             if not all(math.isfinite(x) for ends in info.ranges or [] for x in ends):
                 raise ValueError("ranges that are not finite")
-        try:
-            build_networks(config, info.image_shape, 1)
-        except UserError as error:
-            raise _unusable(path, error) from None
         return info
 
 
@@ -154,8 +149,8 @@ class Evaluation:
         """
         if not path.exists():
             return None
-        with _corruption_is_told(path, "run --mode=evaluate anew"):
-            content = former.upgrade_measures(json.loads(path.read_text()))
+        with _raise_if_corrupted(path, "run --mode=evaluate anew"):
+            content = former.upgrade_evaluation(dict(json.loads(path.read_text())))
             results = {
                 name: evaluator_results.from_json(name, content[name])
                 for name in EVALUATORS
@@ -163,7 +158,7 @@ class Evaluation:
             }
             head = msgspec.convert(content, _EvaluationHead)
             evaluation = cls(head.step, head.images, results, head.classifier)
-            _check_labels(evaluation, len(class_names))
+            _check_consistency(evaluation, len(class_names))
             return evaluation
 
 
@@ -174,8 +169,8 @@ class _EvaluationHead:
     classifier: str = ""
 
 
-def _check_labels(evaluation: Evaluation, n_classes: int) -> None:
-    """Raises ValueError unless tables and names are of the run's classes."""
+def _check_consistency(evaluation: Evaluation, n_classes: int) -> None:
+    """Raises ValueError unless labels, tables and fidelity rows suit the run."""
     if (rows := evaluation.rows("fidelity")) and not (
         {"generated", "real_reference"} <= set(rows)
     ):
@@ -206,8 +201,8 @@ def read_choice(path: Path) -> Choice | None:
     """
     if not path.exists():
         return None
-    with _corruption_is_told(path, "run --mode=evaluate anew"):
-        content = former.upgrade_measures(json.loads(path.read_text()))
+    with _raise_if_corrupted(path, "run --mode=evaluate anew"):
+        content = former.upgrade_choice(dict(json.loads(path.read_text())))
         return msgspec.convert(content, Choice)
 
 
@@ -226,14 +221,14 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    with _corruption_is_told(path, "restore it from a copy"):
+    with _raise_if_corrupted(path, "restore it from a copy"):
         lines = content.decode().splitlines()
         rows = (former.upgrade_metrics(json.loads(line)) for line in lines)
         return [msgspec.convert(row, dict[str, float]) for row in rows]
 
 
 @contextlib.contextmanager
-def _corruption_is_told(path: Path, cure: str) -> Iterator[None]:
+def _raise_if_corrupted(path: Path, cure: str) -> Iterator[None]:
     """Turns what parsing a corrupted file raises into a UserError.
 
     Only parsing belongs inside: an error of our own is to stay a traceback.

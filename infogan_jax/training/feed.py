@@ -40,7 +40,7 @@ class Feeder:
             rows = config.num_seeds * config.batch_size
             each = sum(rows * math.prod(x.shape[1:]) * x.dtype.itemsize for x in leaves)
             self.max_steps = max(1, min(self.max_steps, _MAX_BYTES // each))
-        self._stream = Stream(self.take)
+        self._stream: Stream | None = None  # made by `put`, when its clock starts
 
     def read(self) -> None:
         """Reads from disk what is to be in memory."""
@@ -53,6 +53,7 @@ class Feeder:
         if not self.is_streamed:
             arrays = jax.tree.map(lambda x: jnp.asarray(x[:]), self._task.arrays)
             self._resident = devices.replicate(arrays, self.mesh)
+        self._stream = Stream(self.take)
 
     def take(self, begin: int, end: int) -> tuple[Any, np.ndarray]:
         """Returns the arrays and batches of steps `begin` to `end - 1`."""
@@ -76,6 +77,7 @@ class Feeder:
 
     def get(self, begin: int, end: int, next_end: int) -> tuple[Any, np.ndarray]:
         """Returns the same as `take`, and prefetches steps `end` to `next_end - 1`."""
+        assert self._stream is not None, "call put first"
         inputs = self._stream.get(begin, end)
         if next_end > end:
             self._stream.prefetch(end, next_end)
@@ -83,7 +85,9 @@ class Feeder:
 
     def input_rates(self) -> tuple[float, float] | None:
         """Returns `Stream.rates`, or None if nothing is streamed."""
-        return self._stream.rates() if self.is_streamed else None
+        if self._stream is None or not self.is_streamed:
+            return None
+        return self._stream.rates()
 
     def no_labels(self) -> np.ndarray:
         """Returns a placeholder for the pseudo-labels of the primary process."""
@@ -105,4 +109,5 @@ class Feeder:
         return seconds * self._config.num_seeds * shared
 
     def close(self) -> None:
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()

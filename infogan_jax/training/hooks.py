@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+import jax
 import numpy as np
 
 from infogan_jax.distributed import processes
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run, split_members
 from infogan_jax.training.feed import Feeder
+from infogan_jax.training.interrupt import run_in_thread
 from infogan_jax.training.logging import Means, MetricsFile, Progress
 from infogan_jax.training.task import Task
 
@@ -34,11 +35,13 @@ class Hooks:
         checkpoints: Checkpoints,
         feeder: Feeder,
         position: Position,
+        min_step_time: float = 0.0,
     ):
         self._task, self._run, self._config = task, run, run.config
         self._checkpoints, self._feeder = checkpoints, feeder
         self._files = self._open_files(position.step)
-        self.progress = Progress(self._config, task.upper_bounds, position.step)
+        self._progress = Progress(self._config, task.upper_bounds, position.step)
+        self._progress.min_step_time = min_step_time
         if position.step == 0 and self._config.sample_every:
             self._call_on_primary(task.on_sample, position)
 
@@ -57,7 +60,7 @@ class Hooks:
             self._call_on_primary(self._task.on_sample, position)
         if step % config.checkpoint_every == 0:
             self.save(position)
-            self.progress.end_line()
+            self._progress.end_line()
             self._call_on_primary(self._task.on_checkpoint, position)
 
     def save(self, position: Position) -> None:
@@ -65,9 +68,24 @@ class Hooks:
         notes = position.means.to_notes()
         self._checkpoints.save(position.step, position.state, notes)
 
+    def precompile(self, position: Position) -> None:
+        """Compiles the evaluators' programs in the background, on accelerators.
+
+        On CPU the step's compilation wants the same cores. Without a cache on disk
+        the programs would be lost.
+        """
+        states = split_members(position.state, self._config)
+        has_cache = bool(jax.config.values["jax_compilation_cache_dir"])
+        if processes.is_primary() and has_cache and jax.default_backend() != "cpu":
+            run_in_thread(self._task.precompile, states[0])
+
+    def end_line(self) -> None:
+        """Ends the progress line, so that other output can follow."""
+        self._progress.end_line()
+
     def go_back(self, position: Position) -> None:
         """Follows training back to an earlier step."""
-        self.progress.go_back(position.step)
+        self._progress.go_back(position.step)
         self._close_files()
         self._files = self._open_files(position.step)
 
@@ -84,7 +102,7 @@ class Hooks:
                     row |= self._task.evaluate(state)
         for file, row in zip(self._files, rows, strict=False):
             file.write(position.step, row)
-        self.progress.show(position.step, rows, self._feeder.input_rates())
+        self._progress.show(position.step, rows, self._feeder.input_rates())
 
     def _call_on_primary(self, callback: Callable, position: Position) -> None:
         states = split_members(position.state, self._config)
@@ -103,14 +121,7 @@ class Hooks:
         for file in self._files:
             file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.progress.end_line()
+    def close(self) -> None:
+        """Ends the progress line and closes the metrics' files."""
+        self._progress.end_line()
         self._close_files()

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from infogan_jax.distributed import processes
 
@@ -69,17 +68,6 @@ class Interrupts:
     def close(self) -> None:
         for signum, handler in self._former.items():
             signal.signal(signum, handler)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def run_in_thread(action: Callable, *inputs: Any) -> Future:

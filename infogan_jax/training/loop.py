@@ -3,8 +3,6 @@
 import contextlib
 from typing import Any
 
-import jax
-
 from infogan_jax.distributed import processes
 from infogan_jax.run.directory import Run, split_members
 from infogan_jax.training.divergence import Divergence
@@ -29,7 +27,7 @@ def fit(task: Task, run: Run) -> list[Any]:
     """
     config = run.config
     with contextlib.ExitStack() as stack:
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = stack.enter_context(contextlib.closing(Interrupts()))
         checkpoints = stack.enter_context(contextlib.closing(run.open_checkpoints()))
         feeder = stack.enter_context(contextlib.closing(Feeder(task, config)))
         start = Starter(task, run, checkpoints, feeder.mesh)
@@ -39,15 +37,13 @@ def fit(task: Task, run: Run) -> list[Any]:
         pause = Pause(interrupts, checkpoints, run)
         processes.on_all(lambda: pause(position, reading.result))
         feeder.put()
-        hooks = stack.enter_context(Hooks(task, run, checkpoints, feeder, position))
+        trace = Trace(task, run, feeder, position.step)
+        hooks = Hooks(task, run, checkpoints, feeder, position, trace.min_step_time)
+        stack.enter_context(contextlib.closing(hooks))
         labels = PseudoLabels(task, run, feeder)
         calls, guard = CallLength(feeder.max_steps), Divergence(config)
-        trace = Trace(task, run, feeder, position.step)
-        hooks.progress.min_step_time = trace.min_step_time
-        if programs.started_early and jax.default_backend() != "cpu":
-            # The evaluators compile while the step compiles; on CPU both would want
-            # the same cores.
-            run_in_thread(task.precompile, split_members(position.state, config)[0])
+        if programs.started_early and config.eval_every:
+            hooks.precompile(position)
 
         end = min(position.step + 1, config.steps)
         while True:

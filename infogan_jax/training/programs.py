@@ -20,7 +20,7 @@ from infogan_jax.training.task import Task
 
 
 class Pause:
-    """Waits for long actions, in which a signal need not wait: all is saved first."""
+    """Saves, then runs a long action that a signal may interrupt."""
 
     def __init__(self, interrupts: Interrupts, checkpoints: Checkpoints, run: Run):
         self._interrupts, self._checkpoints, self._run = interrupts, checkpoints, run
@@ -114,7 +114,7 @@ class PseudoLabels:
         self._labels: Any = None
 
     def forget(self) -> None:
-        """After a rollback they are made anew, or read back."""
+        """Drops the labels; the next `get` computes or reads them."""
         self._labels = None
 
     def get(self, position: Position, pause: Pause) -> Any:

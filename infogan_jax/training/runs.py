@@ -1,5 +1,6 @@
 """A whole run: from a config to a trained and reported state."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from infogan_jax.inference import Trained, TrainedClassifier, precompile
 from infogan_jax.reporting import draw, figures
 from infogan_jax.run.dataset import (
     check_measurable,
+    check_model,
     load_eval_classifier,
     open_data,
 )
@@ -44,7 +46,8 @@ def train(
         config: the run.
         workdir: its directory, made if need be; see `run/directory.py`.
         restart: move a run that is there aside and begin anew.
-        make_model: `(config, image_shape) -> InfoGAN`, to bring parts of your own.
+        make_model: `(config, image_shape) -> InfoGAN`, for parts of your own. What
+            later opens the work directory uses the config's model.
 
     Returns:
         The trained state, evaluated and drawn; of several members, the chosen one's.
@@ -55,14 +58,16 @@ def train(
         Stopped: by SIGINT or SIGTERM, after saving.
         Diverged: a loss or a parameter is not finite; the last good state is kept.
     """
+    config.check_trainable()
     with Lock() as lock:
         path = Path(workdir).absolute()
         data, borderline = open_data(config, path, restart, INFOGAN)
         model = make_model(config, data.images.shape[1:])
+        check_model(config, model, data)
         classifier = load_eval_classifier(config, data)
         check_measurable(config, model, data, classifier)
         run = _open_run(config, path, restart, INFOGAN, data, model.init, lock)
-        vars(run)["model"] = model  # not the config's, if a caller made its own
+        run = dataclasses.replace(run, own_model=model)
         if not run.has_metrics:
             _print_networks(model)
         if processes.is_primary():
@@ -89,7 +94,16 @@ def train_classifier(
 ) -> ClassifierState:
     """Trains a classification network, with labels, as `train` does an InfoGAN.
 
-    Of the config it uses what concerns data, augmentation, D's optimiser, and the run.
+    Args:
+        config: of it what concerns data, augmentation, D's optimiser, and the run.
+        workdir: its directory, made if need be.
+        restart: move a run that is there aside and begin anew.
+
+    Returns:
+        The trained state, measured and drawn.
+
+    Raises:
+        UserError, Stopped, Diverged: as `train` does; and without labels.
     """
     if config.num_seeds > 1:
         raise UserError(

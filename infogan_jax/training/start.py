@@ -34,11 +34,11 @@ class Starter:
         """Returns the last good position, with other random keys.
 
         Raises:
-            Diverged: there is no point in it, or no permission.
+            Diverged: `on_nonfinite` is stop, or it was rolled back here too often.
         """
         self._checkpoints.wait()
         message = guard.start_rollback(self._checkpoints.latest() or 0)
-        hooks.progress.end_line()
+        hooks.end_line()
         print(message)
         position = self._last()
         key = devices.refold_keys(

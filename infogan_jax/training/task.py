@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infogan_jax.core.state import TrainState
-
 
 class Task(NamedTuple):
     """The mathematics of a run, and what to do on the way.
@@ -29,6 +27,3 @@ class Task(NamedTuple):
     pseudo_labels: Callable[[int, list[Any]], np.ndarray] | None = None  # -> `[M, N]`
     on_sample: Callable[[int, list[Any]], None] = lambda step, states: None
     on_checkpoint: Callable[[int, list[Any]], None] = lambda step, states: None
-
-
-State = TrainState | Any  # of one member, or of several, stacked
