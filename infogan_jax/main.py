@@ -64,10 +64,25 @@ _NOISY = {
 }
 
 
-def main(argv: list[str]) -> None:
-    """Runs one mode; ends the process with one line for whatever a user can mend."""
+class _Console(logging.Handler):
+    """Prints what the package logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        print(kind + record.getMessage(), flush=True)
+
+
+def _set_loggers() -> None:
+    ours = logging.getLogger("infogan_jax")
+    ours.setLevel(logging.INFO)
+    ours.handlers, ours.propagate = [_Console()], False
     for name, level in _NOISY.items():
         logging.getLogger(name).setLevel(level)
+
+
+def main(argv: list[str]) -> None:
+    """Runs one mode; ends the process with one line for whatever a user can mend."""
+    _set_loggers()
     sys.unraisablehook = _report_unraisable
     try:
         _check_flags(argv)
@@ -249,6 +264,7 @@ def _serve(workdir: Path) -> None:
     if not is_current(output, run, FLAGS.member, FLAGS.weights):
         export(run, output, FLAGS.member, FLAGS.weights)
     serve(output, FLAGS.host, FLAGS.port, FLAGS.open_browser)
+    print()  # ends the line of Ctrl-C
 
 
 MODES: dict[str, Callable[[Path], None]] = {

@@ -5,6 +5,7 @@ import functools
 import gzip
 import io
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -109,6 +110,7 @@ def run_program(*arguments: str) -> tuple[int, str, str]:
     from infogan_jax import main
 
     out, error = io.StringIO(), io.StringIO()
+    logger = logging.getLogger("infogan_jax")
     with (
         flagsaver.flagsaver(),
         contextlib.redirect_stdout(out),
@@ -122,6 +124,8 @@ def run_program(*arguments: str) -> tuple[int, str, str]:
             code = end.code
         finally:
             flags.FLAGS.mark_as_parsed()  # as packages of the data expect
+            logger.handlers, logger.propagate = [], True
+            logger.setLevel(logging.NOTSET)
     return code, out.getvalue(), error.getvalue()
 
 
@@ -129,6 +133,19 @@ def run_program(*arguments: str) -> tuple[int, str, str]:
 def command(data_dir):
     """`run_program`, with data that are prepared."""
     return functools.partial(run_program, f"--data_dir={data_dir}")
+
+
+@pytest.fixture
+def logged(caplog):
+    """Returns what the package has logged since the last call, and forgets it."""
+    caplog.set_level(logging.INFO, "infogan_jax")
+
+    def take() -> str:
+        records = [r for r in caplog.records if r.name.startswith("infogan_jax")]
+        caplog.clear()
+        return "\n".join(f"{r.levelname}: {r.getMessage()}" for r in records)
+
+    return take
 
 
 @pytest.fixture

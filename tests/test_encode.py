@@ -99,7 +99,7 @@ def test_where_the_table_goes_and_what_a_run_lacks(trained, command, folder, tmp
         assert told in error
 
 
-def test_a_folder_is_read_as_the_run_saw_it(tmp_path, capsys):
+def test_a_folder_is_read_as_the_run_saw_it(tmp_path, logged):
     """Deep images of any size by the run's ranges; bytes among them are told."""
     root, rng = tmp_path / "deep", np.random.default_rng(0)
     root.mkdir()
@@ -116,7 +116,7 @@ def test_a_folder_is_read_as_the_run_saw_it(tmp_path, capsys):
     np.save(root / "shares.npy", rng.random((16, 16, 2), np.float32))
     (root / "old.gif").write_bytes(b"")
     found = dict(read_foreign(root, config, (16, 16, 2), data.ranges))
-    assert "passed over: 1 that do not end as images do" in capsys.readouterr().out
+    assert "passed over: 1 that do not end as images do" in logged()
     assert "uint8 from 0 to 255; expected 10" in found.pop("bytes.npy")
     assert found.pop("one.npy") == "channels: 1; expected 2"
     assert "nothing within 10" in found.pop("shares.npy")

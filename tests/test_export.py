@@ -152,9 +152,9 @@ def test_what_is_said_of_the_codes(run, exported):
     assert "://" not in (exported / "index.html").read_text()
 
 
-def test_half_the_bytes_and_the_same_pictures(run, exported, tmp_path, capsys):
+def test_half_the_bytes_and_the_same_pictures(run, exported, tmp_path, logged):
     out = export.export(Run.open(run), tmp_path / "half", weights="float16")
-    assert "differ by" in capsys.readouterr().out
+    assert "differ by" in logged()
     narrow, wide = ((x / "generator.onnx").read_bytes() for x in (out, exported))
     assert len(narrow) < 0.8 * len(wide)  # most of so small a file is its graph
     dim = json.loads((out / "model.json").read_text())["latent_dim"]

@@ -102,14 +102,14 @@ HARM = {
 
 
 @pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
-def test_a_damaged_checkpoint_is_passed_over(harm, workdir, state, capsys):
+def test_a_damaged_checkpoint_is_passed_over(harm, workdir, state, logged):
     harm(workdir / "checkpoints" / "2")
     checkpoints = Checkpoints(workdir, 2)
     found = checkpoints.restore(state)
     assert int(found.step) == 1
-    said = capsys.readouterr().out
-    assert said.startswith("checkpoint 2 is passed over (")
-    assert HARM[harm] in said and said.endswith("using 1\n")
+    said = logged()
+    assert said.startswith("WARNING: checkpoint 2 is passed over (")
+    assert HARM[harm] in said and said.endswith("using 1")
     # Its place is free for the run that comes to that step again
     checkpoints.set_damaged_aside()
     assert (workdir / "damaged" / "2").is_dir()
@@ -120,14 +120,14 @@ def test_a_damaged_checkpoint_is_passed_over(harm, workdir, state, capsys):
     again.close()
 
 
-def test_what_a_run_deletes_meanwhile_is_no_damage(workdir, state, capsys):
+def test_what_a_run_deletes_meanwhile_is_no_damage(workdir, state, logged):
     looking, running = Checkpoints(workdir, 2), Checkpoints(workdir, 2)
     for step in (3, 4):
         running.save(step, state.replace(step=np.int32(step)))
     running.close()
     assert int(looking.restore(state).step) == 4
     looking.close()
-    assert capsys.readouterr().out == ""
+    assert logged() == ""
 
 
 def test_nothing_begins_anew_where_no_checkpoint_can_be_used(workdir, state):
@@ -158,15 +158,15 @@ def test_runs_of_former_versions_are_read(run, tmp_path):
     assert found == {"run_1": ["a63fe46b48e5"], "run_2": RUN_2}[run.name]
 
 
-def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path, capsys):
+def test_a_save_that_fails_is_told_at_the_latest_when_closing(state, tmp_path, logged):
     """In a line that takes no other error's place."""
     checkpoints = Checkpoints(tmp_path, 2)
     large = jax.random.normal(state.key, 50_000)  # in one file, of 200 kB
     with longest_file(40_000):
         checkpoints.save(1, state.replace(ema=large))
         checkpoints.close()
-    told = capsys.readouterr().out
-    assert told.startswith("warning: ") and told.count("\n") == 1
+    told = logged()
+    assert told.startswith("WARNING: ") and told.count("\n") == 0
     assert "a checkpoint could not be written (File too large" in told
 
 
@@ -216,7 +216,7 @@ def test_no_half_file_stays(tmp_path):
     assert not (tmp_path / ".a.json.part").exists()
 
 
-def test_files_that_others_leave_do_no_harm(workdir, state, capsys):
+def test_files_that_others_leave_do_no_harm(workdir, state, logged):
     for step in "12":
         (workdir / "checkpoints" / step / ".DS_Store").write_text("x")
         (workdir / "checkpoints" / step / "notes.txt").write_text("x")
@@ -224,7 +224,7 @@ def test_files_that_others_leave_do_no_harm(workdir, state, capsys):
     checkpoints = Checkpoints(workdir, 2)
     assert int(checkpoints.restore(state).step) == 2
     checkpoints.close()
-    assert capsys.readouterr().out == ""
+    assert logged() == ""
 
 
 def test_a_lock_on_a_directory_that_was_moved_aside_is_none(tmp_path, monkeypatch):

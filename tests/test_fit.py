@@ -124,7 +124,7 @@ def test_what_an_action_raises_is_raised():
     stop.close()
 
 
-def test_going_back_does_not_depend_on_where_calls_end(tmp_path, monkeypatch, capsys):
+def test_going_back_does_not_depend_on_where_calls_end(tmp_path, monkeypatch, logged):
     config = dataclasses.replace(
         FEW, num_seeds=2, on_nonfinite="rollback", checkpoint_every=5
     )
@@ -134,7 +134,7 @@ def test_going_back_does_not_depend_on_where_calls_end(tmp_path, monkeypatch, ca
         monkeypatch.setattr(CallLength, "observe", patch)
         folder = tmp_path / f"{pace}"
         found.append((fit(folder, config, spoiled_step), rows(folder)))
-        told = capsys.readouterr().out
+        told = logged()
         assert "seed 0: " in told and "seed 1: " in told and "1 of 3" in told
         assert "2 of 3" not in told
     assert found[0] == found[1]

@@ -74,15 +74,15 @@ def test_more_than_tfds_sorts_in_memory_needs_no_tensorflow(
     assert len(load(config_of(cells, tmp_path)).images) == 18
 
 
-def test_changed_files_are_noticed(cells, tmp_path, capsys):
+def test_changed_files_are_noticed(cells, tmp_path, logged):
     config = config_of(cells, tmp_path)
     before = load(config)
-    assert "preparing" in capsys.readouterr().out
+    assert "preparing" in logged()
     load(config)
-    assert capsys.readouterr().out == ""
+    assert logged() == ""
     save(cells / "ill" / "new.png", picture(99))
     after = load(config)
-    assert "has changed" in capsys.readouterr().out
+    assert "has changed" in logged()
     assert len(after.images) + len(after.eval_images) == 21
     assert len(before.images) + len(before.eval_images) == 20
 
@@ -238,11 +238,11 @@ def test_images_beside_subfolders_have_a_class_of_their_own(cells, tmp_path):
     assert set(data.labels) == {0, 1}
 
 
-def test_other_files_are_told_and_hidden_ones_are_not(cells, tmp_path, capsys):
+def test_other_files_are_told_and_hidden_ones_are_not(cells, tmp_path, logged):
     (cells / "notes.txt").write_text("words")
     (cells / "ill" / "._1.png").write_bytes(b"what macOS leaves")
     prepare(config_of(cells, tmp_path))
-    said = capsys.readouterr().out
+    said = logged()
     assert "passed over: 1 that do not end as images do: notes.txt" in said
     assert "._1" not in said
 
@@ -463,10 +463,10 @@ def broken(root):
     }
 
 
-def test_unusable_files_are_left_out_and_listed(cells, tmp_path, capsys):
+def test_unusable_files_are_left_out_and_listed(cells, tmp_path, logged):
     reasons = broken(cells)
     where = prepare(config_of(cells, tmp_path, max_invalid_percent=50.0))
-    out = capsys.readouterr().out
+    out = logged()
     left_out = json.loads((where / "metadata.json").read_text())["left_out"]
     assert set(left_out) == set(reasons)
     for name, reason in reasons.items():

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from infogan_jax.errors import UserError, expand_path
 from infogan_jax.files import write_atomically
 from infogan_jax.inference import Trained
 from infogan_jax.run.directory import Run
+
+logger = logging.getLogger(__name__)
 
 _BATCH = 5000  # images in memory at once
 
@@ -64,7 +67,7 @@ def encode_folder(run: Run, images: str, output: Path, seed: int | None = None) 
             header = list(columns)
             rows += zip(*columns.values(), strict=True)
     for line in left_out:
-        print(f"left out: {line}")
+        logger.info(f"left out: {line}")
     if not rows:
         raise UserError(f"--input_dir={root}: none of its images can be used")
     text = io.StringIO()
@@ -76,8 +79,8 @@ def encode_folder(run: Run, images: str, output: Path, seed: int | None = None) 
             f"--output={output}: cannot be written ({error.strerror})"
         ) from None
     if category:
-        print(_counts(category, classes, Counter(row[1] for row in rows)))
-    print(f"{len(rows):,} images in {output}")
+        logger.info(_counts(category, classes, Counter(row[1] for row in rows)))
+    logger.info(f"{len(rows):,} images in {output}")
 
 
 def _reading_config(run: Run, images: str) -> Config:

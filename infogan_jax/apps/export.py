@@ -53,6 +53,8 @@ from infogan_jax.reporting import figures
 from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.records import Evaluation
 
+logger = logging.getLogger(__name__)
+
 FORMAT = 2  # of model.json
 WEIGHTS = ("float32", "float16")
 PAGE = Path(__file__).parents[1] / "explorer" / "dist"
@@ -116,12 +118,12 @@ def export(
         write_atomically(output / "model.json", text)
     except OSError as error:
         raise _cannot_write(output, error) from None
-    print(
+    logger.info(
         f"exported to {output}; ONNX and JAX differ by {max(parity.values()):.1e} at "
         "most"
     )
     for name, size in file_sizes(output).items():
-        print(f"{name}: {size / 2**20:.1f} MiB")
+        logger.info(f"{name}: {size / 2**20:.1f} MiB")
     return output
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ from infogan_jax.inference import weight_digest
 from infogan_jax.pixels import composite, to_picture, to_uint8
 from infogan_jax.reporting import figures
 from infogan_jax.run.directory import MemberFolder, Run
+
+logger = logging.getLogger(__name__)
 
 _DIGITS = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
 _MAX_IMAGES = 100_000
@@ -229,7 +232,7 @@ def sample(run: Run, request: Request, output: Path, seed: int | None = None) ->
         raise UserError(
             f"--output={output}: cannot be written ({error.strerror})"
         ) from None
-    print(f"{len(images)} images in {output}")
+    logger.info(f"{len(images)} images in {output}")
 
 
 def _check(request: Request, output: Path) -> None:

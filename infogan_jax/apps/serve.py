@@ -1,8 +1,10 @@
 """A small web server for one folder of static files: `--mode=serve`."""
 
+import contextlib
 import functools
 import http.server
 import ipaddress
+import logging
 import os
 import socket
 import sys
@@ -12,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infogan_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _TYPES = {  # a machine's own table may be wrong
     ".css": "text/css; charset=utf-8",
@@ -116,16 +120,14 @@ def serve(folder: Path, host: str, port: int, open_browser: bool) -> None:
     with make_server(folder, host, port) as server:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{server.server_port}/"
-        print(f"the page is at {address} until Ctrl-C", flush=True)
+        logger.info(f"the page is at {address} until Ctrl-C")
         if not server.is_local:
-            print(f"note: everyone who reaches --host={host} can see it", flush=True)
+            logger.info(f"note: everyone who reaches --host={host} can see it")
         has_screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY")
         if open_browser and has_screen:
             webbrowser.open(address)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-        except KeyboardInterrupt:
-            print()
 
 
 def is_loopback(host: str) -> bool:

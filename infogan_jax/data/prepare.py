@@ -1,6 +1,7 @@
 """Datasets by name, prepared by tfds as ArrayRecord without TensorFlow."""
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from infogan_jax.data import folder as own
 from infogan_jax.data.download import DownloadError
 from infogan_jax.errors import UserError, expand_path, first_line
 from infogan_jax.settings import DataConfig
+
+logger = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
@@ -84,7 +87,7 @@ def prepare(config: DataConfig) -> Path:
 
 
 def _build(builder: type, root: Path, dataset: str, **options: Any) -> Path:
-    print(f"preparing {dataset} in {root}", flush=True)
+    logger.info(f"preparing {dataset} in {root}")
     try:
         return builders.write(builder, root, **options)
     except DownloadError as error:
@@ -119,13 +122,13 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
     if folder is not None:
         if (open_builder(folder).info.metadata or {}).get("listing") == listing:
             return folder
-        print(f"{source} has changed since it was prepared")
+        logger.info(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
     survey = own.survey(source, files, config)
     if files.passed_over:
-        print(files.passed_over)
+        logger.info(files.passed_over)
     for file in sorted(survey.left_out)[:_SHOWN]:
-        print(f"left out: {file}: {survey.left_out[file]}")
+        logger.info(f"left out: {file}: {survey.left_out[file]}")
     about = {"source": str(source), "listing": listing, "channels": files.channels}
     about |= survey._asdict()
     del about["items"]
@@ -139,7 +142,9 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
         config=tfds.core.BuilderConfig(name=name),
     )
     if len(survey.left_out) > _SHOWN:
-        print(f"left out: {len(survey.left_out)} in all, see {folder}/metadata.json")
+        logger.info(
+            f"left out: {len(survey.left_out)} in all, see {folder}/metadata.json"
+        )
     return folder
 
 

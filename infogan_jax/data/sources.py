@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from infogan_jax.data.prepare import DATASETS, REMEDY, open_builder, prepare
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
 from infogan_jax.errors import UserError, expand_path, first_line
 from infogan_jax.settings import DataConfig
+
+logger = logging.getLogger(__name__)
 
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
@@ -214,7 +217,7 @@ def read_foreign(
         config = dataclasses.replace(config, channels=mode)
     files = own.find(root, config)
     if files.passed_over:
-        print(files.passed_over)
+        logger.info(files.passed_over)
     yield from sorted(files.left_out.items())
 
     def read(item: own.Item) -> tuple[str, np.ndarray | str]:
@@ -281,7 +284,7 @@ def _splits(
         first_out = len(train) - len(train) // _HOLD_OUT_EVERY
         out = np.arange(len(train)) >= first_out
         if config.dataset.startswith("malaria"):
-            print(
+            logger.info(
                 "note: cells of one slide are both trained and measured on; "
                 "--group_csv names the slides"
             )

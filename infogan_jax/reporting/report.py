@@ -1,5 +1,6 @@
 """The end of a run: every member is measured and drawn, and one of them is chosen."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from infogan_jax.inference import Trained, TrainedClassifier
 from infogan_jax.reporting import draw, figures
 from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.records import Evaluation, write_classification
+
+logger = logging.getLogger(__name__)
 
 
 def report_run(
@@ -38,8 +41,8 @@ def report_run(
         choice = choose(trained, seeds, results, data.images)
         chosen = seeds.index(choice.chosen)
         run.save_choice(choice)
-        print("\n".join(_choice_lines(choice)))
-    print("\n".join(describe(evaluations[chosen], data.class_names)))
+        logger.info("\n".join(_choice_lines(choice)))
+    logger.info("\n".join(describe(evaluations[chosen], data.class_names)))
     return chosen
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ import orbax.checkpoint as ocp
 from infogan_jax.distributed import processes
 from infogan_jax.errors import UserError, first_line
 from infogan_jax.files import next_free_name, write_atomically
+
+logger = logging.getLogger(__name__)
 
 _DIGESTS = "digests.json"  # in the folder of a step: file -> SHA-256
 _MIN_FREE = 1.5  # times the bytes of a state that must be free before it is saved
@@ -81,7 +84,9 @@ class Checkpoints:
             restored, reason = self._try_restore(step, shapes)
             if not reason:
                 for bad, why in sorted(self._unusable.items()):
-                    print(f"checkpoint {bad} is passed over ({why}); using {step}")
+                    logger.warning(
+                        f"checkpoint {bad} is passed over ({why}); using {step}"
+                    )
                 return restored.replace(key=jax.random.wrap_key_data(restored.key))
             (is_gone,) = processes.all_max(not (self._folder / str(step)).exists())
             if is_gone:  # the run that saves here deleted it, after a newer save
@@ -212,7 +217,7 @@ class Checkpoints:
             with self._errors():
                 self._manager.close()
         except OSError as error:
-            print(f"warning: {error}")
+            logger.warning(error)
         with contextlib.suppress(OSError):  # a checkpoint can be used without digests
             self._write_digests()
 

@@ -12,6 +12,7 @@ damaged/          checkpoints that could not be used
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from infogan_jax.run import records
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.lock import LOCK_FILE, Lock
 from infogan_jax.run.records import CLASSIFIER, INFOGAN, Evaluation, RunInfo
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Run:
                 lock.take(path)
                 former = next_free_name(path)
                 path.rename(former)
-                print(f"the former run is now in {former}")
+                logger.info(f"the former run is now in {former}")
             path.mkdir(parents=True, exist_ok=True)
             lock.take(path)
             remove_partial_files(path)

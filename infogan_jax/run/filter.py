@@ -1,6 +1,7 @@
 """Only the images in which a classification network finds one class."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from infogan_jax.errors import UserError, expand_path
 from infogan_jax.run.directory import Run
 from infogan_jax.run.records import CLASSIFIER
 from infogan_jax.settings import DataConfig
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = 36  # on either side of the threshold
 
@@ -57,7 +60,7 @@ def apply_filter(config: DataConfig, data: Data) -> tuple[Data, Borderline | Non
     train, held_out = probability(data.images), probability(data.eval_images)
     kept = np.flatnonzero(train >= config.filter_threshold)
     kept_out = np.flatnonzero(held_out >= config.filter_threshold)
-    print(
+    logger.info(
         f"{len(kept):,} of {len(train):,} training images are {config.filter_class} "
         f"by {config.filter_threshold:g} or more, {len(kept_out):,} of "
         f"{len(held_out):,} held out"

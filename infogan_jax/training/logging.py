@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import math
 import sys
 import time
@@ -13,6 +14,8 @@ import numpy as np
 
 from infogan_jax.config import Config
 from infogan_jax.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 _SHORT = {"loss/discriminator": "D", "loss/generator": "G"}
 _LINE_SECONDS = 10  # between lines if the output is not a terminal
@@ -130,7 +133,7 @@ class Progress:
         first = self._last_step == self._start
         rate = (step - self._last_step) / (now - self._last_time)
         self._last_step, self._last_time = step, now
-        terminal = sys.stdout.isatty()
+        terminal = sys.stdout.isatty() and logger.isEnabledFor(logging.INFO)
         last = step >= self._total
         if not terminal and not last and now - self._last_line < _LINE_SECONDS:
             return
@@ -149,10 +152,13 @@ class Progress:
             f"step {step:,}/{self._total:,}  {rate * self._images_per_step:,.0f} "
             f"images/s  {notes}{time_left}{self._describe(rows)}"
         )
-        end = "" if terminal and not last else "\n"
+        if not terminal:
+            logger.info(line)
+            return
         # Blanks overwrite the rest of a longer line before.
-        print(("\r" if terminal else "") + line.ljust(self._width), end=end, flush=True)
-        self._width = len(line) if terminal else 0
+        end = "\n" if last else ""
+        print("\r" + line.ljust(self._width), end=end, flush=True)
+        self._width = 0 if last else len(line)
 
     def _describe(self, rows: list[dict[str, float]]) -> str:
         def shown(metric: str) -> str:

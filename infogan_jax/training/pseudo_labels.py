@@ -10,6 +10,7 @@ that most links leading out of it point to, and Q learns the result.
 """
 
 import io
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from sklearn.neighbors import NearestNeighbors
 from infogan_jax.errors import UserError
 from infogan_jax.files import write_atomically
 from infogan_jax.inference import Trained
+
+logger = logging.getLogger(__name__)
 
 _SAMPLE = 60_000  # images in the graph: time grows with the square
 _CANDIDATES = 50  # nearest images in plain pixels, among which neighbours are sought
@@ -72,7 +75,7 @@ def pseudo_labels(
     if step > first_step:
         return _read(path, (len(trained), len(images)), category.size, step)
     sample = np.arange(0, len(images), -(-len(images) // _SAMPLE))
-    print(f"step {step:,}: finding the neighbours of {len(sample):,} images")
+    logger.info(f"step {step:,}: finding the neighbours of {len(sample):,} images")
     near, squared = neighbours(images[sample])
     graph, links = neighbour_graph(near, squared), _symmetric(near, np.ones(near.shape))
     divisions, nearest = communities(graph), _nearest(images, sample)
@@ -86,7 +89,7 @@ def pseudo_labels(
         votes = np.mean([np.eye(category.size)[home] for home in homes], 0)
         after = propagate(votes, graph).argmax(1)[nearest]
         labels.append(after)
-        print(f"seed {seed}, step {step:,}: {describe(before, after)}")
+        logger.info(f"seed {seed}, step {step:,}: {describe(before, after)}")
     content, result = io.BytesIO(), np.array(labels, np.int32)
     np.save(content, result)
     write_atomically(path, content.getvalue())

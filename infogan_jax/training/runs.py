@@ -1,6 +1,7 @@
 """A whole run: from a config to a trained and reported state."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,8 @@ from infogan_jax.run.records import CLASSIFIER, INFOGAN, RunInfo, version
 from infogan_jax.training.loop import fit
 from infogan_jax.training.task import Task
 
+logger = logging.getLogger(__name__)
+
 
 def train(
     config: Config,
@@ -41,6 +44,8 @@ def train(
     make_model: Callable[..., InfoGAN] = build_model,
 ) -> TrainState:
     """Trains to `config.steps`, from where the work directory left off.
+
+    What it does is logged by the loggers under "infogan_jax", mostly at level INFO.
 
     Args:
         config: the run.
@@ -83,7 +88,7 @@ def train(
 
             trained = [Trained(model, state) for state in states]
             chosen = report_run(run, trained, data, classifier)
-            print(f"the report is {write_page(run, config.baseline)}")
+            logger.info(f"the report is {write_page(run, config.baseline)}")
             return chosen
 
         return states[int(processes.broadcast(processes.on_primary(finish) or 0))]
@@ -136,7 +141,7 @@ def train_classifier(
         def finish() -> None:
             from infogan_jax.reporting.report import report_classifier
 
-            print("\n".join(report_classifier(run, trained(state), data)))
+            logger.info("\n".join(report_classifier(run, trained(state), data)))
 
         processes.on_primary(finish)
         return state
@@ -164,7 +169,7 @@ def _infogan_task(
         for member, state in zip(run.members, states, strict=True):
             measured = label_free.measure(Trained(model, state), data.images)
             for text in measured.overall["warnings"]:
-                print(f"warning: seed {member.config.seed}, step {step:,}: {text}")
+                logger.warning(f"seed {member.config.seed}, step {step:,}: {text}")
 
     def pseudo_labels(step: int, states: list[TrainState]) -> np.ndarray:
         # Large packages, rarely needed.
@@ -230,4 +235,4 @@ def _open_run(
 def _print_networks(model: InfoGAN) -> None:
     for name, (parameters, flops) in network_costs(model).items():
         each = f", {flops / 1e6:,.1f} MFLOP an image" if flops else ""
-        print(f"{name}: {parameters:,} parameters{each}")
+        logger.info(f"{name}: {parameters:,} parameters{each}")

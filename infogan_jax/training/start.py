@@ -1,5 +1,6 @@
 """Where training starts from, and goes back to."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from infogan_jax.training.hooks import Hooks, Position
 from infogan_jax.training.logging import Means
 from infogan_jax.training.task import Task
 
+logger = logging.getLogger(__name__)
+
 
 class Starter:
     """The position that training starts from, and goes back to."""
@@ -25,9 +28,9 @@ class Starter:
         """Returns the last position, or step 0, and says which."""
         position = self._last()
         if position.step:
-            print(f"continuing from step {position.step:,}")
+            logger.info(f"continuing from step {position.step:,}")
         elif self._run.has_metrics:
-            print("no checkpoint yet, beginning at step 0")
+            logger.info("no checkpoint yet, beginning at step 0")
         return position
 
     def roll_back(self, guard: Divergence, hooks: Hooks) -> Position:
@@ -39,7 +42,7 @@ class Starter:
         self._checkpoints.wait()
         message = guard.start_rollback(self._checkpoints.latest() or 0)
         hooks.end_line()
-        print(message)
+        logger.warning(message)
         position = self._last()
         key = devices.refold_keys(
             position.state.key, guard.retried, guard.retries, self._placement
