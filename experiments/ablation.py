@@ -4,15 +4,16 @@
     python -m experiments.ablation --table=gan_loss --workdir=runs/gan_loss ..
 
 The classification network measures: train one by `experiments/classifier.cfg`. A
-run that is there goes on where it stopped, and one that is finished is measured anew.
+run that is there goes on where it stopped, and one that is finished is measured again.
 """
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from infogan_jax.run.directory import Run
 
@@ -29,12 +30,12 @@ flags.DEFINE_list("rows", None, "Rows to run, by number; default: all.")
 _RECIPE = [
     ("the paper's objective", "d_learning_rate=2e-4"),
     ("+ D's step size 1e-3", "augment=none"),
-    ("+ affine warps", "real_mi_weight=0"),
+    ("+ affine augmentation", "real_mi_weight=0"),
     ("+ I(c; x) on real images", "entropy_weight=0"),
-    ("+ balance", "augment=affine"),
-    ("+ bend", "equivariance_weight=0"),
+    ("+ entropy", "augment=affine"),
+    ("+ elastic", "equivariance_weight=0"),
     ("+ equivariance", "consistency_fraction=0"),
-    ("+ a quarter of agreement, which is quickstart.cfg", None),
+    ("+ a quarter of consistency, which is quickstart.cfg", None),
 ]
 
 # The pairs of losses, all else being quickstart.cfg; a penalty needs a D that sees each
@@ -60,6 +61,7 @@ _GAN_LOSSES = [
 
 def main(argv: list[str]) -> None:
     del argv
+    logging.set_verbosity(logging.ERROR)  # Orbax has much to say
     rows = {"recipe": _recipe(), "gan_loss": _GAN_LOSSES}[FLAGS.table]
     chosen = [int(row) for row in FLAGS.rows or range(1, len(rows) + 1)]
     table = [
@@ -104,18 +106,29 @@ def _train(folder: Path, overrides: list[str]) -> None:
 def _measured(folder: Path) -> list[str]:
     """Median and range over the seeds; FID beside that of real images."""
     run = Run.open(folder)
+    assert run.model.category is not None
     category = run.model.category.name
     found = [member.load_evaluation() for member in run.members]
-    fidelity = [evaluation.rows("fidelity") for evaluation in found]
+    measured = [evaluation for evaluation in found if evaluation is not None]
+
+    def rows(evaluator: str) -> list[dict[str, Any]]:
+        return [evaluation.rows(evaluator) for evaluation in measured]
+
+    fidelity = rows("fidelity")
     fid, reference = (
         [f[which]["fid"] for f in fidelity] for which in ("generated", "real_reference")
     )
     recall = [f["generated"]["recall"] for f in fidelity]
     return [
-        _spread([e.rows("clustering")[category]["accuracy"] for e in found]),
+        _spread([row[category]["accuracy"] for row in rows("clustering")]),
         f"{_spread(fid, '.1f')}, real images {np.median(reference):.1f}",
         f"{_spread(recall, '.2f')}",
-        _spread([r["generation"][category]["conditional_accuracy"] for r in found]),
+        _spread(
+            [
+                row[category]["conditional_accuracy"]
+                for row in rows("conditional_accuracy")
+            ]
+        ),
     ]
 
 

@@ -11,6 +11,7 @@ Reference: Metz et al. 2016, arXiv:1611.02163, section 3.3.1.
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from infogan_jax import Config, Trained, build_model, make_train_step
+from infogan_jax.core.latents import Noise
 from infogan_jax.data import load
 from infogan_jax.evaluation.fidelity import mode_coverage
 from infogan_jax.run.directory import Run
@@ -37,8 +39,8 @@ _MODES = 1000
 _PICTURES = 26_000
 _STRETCH = 100  # steps in one compiled call
 
-_PENALTY = {"penalty": "r1_r2", "penalty_weight": 1.0}
-_ROWS = [
+_PENALTY: dict[str, Any] = {"penalty": "r1_r2", "penalty_weight": 1.0}
+_ROWS: list[tuple[str, dict[str, Any]]] = [
     ("non-saturating, batch norm in D", {"architecture": "dcgan"}),
     ("non-saturating", {}),
     ("non-saturating, R1 + R2", _PENALTY),
@@ -49,7 +51,7 @@ _ROWS = [
 def main(_):
     logging.set_verbosity(logging.ERROR)  # Orbax has much to say
     classifier = Run.open(Path(FLAGS.classifier), CLASSIFIER).load_classifier()
-    digits = load(Config(dataset=FLAGS.dataset, data_dir=FLAGS.data_dir)).images
+    digits = load(Config(dataset=FLAGS.dataset, data_dir=FLAGS.data_dir)).images[:]
 
     def modes_of(images):
         channels = np.moveaxis(images, -1, 0)[..., None]
@@ -73,7 +75,6 @@ def _config(changes: dict) -> Config:
     every = {
         "architecture": "dcgan_plain",
         "base_channels": FLAGS.width,
-        "codes": "noise:64",
         "info_weight": 0.0,
         "batch_size": 64,
         "g_learning_rate": 5e-4,
@@ -94,7 +95,8 @@ def _stack(key: jax.Array, digits: jax.Array, count: int) -> jax.Array:
 
 def _pictures(config: Config, digits: np.ndarray) -> np.ndarray:
     """Trains, and generates, `[26000, 28, 28, 3]` in [0, 1]."""
-    model = build_model(config, _SHAPE)
+    # A config needs a code for Q to read; a plain GAN has noise alone.
+    model = build_model(config, _SHAPE, spec=(Noise("noise", 64),))
     step = make_train_step(model)
     key = jax.random.key(config.seed)
     draws, noise = jax.random.split(jax.random.fold_in(key, 2))
@@ -107,9 +109,9 @@ def _pictures(config: Config, digits: np.ndarray) -> np.ndarray:
 
         return jax.lax.scan(body, state, length=_STRETCH)[0]
 
-    state, digits = model.init(key), jnp.asarray(digits)
+    state, on_device = model.init(key), jnp.asarray(digits)
     for _ in range(config.steps // _STRETCH):
-        state = stretch(state, digits)
+        state = stretch(state, on_device)
     return Trained(model, state).generate(model.sample_latents(noise, _PICTURES))
 
 

@@ -177,12 +177,29 @@ def test_help_names_what_there_is(name, table):
 
 def test_the_research_example_learns_its_code(data_dir, monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
-    sys.path.insert(0, str(ROOT / "experiments"))
-    import research_step
+    from experiments import research_step
 
     picture = tmp_path / "code.png"
     assert research_step.main(60, picture) > research_step.main(1, picture)
     assert picture.exists()
+
+
+def test_benchmarks_are_started_with_flags_that_they_have():
+    folder = ROOT / "experiments" / "benchmarks"
+    tables = [
+        ast.literal_eval(node.value)
+        for node in ast.parse((folder / "__main__.py").read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+    ]
+    assert [set(table) >= {"step", "seeds", "scaling"} for table in tables] == [
+        True
+    ] * 2
+    for name, arguments in [item for table in tables for item in table.items()]:
+        defined = re.findall(
+            r'DEFINE_\w+\(\s*"(\w+)"', (folder / f"{name}.py").read_text()
+        )
+        for argument in arguments:
+            assert argument.removeprefix("--").partition("=")[0] in defined, name
 
 
 def test_training_needs_no_tensorflow(data_dir):

@@ -14,14 +14,14 @@ from pathlib import Path
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("out", "runs/benchmarks", "Folder of what they print.")
+flags.DEFINE_string("output", "runs/benchmarks", "Folder of what they print.")
 flags.DEFINE_list("only", [], "Some of them, by name; default: all.")
 
 ON_CPU = {
     "step": [],
-    "epoch": ["--input_dir=6656"],
+    "epoch": ["--images=6656"],
     "input": [],
-    "num_seeds": [],
+    "seeds": [],
     "accuracy": [],
     "scaling": [],
 }
@@ -29,9 +29,9 @@ ON_ACCELERATOR = {
     "step": ["--batch_sizes=128,1024", "--stretch=100", "--compile"],
     "epoch": ["--stretch=52", "--repeats=10"],
     "input": [],
-    "num_seeds": ["--stretch=200"],
+    "seeds": ["--stretch=200"],
     "options": ["--stretch=200"],
-    "accuracy": ["--num_seeds=0,1,2"],
+    "accuracy": ["--seeds=0,1,2"],
     "scaling": ["--architecture=mnist", "--stretch=100"],
 }
 
@@ -50,7 +50,7 @@ def main(_):
     benchmarks = ON_ACCELERATOR if has_accelerator() else ON_CPU
     if unknown := sorted(set(FLAGS.only) - set(benchmarks)):
         sys.exit(f"--only={','.join(unknown)}: expected some of {list(benchmarks)}")
-    folder, failed = Path(FLAGS.out), []
+    folder, failed = Path(FLAGS.output), []
     folder.mkdir(parents=True, exist_ok=True)
     for name in FLAGS.only or benchmarks:
         module = f"experiments.benchmarks.{name}"
@@ -58,7 +58,7 @@ def main(_):
         print(f"\n$ {' '.join(['python', *command[1:]])}", flush=True)
         with (folder / f"{name}.txt").open("w") as file:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            for line in process.stdout:
+            for line in process.stdout or ():
                 print(line, end="", flush=True)
                 file.write(line)
         if process.wait():

@@ -51,7 +51,8 @@ def measure(seed: str) -> tuple[dict[str, tuple[float, int]], tuple]:
             "--evaluators=clustering",
             *(f"--{flag}" for flag in FLAGS.flags),
         ]
-        begin, reached = time.perf_counter(), {}
+        begin = time.perf_counter()
+        reached: dict[str, tuple[float, int]] = {}
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while process.poll() is None and len(reached) < len(FLAGS.targets):
             time.sleep(0.1)

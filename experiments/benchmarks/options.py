@@ -2,11 +2,13 @@
 
     python -m experiments.benchmarks.options [--batch_size=128]
 
-Of these the project sets none; what it sets, `parallel.compiler_options` says, and the
+Of these the project sets none; what it sets, `devices.compiler_options` says, and the
 CPU's second side undoes it. The first call of each compiles it, so that its time tells
 what an option costs or saves there. What each does: XLA_FLAGS=--help. Those known to be
 slower by far are not among them, such as a program that is not tuned.
 """
+
+from typing import Any
 
 import jax
 from absl import app, flags
@@ -25,7 +27,7 @@ _YNNPACK = ",".join(
     f"LIBRARY_FUSION_TYPE_{kind}"
     for kind in ("INDIVIDUAL_DOT", "INDIVIDUAL_CONVOLUTION", "REDUCE")
 )
-OPTIONS = {
+OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {
         "convolutions by YNNPACK": {"xla_cpu_experimental_ynn_fusion_type": _YNNPACK},
         "oneDNN": {"xla_cpu_use_onednn": True},
@@ -48,7 +50,7 @@ OPTIONS = {
 def main(_):
     print(timing.machine())
     config, device = Config(batch_size=FLAGS.batch_size), jax.devices()[0]
-    variants = {"as it is": None, **OPTIONS.get(device.platform, {})}
+    variants = {"as it is": {}, **OPTIONS.get(device.platform, {})}
     sides = {
         name: ours.steps(config, FLAGS.stretch, devices=[device], options=options)
         for name, options in variants.items()

@@ -11,7 +11,7 @@ import numpy as np
 from infogan_jax import Config, build_model, make_train_step
 from infogan_jax.distributed import devices as placing
 
-RECOMMENDED = {
+RECOMMENDED: dict[str, Any] = {
     "augment": "digits",
     "augment_every": 1,
     "real_mi_weight": 1.0,

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 
 from infogan_jax import Config
-from infogan_jax.core.latents import latent_dim, parse_spec
+from infogan_jax.core.latents import latent_dim
+from infogan_jax.core.spec import parse_spec
 
 LATENTS = latent_dim(parse_spec(Config().codes))
 

@@ -3,8 +3,9 @@
     python -m experiments.benchmarks.scaling [--axes=batch,size,..]
 
 Each row is a process of its own, for its peak of memory. Rows of `images` stream a
-synthetic dataset from ArrayRecord; all others train on noise in memory. `width` is of
-dcgan at 32 pixels, `steps` is the length of one compiled call of the smallest networks.
+synthetic dataset from ArrayRecord; all others train on noise in memory.
+`base_channels` is of dcgan at 32 pixels, `steps` is the length of one compiled call of
+the smallest networks.
 """
 
 import json
@@ -15,9 +16,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 AXES = {
@@ -50,13 +52,14 @@ def measure(axis: str, value: int) -> dict:
     from experiments.benchmarks import ours
     from infogan_jax import Config
 
-    changes: dict = {
+    every: dict[str, dict[str, Any]] = {
         "batch": {"batch_size": value},
         "codes": {"codes": f"cat:{value},uniform:2,noise:62"},
         "num_seeds": {"num_seeds": value},
         "steps": {"architecture": "mnist_tiny", "batch_size": 16},
         "base_channels": {"architecture": "dcgan", "base_channels": value},
-    }.get(axis, {})
+    }
+    changes = every.get(axis, {})
     usual = {"architecture": FLAGS.architecture, **ours.RECOMMENDED}
     config = Config(**{**usual, **changes})
     side = {"size": value, "base_channels": 32}.get(axis, 28)
@@ -97,7 +100,9 @@ def streamed(count: int):
     begin = time.perf_counter()
     synthetic.prepare(Path(folder.name), count, (28, 28, 1))
     prepared = time.perf_counter() - begin
-    config = Config(dataset="tfds:synthetic", data_dir=folder.name, input="stream")
+    config = Config(
+        dataset="tfds:synthetic", data_dir=folder.name, data_placement="stream"
+    )
     images, step = load(config).images, iter(range(10**9))
 
     def go(keep=folder):
@@ -108,6 +113,7 @@ def streamed(count: int):
 
 
 def main(_):
+    logging.set_verbosity(logging.ERROR)  # tfds has much to say
     if FLAGS.row:
         axis, value = FLAGS.row.split("=")
         print(json.dumps(measure(axis, int(value))))

@@ -3,6 +3,8 @@
 python -m experiments.benchmarks.seeds [--members=10]
 """
 
+from typing import Any
+
 import jax
 from absl import app, flags
 
@@ -18,7 +20,7 @@ flags.DEFINE_integer("stretch", 10, "Steps per measurement.")
 
 def main(_):
     give_members_cores(FLAGS.members)
-    config = {"architecture": "mnist_half", **ours.RECOMMENDED}
+    config: dict[str, Any] = {"architecture": "mnist_half", **ours.RECOMMENDED}
     many = Config(**config, num_seeds=FLAGS.members)
     sides = {
         "one seed, one device": ours.steps(

@@ -12,6 +12,7 @@ step, with the paper's objective, in float32 and in bfloat16; all sides have one
 import dataclasses
 import functools
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,12 +27,12 @@ flags.DEFINE_integer("repeats", 5, "Times each side is measured, in turn.")
 flags.DEFINE_integer(
     "stretch",
     20,
-    "Steps per measurement; of few, the memory that each call takes anew is a part.",
+    "Steps per measurement; of few, the memory that each call allocates is a part.",
 )
 flags.DEFINE_bool("compile", False, "Have torch.compile too, which takes a minute.")
 
 SHAPE = (28, 28, 1)
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "paper": {},
     "bfloat16": {"dtype": "bfloat16"},
     "every_2nd": {**ours.RECOMMENDED, "augment_every": 2},

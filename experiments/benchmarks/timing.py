@@ -1,7 +1,7 @@
 """Sides measured in turn, so that their ratios mean something on a changing machine."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from infogan_jax.errors import first_line
 
 
 def in_turn(
-    sides: dict[str, Callable[[], object]], repeats: int
+    sides: Mapping[str, Callable[[], object]], repeats: int
 ) -> dict[str, np.ndarray]:
     """Seconds of each call of each side, after a first one that compiles.
 

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.faults.kinds import FAULTS, available, small_disk
 from experiments.faults.runs import VARIANTS, Lost, Run
@@ -117,15 +117,16 @@ def _recover(run: Run) -> str:
     ended = run.finish()
     if not ended.code:
         return ""
-    # A run whose only checkpoint was harmed says so, and begins anew when told.
+    # A run whose only checkpoint was harmed says so, and starts over when told.
     if "no checkpoint can be used" not in ended.error:
         raise Lost(f"exit {ended.code}: {ended.last_line}")
     shutil.rmtree(run.workdir)
-    return "; no other was there, begun anew" + _recover(run)
+    return "; no other was there, started over" + _recover(run)
 
 
 def main(argv: list[str]) -> None:
     del argv
+    logging.set_verbosity(logging.ERROR)  # Orbax has much to say
     # What a shell starts in the background ignores it, and so would the runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
     kinds, left_out = available()

@@ -15,12 +15,17 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from experiments.faults.runs import Lost, Run, send, wait
 
 _PROMPT = 60  # seconds within which one process notices the end of another
 _DISK = 64  # MiB of a small disk
-_TRAINING = {"variants": ("pair",), "training": True, "span": (0.0, 0.2)}
+_TRAINING: dict[str, Any] = {
+    "variants": ("pair",),
+    "training": True,
+    "span": (0.0, 0.2),
+}
 _ERRORS = "ENOSPC", "EDQUOT", "EIO", "EROFS"
 # What writing comes down to; a call that only reads is not among them
 _WRITES = "rename,renameat,renameat2,mkdir,mkdirat,fsync,fdatasync,pwrite64,ftruncate"
