@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infogan_jax.build import build_classifier, build_model
     from infogan_jax.config import Config
-    from infogan_jax.core.latents import Code, parse_spec, sample_latents
+    from infogan_jax.core.latents import Code, sample_latents
     from infogan_jax.core.losses import GanLoss, information
     from infogan_jax.core.model import InfoGAN
+    from infogan_jax.core.spec import parse_spec
     from infogan_jax.core.state import Net, TrainState
     from infogan_jax.core.train_step import make_train_step
     from infogan_jax.errors import UserError
@@ -34,7 +35,7 @@ _HOME = {
     "build_model": "build",
     "information": "core.losses",
     "make_train_step": "core.train_step",
-    "parse_spec": "core.latents",
+    "parse_spec": "core.spec",
     "sample_latents": "core.latents",
     "train": "training.runs",
 }

@@ -5,12 +5,13 @@ from typing import Any
 from infogan_jax.config import Config
 from infogan_jax.core.augment import Augmentation, parse_warp
 from infogan_jax.core.classifier import ImageClassifier
-from infogan_jax.core.latents import Spec, param_dim, parse_spec
+from infogan_jax.core.latents import Spec, param_dim
 from infogan_jax.core.losses import GAN_LOSSES, PENALTIES, GanLoss
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.core.models import ARCHITECTURES, DTYPES, ImageShape, Networks
 from infogan_jax.core.models.classifier import Classifier
 from infogan_jax.core.objective import Weights
+from infogan_jax.core.spec import parse_spec
 from infogan_jax.core.state import Optimizers, adam
 from infogan_jax.errors import UserError
 

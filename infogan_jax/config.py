@@ -17,8 +17,9 @@ from typing import Any, Self
 
 from infogan_jax import former
 from infogan_jax.core.augment import parse_warp
-from infogan_jax.core.latents import categorical_codes, continuous_codes, parse_spec
+from infogan_jax.core.latents import categorical_codes, continuous_codes
 from infogan_jax.core.models import ARCHITECTURES
+from infogan_jax.core.spec import parse_spec
 from infogan_jax.errors import UserError
 from infogan_jax.settings import (
     INT32_END,
@@ -100,12 +101,14 @@ class Config(RunConfig, OptimizerConfig, ObjectiveConfig, ModelConfig, DataConfi
             if is_idle and getattr(self, name) != standard[name]
         ]
 
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each member."""
+        return list(range(self.seed, self.seed + self.num_seeds))
+
     def members(self) -> list["Config"]:
         """Returns the config of each member, as of a run of one seed."""
-        return [
-            dataclasses.replace(self, seed=self.seed + i, num_seeds=1)
-            for i in range(self.num_seeds)
-        ]
+        return [dataclasses.replace(self, seed=s, num_seeds=1) for s in self.seeds]
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)

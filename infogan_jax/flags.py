@@ -30,7 +30,7 @@ _BEFORE: Sections = {  # flags beside those of `Config`: name -> default, help t
             "encode, export, serve, prepare.",
         ),
         "workdir": ("", "Folder of the run; made if need be."),
-        "restart": (False, "Move a run that is there aside, and begin anew."),
+        "restart": (False, "Move a run that is there aside and start over."),
         "dry_run": (
             False,
             "Print what would run, and do nothing; data and other runs are not looked "

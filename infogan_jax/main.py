@@ -190,10 +190,7 @@ def _prepare(workdir: Path) -> None:
     print(f"{config.dataset} is prepared in {prepare(config)}")
 
 
-def _evaluate(workdir: Path) -> None:
-    run = _open_run(workdir)
-    if _is_dry(workdir, run.config):
-        return
+def _evaluate(run: "Run") -> None:
     from infogan_jax.data import fingerprint, load
     from infogan_jax.distributed.devices import max_resident_bytes
     from infogan_jax.inference import Trained
@@ -213,19 +210,13 @@ def _evaluate(workdir: Path) -> None:
     print(f"the report is {write_page(run, config.baseline)}")
 
 
-def _report(workdir: Path) -> None:
-    run = _open_run(workdir)
-    if _is_dry(workdir, run.config):
-        return
+def _report(run: "Run") -> None:
     from infogan_jax.reporting.html import write_page
 
     print(f"the report is {write_page(run, run.config.baseline)}")
 
 
-def _sample(workdir: Path) -> None:
-    run = _open_run(workdir)
-    if _is_dry(workdir, run.config):
-        return
+def _sample(run: "Run") -> None:
     from infogan_jax.apps.sample import Request, sample
 
     request = Request(
@@ -234,48 +225,49 @@ def _sample(workdir: Path) -> None:
     sample(run, request, _output(run, "generated.png"), FLAGS.member)
 
 
-def _encode(workdir: Path) -> None:
-    run = _open_run(workdir)
-    if _is_dry(workdir, run.config):
-        return
+def _encode(run: "Run") -> None:
     from infogan_jax.apps.encode import encode_folder
 
     encode_folder(run, FLAGS.input_dir, _output(run, "codes.csv"), FLAGS.member)
 
 
-def _export(workdir: Path) -> None:
-    run = _open_run(workdir)
-    if _is_dry(workdir, run.config):
-        return
+def _export(run: "Run") -> None:
     from infogan_jax.apps.export import export
 
-    output = expand_path("output", FLAGS.output) if FLAGS.output else run.explorer
-    export(run, output, FLAGS.member, FLAGS.weights)
+    export(run, _export_folder(run), FLAGS.member, FLAGS.weights)
 
 
-def _serve(workdir: Path) -> None:
-    run = _open_run(workdir)
-    if _is_dry(workdir, run.config):
-        return
+def _serve(run: "Run") -> None:
     from infogan_jax.apps.export import export, is_current
     from infogan_jax.apps.serve import serve
 
-    output = expand_path("output", FLAGS.output) if FLAGS.output else run.explorer
+    output = _export_folder(run)
     if not is_current(output, run, FLAGS.member, FLAGS.weights):
         export(run, output, FLAGS.member, FLAGS.weights)
     serve(output, FLAGS.host, FLAGS.port, FLAGS.open_browser)
     print()  # ends the line of Ctrl-C
 
 
+def _on_run(mode: Callable[["Run"], None]) -> Callable[[Path], None]:
+    """A mode that uses a run: it is opened first, and with --dry_run that is all."""
+
+    def start(workdir: Path) -> None:
+        run = _open_run(workdir)
+        if not _is_dry(workdir, run.config):
+            mode(run)
+
+    return start
+
+
 MODES: dict[str, Callable[[Path], None]] = {
     "train": _train,
     "train_classifier": _train,
-    "evaluate": _evaluate,
-    "report": _report,
-    "sample": _sample,
-    "encode": _encode,
-    "export": _export,
-    "serve": _serve,
+    "evaluate": _on_run(_evaluate),
+    "report": _on_run(_report),
+    "sample": _on_run(_sample),
+    "encode": _on_run(_encode),
+    "export": _on_run(_export),
+    "serve": _on_run(_serve),
     "prepare": _prepare,
 }
 
@@ -325,6 +317,11 @@ def _output(run: "Run", standard: str) -> Path:
     if FLAGS.output:
         return expand_path("output", FLAGS.output)
     return run.free_path(standard)
+
+
+def _export_folder(run: "Run") -> Path:
+    """The path of --output, or the folder of the run's own page."""
+    return expand_path("output", FLAGS.output) if FLAGS.output else run.explorer
 
 
 def _use_compilation_cache() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infogan_jax.core.augment import WARPS, parse_warp
-from infogan_jax.core.latents import parse_spec
 from infogan_jax.core.losses import GAN_LOSSES, PENALTIES
 from infogan_jax.core.models import ARCHITECTURES, DTYPES
+from infogan_jax.core.spec import parse_spec
 from infogan_jax.errors import UserError, check_one_of
 
 _MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip

@@ -124,7 +124,7 @@ def test_a_member_diverges_once_until_the_rollback(guard):
     assert guard.reasons == ["seed 1: loss not finite by step 4"]
     assert not guard.must_act(False) and guard.must_act(True)
     message = guard.start_rollback(0)
-    assert message.startswith("warning: seed 1: loss not finite by step 4; back to")
+    assert message.startswith("seed 1: loss not finite by step 4; back to")
     assert message.endswith("1 of 3")
     assert not guard.is_pending
     np.testing.assert_array_equal(guard.retried, [False, True])

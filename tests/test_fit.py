@@ -137,5 +137,6 @@ def test_going_back_does_not_depend_on_where_calls_end(tmp_path, monkeypatch, lo
         told = logged()
         assert "seed 0: " in told and "seed 1: " in told and "1 of 3" in told
         assert "2 of 3" not in told
+        assert told.startswith("WARNING: seed 0: ") and "warning" not in told
     assert found[0] == found[1]
     assert "NaN" not in "".join(found[0][1])

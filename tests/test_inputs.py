@@ -22,7 +22,8 @@ from PIL import Image
 from infogan_jax import Config, UserError, build_model, make_train_step
 from infogan_jax.apps.sample import class_to_category, parse_fixed, read_latents
 from infogan_jax.core.augment import parse_warp
-from infogan_jax.core.latents import latent_dim, parse_spec
+from infogan_jax.core.latents import latent_dim
+from infogan_jax.core.spec import parse_spec
 from infogan_jax.data import folder
 from infogan_jax.pixels import parse_colours
 from infogan_jax.reporting.html import write_page

@@ -9,10 +9,10 @@ from infogan_jax.core.latents import (
     Code,
     latent_dim,
     param_dim,
-    parse_spec,
     sample_latents,
     split_latents,
 )
+from infogan_jax.core.spec import parse_spec
 
 
 def test_names_widths_and_weights():

@@ -8,7 +8,6 @@ from jax.test_util import check_grads
 
 from infogan_jax.core.latents import (
     join_latents,
-    parse_spec,
     sample_latents,
     split_latents,
 )
@@ -24,6 +23,7 @@ from infogan_jax.core.losses import (
     relativistic_logits,
     wgan_gp,
 )
+from infogan_jax.core.spec import parse_spec
 
 REAL, FAKE = jnp.array([0.0, 2.0]), jnp.array([0.0, -1.0])
 

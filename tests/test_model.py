@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.research_step import LOGISTIC, Arcsine, Fade, Linear
 from infogan_jax import (
     Config,
-    GanLoss,
     UserError,
     build_model,
     former,
@@ -22,50 +21,12 @@ from infogan_jax import (
     train,
 )
 from infogan_jax.build import build_networks
-from infogan_jax.core.latents import Categorical, Noise, Uniform, param_dim
+from infogan_jax.core.latents import Categorical, Noise, param_dim
 from infogan_jax.core.objective import D_TERMS
 from infogan_jax.run.directory import Run
 from tests.conftest import TINY
 
 DATA = Path(__file__).parent / "data"
-
-
-@dataclasses.dataclass(frozen=True)
-class Arcsine(Uniform):
-    """A scalar in (-1, 1) that prefers the ends."""
-
-    def sample(self, key):
-        return jnp.cos(jax.random.uniform(key, (1,), maxval=jnp.pi))
-
-    def entropy(self):
-        return math.log(math.pi / 2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Fade:
-    """Darker copies."""
-
-    factor_names: tuple[str, ...] = ("brightness",)
-
-    def draw(self, key, index, channels):
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-        return jax.vmap(lambda k: jax.random.uniform(k, minval=0.3))(keys)
-
-    def apply(self, images, params):
-        return images * params[:, None, None, None]
-
-    def factors(self, params):
-        return jnp.log(params)[:, None], jnp.ones(len(params))
-
-
-class Linear(nn.Module):
-    """Q as one layer on D's features."""
-
-    n_params: int
-
-    @nn.compact
-    def __call__(self, features, train: bool):
-        return nn.Dense(self.n_params)(features)
 
 
 def brightness(seen):
@@ -82,10 +43,7 @@ def own_model(config, image_shape):
         image_shape,
         spec=spec,
         networks=networks._replace(recognizer=Linear(param_dim(spec))),
-        gan_loss=GanLoss(
-            discriminator=lambda real, fake: jax.nn.softplus(fake - real),
-            generator=lambda real, fake: jax.nn.softplus(real - fake),
-        ),
+        gan_loss=LOGISTIC,
         augment=Fade(),
         d_terms=(*D_TERMS, brightness),
     )

@@ -246,7 +246,7 @@ def test_a_classifier_measures_an_infogan(classifier, trained, command, tmp_path
     page = (workdir / "report.html").read_text()
     assert "--mode=evaluate" in page and f"--eval_classifier={classifier[0]}" in page
     assert f"AUC {found['code_auc']['9']['auc']:.3f} by " in page
-    # Measured anew in part: the rest is kept, and class names with it
+    # measured again in part: the rest is kept, and class names with it
     code, out, _ = command(*here, "--evaluators=pose_r2")
     assert (code, "have their category's class" in out) == (0, True)
     after = json.loads((workdir / "evaluation.json").read_text())
@@ -419,7 +419,7 @@ def test_a_report_that_cannot_be(trained, command, tmp_path):
     assert (code, error.count("\n"), "not evaluated yet" in error) == (2, 1, True)
     (workdir / "evaluation.json").write_text("{")
     code, _, error = command(*here)
-    assert (code, error.count("\n"), "--mode=evaluate anew" in error) == (2, 1, True)
+    assert (code, error.count("\n"), "--mode=evaluate again" in error) == (2, 1, True)
     code, _, error = command(
         *("--mode=report", f"--workdir={trained[0]}", f"--baseline={tmp_path}")
     )
@@ -495,7 +495,7 @@ def test_classes_measured_at_another_step_are_not_used(trained, command, tmp_pat
 
 def test_the_map_of_classes_is_the_one_asked(trained):
     from infogan_jax.apps.sample import parse_fixed
-    from infogan_jax.core.latents import parse_spec
+    from infogan_jax.core.spec import parse_spec
 
     spec = parse_spec("cat:10,uniform:2,noise:3")
     (setting,) = parse_fixed("class=three", spec, 1, {"3": 6})

@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from infogan_jax import Config, InfoGAN, build_model, make_train_step
-from infogan_jax.core.latents import parse_spec, sample_latents
+from infogan_jax.core.latents import sample_latents
+from infogan_jax.core.spec import parse_spec
 from infogan_jax.core.state import Net, adam, apply_gradients
 from infogan_jax.distributed.devices import (
     AXIS,

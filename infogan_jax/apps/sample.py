@@ -260,7 +260,7 @@ def class_to_category(run: Run, folder: MemberFolder, step: int) -> dict[str, in
 
     Measures of another step are not used: pseudo-labels may have changed categories.
     """
-    category = main_category(run.model.spec)
+    category = run.model.category
     evaluation = folder.load_evaluation(step)
     if category is None or evaluation is None:
         return {}

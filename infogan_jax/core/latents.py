@@ -1,16 +1,7 @@
 """Latent codes: what the generator is given and the recogniser must read back.
 
 A code is a frozen dataclass with the methods of `Code`. A specification (`Spec`) is
-a tuple of codes, usually written as a string, one item per kind:
-
-    cat:10,uniform:2,noise:62
-    cat:10:weight=1,uniform:2:weight=0.1:sigma=learned,bernoulli:3,noise:40
-
-An item is `kind:size`, with options behind it. For `cat` the size is the number of
-categories and for `noise` the number of dimensions; for the other kinds it is the
-number of independent codes. Options: `weight`, the factor of this code's bound in
-the objective, and for `uniform` and `gaussian` `sigma`, the standard deviation of
-Q(c|x), a number or `learned`.
+a tuple of codes, usually written as a string; see `core/spec.py`.
 
 Reference: Chen et al. 2016, InfoGAN, arXiv:1606.03657, sections 3 to 5.
 """
@@ -31,14 +22,20 @@ T = TypeVar("T")  # an array of jax or NumPy
 # bound log q(c|x) + H(c) stays at most H(c), as it does for discrete codes.
 UNIT_DENSITY_SIGMA = 1 / math.sqrt(2 * math.pi)
 _MIN_LEARNED_SIGMA = 0.01
+_MAX_VALUE = 1000  # of a continuous code; pictures lose their meaning long before
 
 
 @runtime_checkable
 class Code(Protocol):
     """One latent variable: its prior, and the family of Q(c|x) that reads it."""
 
-    name: str
-    weight: float  # factor of this code's bound in the objective
+    @property
+    def name(self) -> str:
+        """Its own within a specification."""
+
+    @property
+    def weight(self) -> float:
+        """Factor of this code's bound in the objective."""
 
     @property
     def dim(self) -> int:
@@ -272,103 +269,6 @@ def _check_whole(number: float, largest: int) -> None:
 
 
 Spec = tuple[Code, ...]
-
-# kind -> (class, whether the size is the width of one code; otherwise their number)
-KINDS = {
-    "bernoulli": (Bernoulli, False),
-    "cat": (Categorical, True),
-    "gaussian": (Gaussian, False),
-    "noise": (Noise, True),
-    "uniform": (Uniform, False),
-}
-_MAX_VALUE = 1000  # of a continuous code; pictures lose their meaning long before
-_MAX_SIZE = 4096  # of one code: each category is a row of pictures
-_MAX_CODES = 1024
-
-
-def parse_spec(text: str) -> Spec:
-    """The codes that a specification string describes.
-
-    Codes are named after their kind, with a number from 1 where a kind occurs more
-    than once: `cat:10,uniform:2` gives `cat`, `uniform1`, `uniform2`.
-
-    Raises:
-        ValueError: the text is empty or malformed; the message names the item.
-    """
-    expected = "expected kind:size[:option=value], such as 'cat:10,uniform:2,noise:62'"
-    if not text.strip():
-        raise ValueError(f"codes: the specification is empty; {expected}")
-    makers: list[tuple[str, type, dict]] = []
-    for item in text.split(","):
-        kind, *rest = (part.strip() for part in item.split(":"))
-        if kind not in KINDS:
-            raise ValueError(
-                f"codes: unknown kind {kind!r} in {item.strip()!r}; "
-                f"expected one of {sorted(KINDS)}"
-            )
-        cls, wide = KINDS[kind]
-        smallest = 2 if kind == "cat" else 1
-        if not rest or not rest[0].isascii() or not rest[0].isdecimal():
-            raise ValueError(
-                f"codes: {item.strip()!r} has no whole number for a size; {expected}"
-            )
-        # int() of a very long string is slow and refused; no such size is meant.
-        size = int(rest[0]) if len(rest[0]) < 9 else _MAX_SIZE + 1
-        if not smallest <= size <= _MAX_SIZE:
-            raise ValueError(
-                f"codes: the size in {item.strip()!r} is out of range; expected a "
-                f"whole number from {smallest} to {_MAX_SIZE}"
-            )
-        options = dict(_option(cls, item.strip(), part) for part in rest[1:])
-        if len(options) < len(rest) - 1:
-            raise ValueError(f"codes: {item.strip()!r} gives an option twice")
-        makers += (
-            [(kind, cls, options | {"size": size})]
-            if wide
-            else ([(kind, cls, options)] * size)
-        )
-    if len(makers) > _MAX_CODES:
-        raise ValueError(
-            f"codes: {len(makers)} codes in {text!r}; expected {_MAX_CODES} at most"
-        )
-    kinds = [kind for kind, _, _ in makers]
-    seen: dict[str, int] = {}
-    spec = []
-    for kind, cls, options in makers:
-        seen[kind] = seen.get(kind, 0) + 1
-        name = f"{kind}{seen[kind]}" if kinds.count(kind) > 1 else kind
-        spec.append(cls(name=name, **options))
-    return tuple(spec)
-
-
-def _option(cls: type, item: str, text: str) -> tuple[str, float | None]:
-    name, _, value = text.partition("=")
-    allowed = sorted(
-        field.name
-        for field in dataclasses.fields(cls)
-        if field.init and field.name in ("weight", "sigma")
-    )
-    if name not in allowed:
-        raise ValueError(
-            f"codes: unknown option {text!r} in {item!r}; this kind takes "
-            + (" and ".join(f"{a}=NUMBER" for a in allowed) or "none")
-        )
-    if (name, value) == ("sigma", "learned"):
-        return name, None
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0 and (number or name == "weight")):
-        raise ValueError(
-            f"codes: {text!r} in {item!r} is not a usable number; expected a "
-            + (
-                "weight of 0 or more"
-                if name == "weight"
-                else "sigma above 0, or 'learned'"
-            )
-        )
-    return name, number
 
 
 def check_spec(spec: Spec) -> None:

@@ -131,12 +131,9 @@ class InfoGAN:
         g_key, d_key, q_key = jax.random.split(jax.random.fold_in(key, 0), 3)
         images = jnp.zeros((2, *self.image_shape))
         latents = jnp.zeros((2, latent_dim(self.spec)))
-        generator = nets.generator.init(g_key, latents, train=False)
-        discriminator = nets.discriminator.init(d_key, images, train=False)
-        seen: Any = nets.discriminator.apply(discriminator, images, train=False)
-        recognizer = nets.recognizer.init(q_key, seen[1], train=False)
-        made: Any = nets.generator.apply(generator, latents, train=False)
-        read: Any = nets.recognizer.apply(recognizer, seen[1], train=False)
+        made, generator = _init(nets.generator, g_key, latents)
+        (_, features), discriminator = _init(nets.discriminator, d_key, images)
+        read, recognizer = _init(nets.recognizer, q_key, features)
         _check_shape("generator", made, images.shape)
         _check_shape("recognizer", read, (2, self.param_dim))
         return TrainState(
@@ -218,6 +215,11 @@ def as_float(images: Images) -> Images:
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
     return images
+
+
+def _init(network: Any, key: Array, inputs: Array) -> Any:
+    """The network's output for the inputs, and its new variables."""
+    return network.init_with_output(key, inputs, train=False)
 
 
 def _check_shape(name: str, output: Array, expected: tuple[int, ...]) -> None:

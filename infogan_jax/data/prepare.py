@@ -37,7 +37,7 @@ DATASETS = {
     "mnist_5k": Source(builders.Mnist5k),
 }
 
-REMEDY = "if it is damaged, delete that folder and prepare it anew"
+REMEDY = "if it is damaged, delete that folder and prepare it again"
 _SHOWN = 10  # files left out that are printed
 
 
@@ -105,7 +105,7 @@ def _build(builder: type, root: Path, dataset: str, **options: Any) -> Path:
 
 
 def _prepare_folder(config: DataConfig, root: Path) -> Path:
-    """Prepares the user's own images, anew whenever a file has changed."""
+    """Prepares the user's own images, again whenever a file has changed."""
     named = config.dataset.removeprefix("folder:")
     source = expand_path("dataset", named).resolve()
     if not named or not source.is_dir():

@@ -38,7 +38,7 @@ class _Page:
 
 
 def write_page(run: Run, baseline: str = "") -> Path:
-    """Writes report.html from what a run has saved; nothing is measured anew.
+    """Writes report.html from what a run has saved; nothing is measured again.
 
     Args:
         run: evaluated.

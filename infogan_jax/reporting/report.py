@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def report_run(
     run: Run, trained: list[Trained], data: Data, classifier: TrainedClassifier | None
 ) -> int:
-    """Measures and draws all members, chooses one, and prints the results.
+    """Measures and draws all members, chooses one, and logs the results.
 
     Args:
         run: evaluation.json, members.json and figures are written there.
@@ -36,7 +36,7 @@ def report_run(
     ]
     chosen = 0
     if len(trained) > 1:
-        seeds = [folder.config.seed for folder in run.members]
+        seeds = run.config.seeds
         results = [evaluation.results for evaluation in evaluations]
         choice = choose(trained, seeds, results, data.images)
         chosen = seeds.index(choice.chosen)

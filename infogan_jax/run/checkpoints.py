@@ -74,7 +74,7 @@ class Checkpoints:
     def restore(self, like: Any) -> Any:
         """Returns the newest state that is whole, sharded as `like` is.
 
-        Prints which checkpoints are passed over, and why.
+        Logs which checkpoints are passed over, and why.
 
         Raises:
             UserError: there is none, or none is whole or of these networks.
@@ -99,7 +99,7 @@ class Checkpoints:
         reasons = (f"{step}: {why}" for step, why in sorted(self._unusable.items()))
         raise UserError(
             f"{self._folder}: no checkpoint can be used ({'; '.join(reasons)}); "
-            "restore one from a copy, or begin anew with --restart"
+            "restore one from a copy, or start over with --restart"
         )
 
     def _try_restore(self, step: int, shapes: Any) -> tuple[Any, str]:
@@ -212,7 +212,7 @@ class Checkpoints:
             ) from None
 
     def close(self) -> None:
-        """Ends all work; prints that a save failed, so as not to hide another error."""
+        """Ends all work; logs that a save failed, so as not to hide another error."""
         try:
             with self._errors():
                 self._manager.close()

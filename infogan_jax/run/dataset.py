@@ -60,7 +60,7 @@ def check_images(config: Config, data: Data) -> None:
         )
 
 
-def check_model(config: Config, model: InfoGAN, data: Data) -> None:
+def check_model(config: Config, model: InfoGAN) -> None:
     """Raises UserError unless each device can share the model's batches."""
     every = model.augment_every if model.augment is not None else 1
     mesh = devices.make_mesh()

@@ -38,10 +38,24 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class MemberFolder:
-    """A member's part of a work directory."""
+class _Folder:
+    """What a work directory and a member's part of it have in common."""
 
     path: Path
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberFolder(_Folder):
+    """A member's part of a work directory."""
+
     config: Config  # as of a run of this seed only
     class_names: list[str]
 
@@ -54,16 +68,8 @@ class MemberFolder:
         return self.path / "tensorboard"
 
     @property
-    def figures(self) -> Path:
-        return self.path / "figures"
-
-    @property
     def frames(self) -> Path:
         return self.path / "frames"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation.json"
 
     def load_evaluation(self, step: int | None = None) -> Evaluation | None:
         """Returns the measures; None if there are none, or they are of another step.
@@ -79,10 +85,9 @@ class MemberFolder:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Run(_Folder):
     """A work directory with what its config.json says."""
 
-    path: Path
     info: RunInfo
     own_model: InfoGAN | None = None  # in place of the config's
 
@@ -156,7 +161,7 @@ class Run:
         if self.info.data not in ("", fingerprint):
             raise UserError(
                 f"--dataset={self.config.dataset}: has changed since the run in "
-                f"{self.path} began; restore the former data, or begin anew with "
+                f"{self.path} began; restore the former data, or start over with "
                 "--restart"
             )
 
@@ -194,14 +199,6 @@ class Run:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
-
-    @property
-    def figures(self) -> Path:
-        return self.path / "figures"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation.json"
 
     @property
     def profile(self) -> Path:
@@ -272,7 +269,7 @@ class Run:
         Raises:
             UserError: there is none of that seed, or none has been chosen yet.
         """
-        seeds = [member.config.seed for member in self.members]
+        seeds = self.config.seeds
         if seed is None and len(seeds) > 1:
             choice = self.load_choice()
             if choice is None or choice.chosen not in seeds:
@@ -291,14 +288,14 @@ class Run:
         Raises:
             UserError: the file is damaged.
         """
-        seeds = [member.config.seed for member in self.members]
+        seeds = self.config.seeds
         for name in ("members.json", "replicas.json"):
             if (choice := records.read_choice(self.path / name)) is None:
                 continue
             if [member.seed for member in choice.members] != seeds:
                 raise UserError(
                     f"{self.path / name}: damaged (not the run's seeds {seeds}); run "
-                    "--mode=evaluate anew"
+                    "--mode=evaluate again"
                 )
             return choice
         return None
@@ -313,18 +310,17 @@ def _check_same(saved: Config, config: Config, path: Path) -> None:
         if was != now:
             raise UserError(
                 f"--{name}={now}: the run in {path} has {name}={was}; choose "
-                f"another --workdir, keep --{name}={was}, or begin anew with --restart"
+                f"another --workdir, keep --{name}={was}, or start over with --restart"
             )
 
 
 def initial_state(init: Callable, config: Config, sharding: Any = None) -> Any:
     """Returns the state at step 0; of several members, stacked."""
-    members = config.members()
-    keys = jnp.stack([jax.random.key(member.seed) for member in members])
-    make = init if len(members) == 1 else jax.vmap(init)
+    keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
+    make = init if len(keys) == 1 else jax.vmap(init)
     # One program to compile, and to find in the cache.
     compiled = jax.jit(make, out_shardings=sharding)
-    return compiled(keys[0] if len(members) == 1 else keys)
+    return compiled(keys[0] if len(keys) == 1 else keys)
 
 
 def split_members(state: Any, config: Config) -> list[Any]:

@@ -90,7 +90,7 @@ class RunInfo:
 def _unusable(path: Path, error: UserError) -> UserError:
     return UserError(
         f"{path}: damaged, or not of this version ({error}); restore it from a copy, "
-        "or begin anew with --restart"
+        "or start over with --restart"
     )
 
 
@@ -149,7 +149,7 @@ class Evaluation:
         """
         if not path.exists():
             return None
-        with _raise_if_corrupted(path, "run --mode=evaluate anew"):
+        with _raise_if_corrupted(path, "run --mode=evaluate again"):
             content = former.upgrade_evaluation(dict(json.loads(path.read_text())))
             results = {
                 name: evaluator_results.from_json(name, content[name])
@@ -201,7 +201,7 @@ def read_choice(path: Path) -> Choice | None:
     """
     if not path.exists():
         return None
-    with _raise_if_corrupted(path, "run --mode=evaluate anew"):
+    with _raise_if_corrupted(path, "run --mode=evaluate again"):
         content = former.upgrade_choice(dict(json.loads(path.read_text())))
         return msgspec.convert(content, Choice)
 

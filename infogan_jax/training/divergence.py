@@ -70,8 +70,7 @@ class Divergence:
         is_new = ~is_finite(metrics, norm) & ~self.diverged
         if is_new.any():
             states = split_members(state, self.config)
-            seeds = [member.seed for member in self.config.members()]
-            steps = begin, end
+            seeds, steps = self.config.seeds, (begin, end)
             self.reasons += describe(states, metrics, norm, seeds, is_new, steps)
             self.diverged = self.diverged | is_new
 
@@ -87,7 +86,7 @@ class Divergence:
         """Records a rollback to step `last_step`, caused by the members in `diverged`.
 
         Returns:
-            What to print.
+            What to tell the user, in a line.
 
         Raises:
             Diverged: the config says stop, or there were too many rollbacks already.
@@ -103,7 +102,7 @@ class Divergence:
             more = _ROLLBACK if self._stops else ""
             raise Diverged(f"{what}; {self._kept()}. {_CURES}{more}")
         return (
-            f"warning: {what}; back to step {last_step:,} with other random numbers, "
+            f"{what}; back to step {last_step:,} with other random numbers, "
             f"{self.retries} of {_MAX_RETRIES}"
         )
 
@@ -137,7 +136,7 @@ def describe(
 ) -> list[str]:
     """Returns what is not finite in some members, and by which step.
 
-    Only the parameters after the last step are at hand. Earlier damage to them shows in
+    Only the parameters after the last step are seen. Earlier damage to them shows in
     the metrics of the step that follows.
 
     Args:

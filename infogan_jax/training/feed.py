@@ -61,10 +61,10 @@ class Feeder:
         batches = np.array(
             [
                 [
-                    batch_indices(member.seed, step, config.batch_size, self._size)
+                    batch_indices(seed, step, config.batch_size, self._size)
                     for step in range(begin, end)
                 ]
-                for member in config.members()
+                for seed in config.seeds
             ]
         )
         batches = batches if config.num_seeds > 1 else batches[0]

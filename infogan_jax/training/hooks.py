@@ -24,6 +24,10 @@ class Position:
     state: Any  # of all members
     means: Means  # of metrics since the last logged row
 
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Starts to save a checkpoint."""
+        checkpoints.save(self.step, self.state, self.means.to_notes())
+
 
 class Hooks:
     """Everything that is due at certain steps; closes its files at the end."""
@@ -59,14 +63,9 @@ class Hooks:
         if config.sample_every and step % config.sample_every == 0:
             self._call_on_primary(self._task.on_sample, position)
         if step % config.checkpoint_every == 0:
-            self.save(position)
+            position.save(self._checkpoints)
             self._progress.end_line()
             self._call_on_primary(self._task.on_checkpoint, position)
-
-    def save(self, position: Position) -> None:
-        """Starts to save a checkpoint."""
-        notes = position.means.to_notes()
-        self._checkpoints.save(position.step, position.state, notes)
 
     def precompile(self, position: Position) -> None:
         """Compiles the evaluators' programs in the background, on accelerators.

@@ -73,7 +73,7 @@ def fit(task: Task, run: Run) -> list[Any]:
             position = Position(end, state, position.means)
             end = next_end
             hooks(position, norm)
-        hooks.save(position)
+        position.save(checkpoints)
         checkpoints.wait()
         (signum,) = processes.all_max(interrupts.signum)
     if signum:

@@ -28,8 +28,7 @@ class Pause:
     def __call__(self, position: Position, action: Callable, *inputs: Any) -> Any:
         """Returns the action's result; raises Stopped if a signal arrives before."""
         if position.step:
-            notes = position.means.to_notes()
-            self._checkpoints.save(position.step, position.state, notes)
+            position.save(self._checkpoints)
         signum, result = self._interrupts.run(action, *inputs)
         if signum:
             raise Stopped(signum, position.step, self._run.path)

@@ -107,7 +107,7 @@ def _read(path: Path, shape: tuple[int, int], size: int, step: int) -> np.ndarra
     except (OSError, ValueError, EOFError):
         raise UserError(
             f"{path}: missing or damaged, and needed at step {step}; restore it "
-            "from a copy, or begin anew with --restart"
+            "from a copy, or start over with --restart"
         ) from None
 
 

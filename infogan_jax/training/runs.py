@@ -50,7 +50,7 @@ def train(
     Args:
         config: the run.
         workdir: its directory, made if need be; see `run/directory.py`.
-        restart: move a run that is there aside and begin anew.
+        restart: move a run that is there aside and start over.
         make_model: `(config, image_shape) -> InfoGAN`, for parts of your own. What
             later opens the work directory uses the config's model.
 
@@ -68,7 +68,7 @@ def train(
         path = Path(workdir).absolute()
         data, borderline = open_data(config, path, restart, INFOGAN)
         model = make_model(config, data.images.shape[1:])
-        check_model(config, model, data)
+        check_model(config, model)
         classifier = load_eval_classifier(config, data)
         check_measurable(config, model, data, classifier)
         run = _open_run(config, path, restart, INFOGAN, data, model.init, lock)
@@ -102,7 +102,7 @@ def train_classifier(
     Args:
         config: of it what concerns data, augmentation, D's optimiser, and the run.
         workdir: its directory, made if need be.
-        restart: move a run that is there aside and begin anew.
+        restart: move a run that is there aside and start over.
 
     Returns:
         The trained state, measured and drawn.
@@ -178,7 +178,7 @@ def _infogan_task(
         return pseudo_labels(
             step,
             [Trained(model, state) for state in states],
-            [member.config.seed for member in run.members],
+            config.seeds,
             data.images,
             run.pseudo_labels,
             config.pseudo_label_step,

@@ -63,7 +63,7 @@ def upsample(y: Array, kernel: Array) -> Array:
     patches = jnp.einsum(
         "po,so->ps", y.reshape(-1, outputs), kernel.reshape(-1, outputs)
     )
-    patches = _widened(patches).reshape(batch, height, width, 2, 2, 2, 2, inputs)
+    patches = _to_float32(patches).reshape(batch, height, width, 2, 2, 2, 2, inputs)
     cells: Array = sum(
         jnp.pad(
             patches[:, :, :, row, :, column],
@@ -74,11 +74,11 @@ def upsample(y: Array, kernel: Array) -> Array:
     )  # type: ignore[assignment]
     cells = cells.transpose(0, 1, 3, 2, 4, 5).astype(y.dtype)
     images = cells.reshape(batch, 2 * height + 2, 2 * width + 2, inputs)[:, 1:-1, 1:-1]
-    # XLA would sum the neighbourhoods anew for each of up to six readers.
+    # XLA would sum the neighbourhoods again for each of up to six readers.
     return lax.optimization_barrier(images)
 
 
-def _widened(x: Array) -> Array:
+def _to_float32(x: Array) -> Array:
     """In float32 at least, so that a sum of several is rounded once."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -89,14 +89,16 @@ def _convolution(x: Array, kernel: Array, stride: int) -> Array:
             x, kernel, (stride, stride), _PAD, dimension_numbers=_DIMS
         )
 
-    return _faster(convolution, functools.partial(_product, stride=stride), x, kernel)
+    return _choose_form(
+        convolution, functools.partial(_product, stride=stride), x, kernel
+    )
 
 
 def _product(x: Array, kernel: Array, stride: int) -> Array:
-    return _seen(x, stride) @ kernel.reshape(-1, kernel.shape[-1])
+    return _patches_of(x, stride) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def _faster(convolution: Form, product: Form, x: Array, other: Array) -> Array:
+def _choose_form(convolution: Form, product: Form, x: Array, other: Array) -> Array:
     """One of two forms of the same."""
     if x.shape[-1] == 1:  # cuDNN leaves these to slow kernels without tensor cores
         return product(x, other)
@@ -106,12 +108,12 @@ def _faster(convolution: Form, product: Form, x: Array, other: Array) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _in_training(x: Array, kernel: Array, stride: int) -> Array:
+def _trained_convolution(x: Array, kernel: Array, stride: int) -> Array:
     """`convolve` or `downsample`, where derivatives are taken.
 
     Elsewhere `custom_vmap` would only be in the way of those who read the program.
     """
-    return _unless_batched(_convolution, _product, stride)(x, kernel)
+    return _product_if_batched(_convolution, _product, stride)(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -121,7 +123,7 @@ def _kernel_gradient(x: Array, y: Array, stride: int) -> Array:
     A convolution with batch and channels in each other's place, written with the
     transpositions that make it an ordinary one.
     """
-    return _unless_batched(_gradient_convolution, _gradient_product, stride)(x, y)
+    return _product_if_batched(_gradient_convolution, _gradient_product, stride)(x, y)
 
 
 def _gradient_convolution(x: Array, y: Array, stride: int) -> Array:
@@ -136,25 +138,25 @@ def _gradient_convolution(x: Array, y: Array, stride: int) -> Array:
         )
         return gradient.transpose(1, 2, 0, 3)
 
-    return _faster(
+    return _choose_form(
         convolution, functools.partial(_gradient_product, stride=stride), x, y
     )
 
 
 def _gradient_product(x: Array, y: Array, stride: int) -> Array:
-    seen = _seen(x, stride)
+    patches = _patches_of(x, stride)
     # The smaller factor is the one to transpose.
-    if seen.shape[-1] < y.shape[-1]:
-        gradient = jnp.einsum("bhws,bhwo->so", seen, y)
+    if patches.shape[-1] < y.shape[-1]:
+        gradient = jnp.einsum("bhws,bhwo->so", patches, y)
     else:
-        gradient = jnp.einsum("bhwo,bhws->os", y, seen)
+        gradient = jnp.einsum("bhwo,bhws->os", y, patches)
         # Keeps XLA from exchanging the two, for the sake of the transposition.
         gradient = lax.optimization_barrier(gradient).T
     side = stride + 2
     return gradient.reshape(side, side, x.shape[-1], y.shape[-1])
 
 
-def _unless_batched(convolution: Callable, product: Callable, stride: int) -> Form:
+def _product_if_batched(convolution: Callable, product: Callable, stride: int) -> Form:
     """The convolution, but the product where `vmap` is over both of its inputs."""
     convolution = functools.partial(convolution, stride=stride)
     product = functools.partial(product, stride=stride)
@@ -171,10 +173,10 @@ def _unless_batched(convolution: Callable, product: Callable, stride: int) -> Fo
     return function
 
 
-def _seen(x: Array, stride: int) -> Array:
+def _patches_of(x: Array, stride: int) -> Array:
     """What each pixel of a convolution sees: `[B, H / stride, W / stride, S S I]`."""
     batch, height, width, inputs = x.shape
-    # XLA would compute x anew for each of up to nine parts.
+    # XLA would compute x again for each of up to nine parts.
     x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *_PAD, (0, 0))))
     # As many columns as the stride has are side by side in memory.
     x = x.reshape(batch, height + 2, -1, stride * inputs)
@@ -190,7 +192,7 @@ def _seen(x: Array, stride: int) -> Array:
 def _transpose(y: Array, kernel: Array, stride: int) -> Array:
     """What the convolution with the kernel is transposed to."""
     if stride == 1:
-        return _in_training(y, kernel[::-1, ::-1].swapaxes(2, 3), 1)
+        return _trained_convolution(y, kernel[::-1, ::-1].swapaxes(2, 3), 1)
     return upsample(y, kernel)
 
 
@@ -200,21 +202,21 @@ def _backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array,
 
 
 convolve.defvjp(
-    lambda x, kernel: (_in_training(x, kernel, 1), (x, kernel)),
+    lambda x, kernel: (_trained_convolution(x, kernel, 1), (x, kernel)),
     functools.partial(_backward, 1),
 )
 downsample.defvjp(
-    lambda x, kernel: (_in_training(x, kernel, 2), (x, kernel)),
+    lambda x, kernel: (_trained_convolution(x, kernel, 2), (x, kernel)),
     functools.partial(_backward, 2),
 )
-_in_training.defvjp(
-    lambda x, kernel, stride: (_in_training(x, kernel, stride), (x, kernel)),
+_trained_convolution.defvjp(
+    lambda x, kernel, stride: (_trained_convolution(x, kernel, stride), (x, kernel)),
     _backward,
 )
 upsample.defvjp(
     lambda y, kernel: (upsample(y, kernel), (y, kernel)),
     lambda saved, g: (
-        _in_training(g, saved[1], 2),
+        _trained_convolution(g, saved[1], 2),
         _kernel_gradient(g, saved[0], 2),
     ),
 )
@@ -222,7 +224,7 @@ _kernel_gradient.defvjp(
     lambda x, y, stride: (_kernel_gradient(x, y, stride), (x, y)),
     lambda stride, saved, g: (
         _transpose(saved[1], g, stride),
-        _in_training(saved[0], g, stride),
+        _trained_convolution(saved[0], g, stride),
     ),
 )
 
@@ -236,7 +238,7 @@ def smooth(x: Array) -> Array:
     Reference: Karras et al. 2019, StyleGAN, arXiv:1812.04948, appendix C.
     """
     dtype = x.dtype
-    x = _widened(x)
+    x = _to_float32(x)
     above = jnp.concatenate([x[:, :1], x[:, :-1]], 1)
     below = jnp.concatenate([x[:, 1:], x[:, -1:]], 1)
     x = (above + 2 * x + below) / 4
@@ -262,7 +264,7 @@ class _Layer(nn.Module):
             return x
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         # Its gradient is a sum over all pixels, which in bfloat16 stops at some 1,000
-        return (_widened(x) + bias).astype(x.dtype)
+        return (_to_float32(x) + bias).astype(x.dtype)
 
 
 class Convolve(_Layer):
