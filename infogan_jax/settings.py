@@ -19,6 +19,7 @@ from infogan_jax.errors import UserError, check_one_of
 _MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip
 # Files of infogan_jax/evaluation, one for each.
 EVALUATORS = (
+    "appearance",
     "clustering",
     "code_auc",
     "conditional_accuracy",
@@ -26,6 +27,7 @@ EVALUATORS = (
     "label_free",
     "pose_r2",
     "traversal",
+    "two_sample",
 )
 INT32_END = 2**31  # the first number that an int32 cannot hold
 DEFAULT_COMPOSITE = "red,blue,lime,yellow,cyan,magenta"

@@ -18,6 +18,7 @@ from infogan_jax.evaluation import (
     traversal,
 )
 from infogan_jax.evaluation.extractors import Features, make_extractor
+from infogan_jax.evaluation.properties import properties
 from infogan_jax.evaluation.results import Skipped
 from infogan_jax.inference import in_batches
 from infogan_jax.pixels import channel_names
@@ -118,7 +119,7 @@ def bar(height=20, width=4):
 
 
 def test_properties_of_a_bar():
-    found = {k: v[0] for k, v in traversal.properties(bar()[None]).items()}
+    found = {k: v[0] for k, v in properties(bar()[None]).items()}
     assert found["slant"] == pytest.approx(0, abs=1e-6)
     assert found["stroke width"] == pytest.approx(4, rel=0.1)
     assert found["area"] == 80
@@ -126,7 +127,7 @@ def test_properties_of_a_bar():
     assert found["width"] == pytest.approx(4 * np.sqrt((4**2 - 1) / 12))
     assert found["height"] == pytest.approx(4 * np.sqrt((20**2 - 1) / 12))
     assert found["horizontal position"] == found["vertical position"] == 0
-    dim = {k: v[0] for k, v in traversal.properties(bar(10)[None] * 0.5).items()}
+    dim = {k: v[0] for k, v in properties(bar(10)[None] * 0.5).items()}
     assert dim["brightness"] == pytest.approx(0.5)  # of whatever size
 
 
@@ -140,13 +141,13 @@ def test_slant_and_position_have_the_right_sign():
         blur=None,
     )
     lean = Warp().apply(jnp.asarray(bar()[None]), params)
-    found = traversal.properties(np.asarray(lean))
+    found = properties(np.asarray(lean))
     assert found["slant"][0] == pytest.approx(0.3, abs=0.02)
     assert found["horizontal position"][0] == pytest.approx(3, abs=0.1)
 
 
 def test_an_empty_image_has_properties_too():
-    found = traversal.properties(np.zeros((2, 8, 8, 3)))
+    found = properties(np.zeros((2, 8, 8, 3)))
     assert all(np.isfinite(values).all() for values in found.values())
     assert {"hue", "saturation"} <= set(found)
 
@@ -154,10 +155,10 @@ def test_an_empty_image_has_properties_too():
 def test_colours_of_a_composite_say_what_is_measured():
     images = np.zeros((1, 8, 8, 4))
     images[:, 2:6, 2:6] = 1, 0, 0, 1
-    found = traversal.properties(images, "red,lime,blue,black")
+    found = properties(images, "red,lime,blue,black")
     assert (found["hue"], found["saturation"]) == (0, 1)
     assert found["area of channel 4"] == 16 and "area of channel 1" not in found
-    apart = traversal.properties(images)
+    apart = properties(images)
     assert apart["area of channel 1"] == 16 and "hue" not in apart
     assert channel_names(4, "red,#0f0,blue,black")[1:] == ["green", "blue", "channel 4"]
     assert channel_names(2, "red,lime,blue") == ["channel 1", "channel 2"]
@@ -242,8 +243,8 @@ def test_roundness_and_areas_of_channels():
     y, x = np.mgrid[:41, :41] - 20
     discs = np.stack([x**2 + y**2 < 100, (x / 2) ** 2 + y**2 < 25], axis=0) * 1.0
     two = np.stack([discs, discs * (x > 0)], axis=-1)
-    found = traversal.properties(two)
-    long = traversal.properties(np.stack([discs, discs], axis=-1))["roundness"]
+    found = properties(two)
+    long = properties(np.stack([discs, discs], axis=-1))["roundness"]
     np.testing.assert_allclose(long, [1, 0.5], atol=0.03)
     np.testing.assert_allclose(
         found["area of channel 2"] / found["area of channel 1"], 0.47, atol=0.03
@@ -270,7 +271,7 @@ def test_what_cannot_be_measured_is_told():
     with pytest.raises(UserError, match="cat 0 is not finite"):
         code_auc.measures({"cat 0": np.full(3, np.nan)}, np.arange(3) > 0)
     with pytest.raises(UserError, match="not finite"):
-        traversal.properties(np.full((2, 8, 8, 1), np.nan))
+        properties(np.full((2, 8, 8, 1), np.nan))
     with pytest.raises(UserError, match="0 images"):
         conditional_accuracy.measures(np.zeros(0, int), np.zeros(0, int), [0, 1])
     one_class = Data(np.zeros(0), np.zeros((3, 8, 8, 1)), np.zeros(3, int), ["a", "b"])

@@ -30,7 +30,7 @@ from infogan_jax.core.models.layers import (
 )
 from infogan_jax.distributed.devices import compiler_options
 from infogan_jax.distributed.roofline import flops
-from infogan_jax.evaluation.traversal import properties
+from infogan_jax.evaluation.properties import properties
 
 DIMS = ("NHWC", "HWIO", "NHWC")
 

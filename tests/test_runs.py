@@ -506,7 +506,10 @@ WRONG = [
     (["--dataset=nonesuch"], "expected one of"),
     (["--architecture=huge"], "['dcgan', 'dcgan_plain', 'dcgan_smooth',"),
     (["--gan_loss=kind"], "['hinge', 'least_squares', 'non_saturating',"),
-    (["--evaluators=guess"], "['clustering', 'code_auc', 'conditional_accuracy',"),
+    (
+        ["--evaluators=guess"],
+        "['appearance', 'clustering', 'code_auc', 'conditional_accuracy',",
+    ),
     (["--augment=speed"], "expected one of"),
     (["--dtype=int8"], "expected one of"),
     (["--consistency_fraction=1.5"], "--consistency_fraction=1.5: expected 0 to 1"),
@@ -537,7 +540,7 @@ WRONG = [
     (["--seed=99999999999999999999"], "expected less than 2147483648"),
     (
         ["--dry_run", "--evaluators=guess"],
-        "['clustering', 'code_auc', 'conditional_accuracy',",
+        "['appearance', 'clustering', 'code_auc',",
     ),
     (["stray"], "expected flags only"),
     (["--num_processes=2"], "expected 1 and 0 without --coordinator_address=HOST:PORT"),
@@ -744,7 +747,8 @@ def test_two_channels_from_a_folder_to_pictures(plate, command, tmp_path):
             "--steps=2",
         ),
         *("--log_every=1", "--sample_every=1", "--notensorboard"),
-        "--evaluators=clustering,code_auc,traversal,fidelity,pose_r2,label_free",
+        "--evaluators=clustering,code_auc,traversal,fidelity,pose_r2,label_free,"
+        "appearance,two_sample",
     ]
     code, out, error = command(*flags)
     assert (code, error) == (0, "")
@@ -753,6 +757,14 @@ def test_two_channels_from_a_folder_to_pictures(plate, command, tmp_path):
     assert "area of channel 2" in found["traversal"]["uniform"]["r2"]
     assert 0 <= found["pose_r2"]["cat"]["r2"] <= 1
     assert 0 <= found["fidelity"]["near_duplicate_rate"] <= 1
+    views = {
+        f"{name}_{view}"
+        for name in ("generated", "real_reference")
+        for view in ("texture", "mask", "centre")
+    }
+    assert views < set(found["fidelity"])
+    assert "expected 40 or more" in found["appearance"]["skipped"]
+    assert found["two_sample"] == {"skipped": "4 held-out images; expected 100 or more"}
     assert found["code_auc"] == {"skipped": "the dataset has no labels of two classes"}
     # A composite and both channels, below each other where rows are long
     with Image.open(run / "figures" / "real.png") as real:

@@ -4,17 +4,27 @@ All of them compare features, arrays `[N, F]`. A value means something only besi
 same measure of two sets of real images (the real reference), by the same extractor.
 """
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from infogan_jax.core.models import ImageShape
 from infogan_jax.errors import UserError
 from infogan_jax.evaluation import Subject
-from infogan_jax.evaluation.extractors import Features, make_extractor
+from infogan_jax.evaluation.extractors import (
+    Features,
+    make_extractor,
+    random_extractor,
+    texture_extractor,
+)
+from infogan_jax.evaluation.properties import foreground
 from infogan_jax.evaluation.results import Measures, Skipped
 from infogan_jax.inference import Trained
 
 _MAX_IMAGES = 10_000  # of each set
+_MAX_OF_VIEW = 3000  # of each set, in views of parts of the images
 _MAX_SEARCHED = 100_000  # training images among which the nearest one is sought
 _NEIGHBOURS = 5
 SHOWN = 24  # generated images beside their nearest training images
@@ -198,7 +208,8 @@ def sample(trained: Trained, seed: int, n: int) -> np.ndarray:
 def evaluate(subject: Subject) -> Measures | Skipped:
     """Compares generated images, and as the reference other real ones, with real ones.
 
-    Both halves are of the training set, since held-out sets are often small.
+    Both halves are of the training set, since held-out sets are often small. Whole
+    images count first; then each of `_views`, on fewer images.
     """
     data = subject.data
     n = min(_MAX_IMAGES, len(data.images) // 2)
@@ -215,11 +226,17 @@ def evaluate(subject: Subject) -> Measures | Skipped:
     )
     indices, distances = nearest(features[1].values, training)
     held_out = nearest(extractor.features(data.eval_images), training)[1]
+    rows = {
+        "generated": compare(features[0], features[1]),
+        "real_reference": compare(features[0], features[2]),
+    }
+    some = [images[:_MAX_OF_VIEW] for images in (real, fake, other)]
+    for name, view in _views(subject.trained.model.image_shape).items():
+        of_real, of_fake, of_other = (view(images) for images in some)
+        rows[f"generated_{name}"] = compare(of_real, of_fake)
+        rows[f"real_reference_{name}"] = compare(of_real, of_other)
     return Measures(
-        {
-            "generated": compare(features[0], features[1]),
-            "real_reference": compare(features[0], features[2]),
-        },
+        rows,
         {
             "near_duplicate_rate": near_duplicate_rate(distances, held_out),
             "nearest": indices[:SHOWN].tolist(),  # of the first generated images
@@ -228,3 +245,28 @@ def evaluate(subject: Subject) -> Measures | Skipped:
             "extractor": features[0].extractor,
         },
     )
+
+
+def _views(image_shape: ImageShape) -> dict[str, Callable[[np.ndarray], Features]]:
+    """Ways to look at images, each of which sees faults that others do not.
+
+    texture: how it is drawn, wherever it is; mask: the outline of an object on a dark
+    background; centre: the middle half of the image, at twice its size.
+    """
+    height, width, _ = image_shape
+    if min(height, width) < 16:
+        return {}
+    top, left = height // 4, width // 4
+    of_mask = random_extractor((height, width, 1))
+    of_whole = random_extractor(image_shape)
+    of_texture = texture_extractor(image_shape)
+
+    def centre(images: np.ndarray) -> Features:
+        middle = images[:, top : top + height // 2, left : left + width // 2]
+        return of_whole(middle.repeat(2, axis=1).repeat(2, axis=2))
+
+    return {
+        "texture": lambda images: of_texture(images),
+        "mask": lambda images: of_mask(foreground(images)[..., None] * np.float32(1)),
+        "centre": centre,
+    }

@@ -6,6 +6,15 @@ from typing import Any, NotRequired, TypedDict
 import msgspec
 
 
+class AppearanceRow(TypedDict):
+    """Means of a property, and its distances in the real images' standard deviation."""
+
+    real: float
+    generated: float
+    distance: float
+    real_reference: float
+
+
 class ClusteringRow(TypedDict):
     """Agreement of a categorical code's categories with classes."""
 
@@ -72,6 +81,13 @@ class TraversalRow(TypedDict):
     slope: dict[str, float]
 
 
+class TwoSampleRow(TypedDict):
+    """How well a network tells held-out real images from others."""
+
+    accuracy: float
+    auc: float
+
+
 class FidelityOverall(TypedDict):
     """What belongs to the comparison as a whole."""
 
@@ -89,6 +105,7 @@ class Warnings(TypedDict):
 
 
 _ROWS: dict[str, Any] = {
+    "appearance": AppearanceRow,
     "clustering": ClusteringRow,
     "code_auc": CodeAucRow,
     "conditional_accuracy": ConditionalAccuracyRow,
@@ -96,6 +113,7 @@ _ROWS: dict[str, Any] = {
     "label_free": LabelFreeRow,
     "pose_r2": PoseRow,
     "traversal": TraversalRow,
+    "two_sample": TwoSampleRow,
 }
 _OVERALL: dict[str, Any] = {"fidelity": FidelityOverall, "label_free": Warnings}
 

@@ -247,18 +247,35 @@ def _generated(page: _Page) -> str:
     if rows := page.evaluation.rows("fidelity"):
         kinds, overall = list(rows["generated"]), page.evaluation.overall("fidelity")
         table = [
-            [name, *(f"{rows[key][kind]:.4g}" for kind in kinds)]
-            for name, key in (
-                ("generated", "generated"),
-                ("real reference", "real_reference"),
-            )
+            [name.replace("_", " "), *(f"{row[kind]:.4g}" for kind in kinds)]
+            for name, row in rows.items()
         ]
         parts.append(
             _table(["", *kinds], table)
-            + f"<p>{overall['images']:,} images of each set, features of "
+            + f"<p>Whole images: {overall['images']:,} of each set, features of "
             f"{html.escape(overall['extractor'])}. "
             f"{overall['near_duplicate_rate']:.1%} of the generated images are "
             "nearer to a training image than all but 1 % of held-out images are.</p>"
+        )
+    if rows := page.evaluation.rows("two_sample"):
+        made, real = rows["generated"], rows["real_reference"]
+        parts.append(
+            "<p>A network that learned to tell held-out images from generated ones is "
+            f"right about <strong>{made['accuracy']:.1%}</strong> of new ones (AUC "
+            f"{made['auc']:.3f}); about held-out and training images, "
+            f"{real['accuracy']:.1%} ({real['auc']:.3f}). 50 % is a coin.</p>"
+        )
+    if rows := page.evaluation.rows("appearance"):
+        kinds = list(next(iter(rows.values())))
+        table = [
+            [name, *(f"{row[kind]:.3g}" for kind in kinds)]
+            for name, row in rows.items()
+        ]
+        parts.append(
+            _table(["property", *(kind.replace("_", " ") for kind in kinds)], table)
+            + "<p>Means over real and generated images, and how far apart the two are "
+            "(Wasserstein-1, in standard deviations of the real images); the reference "
+            "is between two halves of the real ones.</p>"
         )
     if not parts:
         return (

@@ -98,6 +98,12 @@ def describe(evaluation: Evaluation, class_names: list[str]) -> list[str]:
             f"{made['recall']:.2f} ({real['recall']:.2f}), {overall['images']:,} "
             f"images, features of {overall['extractor']}"
         )
+    if rows := evaluation.rows("two_sample"):
+        made, real = rows["generated"], rows["real_reference"]
+        lines.append(
+            f"a network tells {made['accuracy']:.1%} of held-out and generated images "
+            f"apart ({real['accuracy']:.1%} of held-out and training images)"
+        )
     for name, row in evaluation.rows("code_auc").items():
         lines.append(f"{name}: AUC {row['auc']:.3f} by {row['code']}")
     warnings = evaluation.overall("label_free").get("warnings", [])

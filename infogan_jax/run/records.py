@@ -171,10 +171,10 @@ class _EvaluationHead:
 
 def _check_consistency(evaluation: Evaluation, n_classes: int) -> None:
     """Raises ValueError unless labels, tables and fidelity rows suit the run."""
-    if (rows := evaluation.rows("fidelity")) and not (
-        {"generated", "real_reference"} <= set(rows)
-    ):
-        raise ValueError("fidelity without generated images or its reference")
+    for name in ("fidelity", "two_sample"):
+        rows = evaluation.rows(name)
+        if rows and not {"generated", "real_reference"} <= set(rows):
+            raise ValueError(f"{name} without generated images or its reference")
     for row in evaluation.rows("clustering").values():
         labels = [label for label in row["code_to_class"] if label is not None]
         if not all(0 <= label < n_classes for label in labels):
