@@ -30,6 +30,9 @@ class Arcsine(Uniform):
     def entropy(self):
         return math.log(math.pi / 2)
 
+    def quantile(self, level):
+        return -jnp.cos(jnp.pi * level)
+
 
 @dataclasses.dataclass(frozen=True)
 class Fade:

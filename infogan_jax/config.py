@@ -66,11 +66,16 @@ class Config(RunConfig, OptimizerConfig, ObjectiveConfig, ModelConfig, DataConfi
                 "that changes what a code can follow, and a continuous code, such as "
                 "uniform:2, in --codes; or set it to 0"
             )
-        if augment is not None and self.batch_size % self.augment_every:
-            raise UserError(
-                f"--batch_size={self.batch_size}: expected a multiple of "
-                f"--augment_every={self.augment_every}"
-            )
+        every = {
+            "augment_every": self.augment_every if augment is not None else 1,
+            "penalty_every": self.penalty_every if self.penalty_weight else 1,
+        }
+        for name, n in every.items():
+            if self.batch_size % n:
+                raise UserError(
+                    f"--batch_size={self.batch_size}: expected a multiple of "
+                    f"--{name}={n}"
+                )
 
     def check_trainable(self) -> None:
         """Raises UserError for what former runs may be but no new run."""
@@ -90,6 +95,8 @@ class Config(RunConfig, OptimizerConfig, ObjectiveConfig, ModelConfig, DataConfi
             "entropy_weight": not self.real_mi_weight,
             "consistency_fraction": not self.real_mi_weight,
             "penalty": not self.penalty_weight,
+            "penalty_every": not self.penalty_weight,
+            "prior_weight": not continuous_codes(parse_spec(self.codes)),
             "augment_every": parse_warp(self.augment) is None,
             "resize_mode": not self.image_size,
             "filter_threshold": not self.filter_classifier,

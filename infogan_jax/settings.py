@@ -200,7 +200,8 @@ class ModelConfig:
     architecture: str = _field("mnist", f"Networks: {_any_of(ARCHITECTURES)}.")
     base_channels: int = _field(
         0,
-        "Channels at full resolution, of dcgan and resnet; 0: the standard of each.",
+        "Channels at full resolution, of dcgan, residual and resnet; 0: the standard "
+        "of each.",
         least=0,
     )
     dtype: str = _field(
@@ -231,6 +232,12 @@ class ObjectiveConfig:
     gan_loss: str = _field(
         "non_saturating", f"Losses of D and G: {_any_of(GAN_LOSSES)}."
     )
+    gan_weight: float = _field(
+        1.0,
+        "alpha, the factor of the adversarial losses of D and G; more of it makes "
+        "better pictures.",
+        least=0,
+    )
     info_weight: float = _field(1.0, "lambda, the factor of I(c; G).", least=0)
     real_mi_weight: float = _field(
         0.0, "mu, the factor of I(c; x) on real images.", least=0
@@ -254,11 +261,20 @@ class ObjectiveConfig:
         "focus if it rotates or flips them.",
         least=0,
     )
+    prior_weight: float = _field(
+        0.0,
+        "eta, the factor of the squared distance between the continuous codes that Q "
+        "reads in real images and their prior; codes become quantiles.",
+        least=0,
+    )
     penalty: str = _field(
         "r1_r2",
         f"Gradient penalty of D: {_any_of(PENALTIES)}, used if it has a weight.",
     )
     penalty_weight: float = _field(0.0, "gamma, the factor of the penalty.", least=0)
+    penalty_every: int = _field(
+        1, "Every n-th image of a batch is penalised, at less cost.", least=1
+    )
     pseudo_label_step: int = _field(
         0,
         "Step from which on Q learns pseudo-labels: categories of the training images "

@@ -110,3 +110,17 @@ def test_infer_and_traverse():
     np.testing.assert_array_equal(cat.traverse(3, -2, 2), np.eye(3))
     np.testing.assert_allclose(uniform.traverse(3, -2, 2), [[-2], [0], [2]])
     np.testing.assert_array_equal(bernoulli.traverse(3, -2, 2), [[0], [1], [0]])
+
+
+def test_quantiles_are_those_of_the_prior():
+    levels = (jnp.arange(4000) + 0.5) / 4000
+    for code in parse_spec("uniform:1,gaussian:1"):
+        drawn = jax.vmap(code.sample)(jax.random.split(jax.random.key(0), 4000))[:, 0]
+        np.testing.assert_allclose(
+            jnp.sort(drawn)[200:-200:100],
+            code.quantile(levels)[200:-200:100],
+            atol=0.12,
+        )
+    np.testing.assert_allclose(
+        code.quantile(jnp.array([0.5, 0.8413447])), [0, 1], atol=1e-4
+    )

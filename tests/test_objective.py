@@ -26,6 +26,7 @@ from infogan_jax.core.objective import (
     mi_fake,
     mi_real,
     penalty,
+    prior_matching,
 )
 from infogan_jax.core.state import Optimizers
 
@@ -69,6 +70,13 @@ def test_gan_terms():
     value, metrics = gan_generator(seen(model()))
     assert value == pytest.approx((1.313262 + LOG2) / 2, abs=1e-5)
     assert set(metrics) == {"loss/generator"}
+    # The losses may have a weight; what is logged has none.
+    for term, name in (
+        (gan_discriminator, "discriminator"),
+        (gan_generator, "generator"),
+    ):
+        weighted, metrics = term(seen(model(weights=Weights(gan=3.0))))
+        assert weighted == pytest.approx(3 * metrics[f"loss/{name}"])
 
 
 def test_gan_terms_take_relativistic_averages():
@@ -160,6 +168,23 @@ def test_penalty():
     assert penalty(in_g) == (0.0, {})
 
 
+def test_every_second_image_is_penalised():
+    of = model(weights=Weights(penalty=0.5), penalty_every=2)
+    looked_at = seen(of)._replace(critic=lambda x: x.sum((1, 2, 3)) * len(x))
+    value, _ = penalty(looked_at)  # a gradient of 1, not 2, at each of 4 pixels
+    assert value == pytest.approx(0.5 * 4)
+
+
+def test_prior_matching():
+    # The quantiles of two uniform values are -1/2 and 1/2; read are 0.7 and 0.
+    read = [[0.0, 0.0, 0.7], [0.0, 0.0, 0.0]]
+    value, metrics = prior_matching(seen(model(weights=Weights(prior=3.0)), read))
+    expected = ((0.5 + 0.0) ** 2 + (0.7 - 0.5) ** 2) / 2
+    assert metrics["prior_distance/lean"] == pytest.approx(expected)
+    assert value == pytest.approx(3 * expected)
+    assert prior_matching(seen(model())) == (0.0, {})
+
+
 def test_a_loss_is_the_sum_of_its_terms(real):
     images = [[1.0, 0.0, 0.1], [0.0, 2.0, 0.2], [0.5, 0.0, 0.3], [0.0, 1.0, 0.4]]
     of = dataclasses.replace(real, weights=Weights(real_mi=2.0, penalty=0.5))
@@ -182,6 +207,7 @@ def test_a_loss_is_the_sum_of_its_terms(real):
             "a Continuous code",
         ),
         (SPEC, {"augment_every": 0}, "augment_every=0: expected 1 or more"),
+        (SPEC, {"penalty_every": 0}, "penalty_every=0: expected 1 or more"),
     ],
 )
 def test_models_that_cannot_work_are_refused_when_made(spec, fields, message):

@@ -144,7 +144,7 @@ def test_shard_map(tiny, start, batches, reference):
 
 
 def test_what_a_batch_shares_is_the_same_on_all_devices(tiny, batches):
-    """Means of logits, and where between images a penalty looks."""
+    """Means of logits, ranks of readings, and where between images a penalty looks."""
     config = dataclasses.replace(
         tiny,
         architecture="resnet",  # each image's gradient is its own
@@ -152,6 +152,8 @@ def test_what_a_batch_shares_is_the_same_on_all_devices(tiny, batches):
         gan_loss="relativistic_average",
         penalty="wgan_gp",
         penalty_weight=1.0,
+        penalty_every=2,
+        prior_weight=1.0,
         **PLAIN,
     )
     begin = functools.partial(model_of(config).init, jax.random.key(0))
@@ -349,7 +351,7 @@ def test_bfloat16_computes_and_parameters_stay_float32(tiny, start, batches, ref
 @pytest.mark.parametrize(
     "change",
     [
-        {"penalty_weight": 1.0},
+        {"penalty_weight": 1.0, "penalty_every": 2, "prior_weight": 0.1},
         # Three codes to follow three changes, half of the copies without a channel
         {"augment": "cells:isolate_channel=2", "codes": "cat:3,uniform:3,noise:8"},
         {"gan_loss": "hinge", **PLAIN},

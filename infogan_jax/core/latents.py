@@ -152,7 +152,7 @@ class Bernoulli:
 class Continuous:
     """A scalar that Q reads as a Gaussian; the base class of continuous codes.
 
-    A prior of one's own overrides `sample` and `entropy`.
+    A prior of one's own overrides `sample`, `entropy` and `quantile`.
     """
 
     name: str
@@ -170,6 +170,10 @@ class Continuous:
         return -1.0, 1.0
 
     def entropy(self) -> float:
+        raise NotImplementedError
+
+    def quantile(self, level: Array) -> Array:
+        """The prior's inverse cumulative function, of levels in (0, 1)."""
         raise NotImplementedError
 
     def log_prob(self, params: Array, value: Array) -> Array:
@@ -208,6 +212,9 @@ class Uniform(Continuous):
     def entropy(self) -> float:
         return math.log(2)
 
+    def quantile(self, level: Array) -> Array:
+        return 2 * level - 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(Continuous):
@@ -222,6 +229,9 @@ class Gaussian(Continuous):
 
     def entropy(self) -> float:
         return 0.5 * math.log(2 * math.pi * math.e)
+
+    def quantile(self, level: Array) -> Array:
+        return jax.scipy.special.ndtri(level)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,6 +47,7 @@ class InfoGAN:
         optimizers: of each network.
         gan_loss: the losses of the two players.
         penalty: the gradient penalty of D, used if it has a weight.
+        penalty_every: image i of a batch is penalised if i is a multiple.
         augment: label-preserving augmentation; None: none.
         augment_every: image i of a batch is also seen augmented if i is a multiple.
         weights: the factors of the terms of the objective.
@@ -68,6 +69,7 @@ class InfoGAN:
     optimizers: Optimizers
     gan_loss: GanLoss = NON_SATURATING
     penalty: Penalty = r1_r2
+    penalty_every: int = 1
     augment: Augmentation | None = None
     augment_every: int = 2
     weights: Weights = _DEFAULT_WEIGHTS
@@ -80,8 +82,9 @@ class InfoGAN:
         check_spec(self.spec)
         if not (self.d_terms and self.g_terms):
             raise ValueError("d_terms and g_terms: expected one term or more of each")
-        if self.augment_every < 1:
-            raise ValueError(f"augment_every={self.augment_every}: expected 1 or more")
+        for name in ("augment_every", "penalty_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
         if self.weights.real_mi and (self.augment is None or not self.categories):
             raise ValueError(
                 f"weights.real_mi={self.weights.real_mi}: expected an augmentation and "
@@ -109,6 +112,14 @@ class InfoGAN:
     def continuous(self) -> tuple[Continuous, ...]:
         """The codes that Q reads as Gaussians."""
         return continuous_codes(self.spec)
+
+    @property
+    def parts_of_batch(self) -> dict[str, int]:
+        """Of which a device's number of images has to be a multiple, by name."""
+        return {
+            "augment_every": self.augment_every if self.augment is not None else 1,
+            "penalty_every": self.penalty_every if self.weights.penalty else 1,
+        }
 
     def on_axis(self, axis_name: str | None) -> "InfoGAN":
         """The model for batches that are spread over a mapped axis."""

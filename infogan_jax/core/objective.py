@@ -1,13 +1,14 @@
 """The objective, term by term.
 
-    L_D = gan_D(D(x), D(G)) - lambda I(c; G)
-          - mu [I(c; x) + beta H(c)] - nu I(c' - c; w) + gamma penalty_D
-    L_G = gan_G(D(x), D(G)) - lambda I(c; G)
+    L_D = alpha gan_D(D(x), D(G)) - lambda I(c; G)
+          - mu [I(c; x) + beta H(c)] - nu I(c' - c; w)
+          + eta W(Q(x), p(c))^2 + gamma penalty_D
+    L_G = alpha gan_G(D(x), D(G)) - lambda I(c; G)
 
 x are real images, G generated ones, c the codes; w is what augmentation changed and c'
 the codes of the augmented copy. A player's loss is the sum of its terms: `D_TERMS` and
-`G_TERMS`. The weights are those of `Weights`; mu = nu = gamma = 0 without augmentation
-is the paper's objective.
+`G_TERMS`. The weights are those of `Weights`; alpha = 1 and mu = nu = eta = gamma = 0
+without augmentation is the paper's objective.
 
 References:
     Chen et al. 2016, InfoGAN, arXiv:1606.03657, eq. 6, with lambda I for both players.
@@ -25,6 +26,7 @@ from infogan_jax.core.losses import (
     linear_information,
     real_information,
     relativistic_logits,
+    squared_wasserstein,
 )
 
 if TYPE_CHECKING:
@@ -36,11 +38,13 @@ Metrics = dict[str, Array]
 class Weights(NamedTuple):
     """The factors of the terms."""
 
+    gan: float = 1.0  # alpha, of the adversarial losses, beside all else
     info: float = 1.0  # lambda, of I(c; G); 0: a plain GAN that Q only watches
     real_mi: float = 0.0  # mu, of I(c; x)
     entropy: float = 0.0  # beta, of H(c), within mu
     consistency_fraction: float = 0.0  # of I(c; x), the part that is consistency
     equivariance: float = 0.0  # nu, of I(c' - c; w)
+    prior: float = 0.0  # eta, of W(Q(x), p(c))^2
     penalty: float = 0.0  # gamma, of D's gradient penalty
 
 
@@ -80,15 +84,15 @@ Term = Callable[[Seen], tuple[Array | float, Metrics]]
 
 
 def gan_discriminator(seen: Seen) -> tuple[Array, Metrics]:
-    """gan_D(D(x), D(G))."""
+    """alpha gan_D(D(x), D(G))."""
     loss = seen.model.gan_loss.discriminator(*_logits(seen)).mean()
-    return loss, {"loss/discriminator": loss}
+    return seen.model.weights.gan * loss, {"loss/discriminator": loss}
 
 
 def gan_generator(seen: Seen) -> tuple[Array, Metrics]:
-    """gan_G(D(x), D(G))."""
+    """alpha gan_G(D(x), D(G))."""
     loss = seen.model.gan_loss.generator(*_logits(seen)).mean()
-    return loss, {"loss/generator": loss}
+    return seen.model.weights.gan * loss, {"loss/generator": loss}
 
 
 def mi_fake(seen: Seen) -> tuple[Array, Metrics]:
@@ -151,17 +155,44 @@ def equivariance(seen: Seen) -> tuple[Array | float, Metrics]:
     return value, metrics
 
 
+def prior_matching(seen: Seen) -> tuple[Array | float, Metrics]:
+    """eta W(Q(x), p(c))^2: what Q reads in real images is spread as the prior is.
+
+    A value of a continuous code is then a quantile of the real images.
+    """
+    model, metrics = seen.model, Metrics()
+    value: Array | float = 0.0
+    if not model.weights.prior:
+        return 0.0, metrics
+    plain, _ = _split_copies(seen, seen.real)
+    params = split_params(model.spec, plain)
+    for code in model.continuous:
+        readings = code.infer(params[code.name])[:, 0]
+        distance = squared_wasserstein(readings, code.quantile, model.axis_name)
+        metrics[f"prior_distance/{code.name}"] = distance
+        value += model.weights.prior * distance
+    return value, metrics
+
+
 def penalty(seen: Seen) -> tuple[Array | float, Metrics]:
-    """gamma times the gradient penalty of D."""
+    """gamma times the gradient penalty of D, at every n-th image."""
     model, batch = seen.model, seen.batch
     if not model.weights.penalty or seen.critic is None:
         return 0.0, {}
-    real = batch.real[: len(batch.latents)]
-    mean = model.penalty(seen.critic, real, batch.fake, batch.mix).mean()
+    real, every = batch.real[: len(batch.latents)], model.penalty_every
+    real, fake, mix = (x[::every] for x in (real, batch.fake, batch.mix))
+    mean = model.penalty(seen.critic, real, fake, mix).mean()
     return model.weights.penalty * mean, {"loss/penalty": mean}
 
 
-D_TERMS: tuple[Term, ...] = (gan_discriminator, mi_fake, mi_real, equivariance, penalty)
+D_TERMS: tuple[Term, ...] = (
+    gan_discriminator,
+    mi_fake,
+    mi_real,
+    equivariance,
+    prior_matching,
+    penalty,
+)
 G_TERMS: tuple[Term, ...] = (gan_generator, mi_fake)
 
 

@@ -51,18 +51,14 @@ def make_train_step(model: InfoGAN, axis_name: str | None = None) -> TrainStep:
         categories of the real images: Q learns log q(y|x) in place of I(c; x) of the
         main category. Metrics are scalars, means over the whole batch; losses and
         bounds are in nats. Raises ValueError for a number of images that is no multiple
-        of `InfoGAN.augment_every`.
+        of `InfoGAN.augment_every` or `InfoGAN.penalty_every`.
     """
     model = model.on_axis(axis_name or model.axis_name)
 
     def train_step(
         state: TrainState, images: Images, pseudo_labels: Array | None = None
     ) -> tuple[TrainState, Metrics]:
-        if model.augment is not None and len(images) % model.augment_every:
-            raise ValueError(
-                f"{len(images)} images on a device: expected a multiple of "
-                f"augment_every={model.augment_every}"
-            )
+        _check_batch(model, len(images))
         keys, index = Keys.of(state), _batch_index(model, len(images))
         real, augment_params = _with_copies(
             model, keys.augment_real, as_float(images), index
@@ -107,6 +103,14 @@ def make_train_step(model: InfoGAN, axis_name: str | None = None) -> TrainStep:
         ), _sync(model, metrics)
 
     return train_step
+
+
+def _check_batch(model: InfoGAN, n: int) -> None:
+    for name, every in model.parts_of_batch.items():
+        if n % every:
+            raise ValueError(
+                f"{n} images on a device: expected a multiple of {name}={every}"
+            )
 
 
 def _d_loss(

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -66,23 +66,25 @@ def make_mesh(devices: list | None = None) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))
 
 
-def check_batch(batch_size: int, every: int, members: int, mesh: Mesh) -> None:
+def check_batch(
+    batch_size: int, parts: Mapping[str, int], members: int, mesh: Mesh
+) -> None:
     """Raises UserError unless each device gets an equal part of every batch.
 
     Args:
         batch_size: images per step.
-        every: image i is also seen augmented if i is a multiple.
+        parts: of which each device's number of images has to be a multiple, by flag.
         members: trained at once.
         mesh: the devices.
     """
     if _is_spread(members, mesh):
         return  # each device has whole members with whole batches
-    unit = mesh.size * every
+    unit = mesh.size * math.lcm(*parts.values())
     if batch_size % unit:
+        shared = "".join(f" and --{name}={n}" for name, n in parts.items() if n > 1)
         raise UserError(
             f"--batch_size={batch_size}: expected a multiple of {unit}, for "
-            f"{mesh.size} devices share each batch"
-            + (f" and --augment_every={every}" if every > 1 else "")
+            f"{mesh.size} devices share each batch{shared}"
         )
 
 

@@ -62,9 +62,8 @@ def check_images(config: Config, data: Data) -> None:
 
 def check_model(config: Config, model: InfoGAN) -> None:
     """Raises UserError unless each device can share the model's batches."""
-    every = model.augment_every if model.augment is not None else 1
-    mesh = devices.make_mesh()
-    devices.check_batch(config.batch_size, every, config.num_seeds, mesh)
+    mesh, parts = devices.make_mesh(), model.parts_of_batch
+    devices.check_batch(config.batch_size, parts, config.num_seeds, mesh)
 
 
 def load_eval_classifier(config: Config, data: Data) -> TrainedClassifier | None:

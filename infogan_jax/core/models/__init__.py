@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax.numpy as jnp
 
-from infogan_jax.core.models import dcgan, mnist, resnet
+from infogan_jax.core.models import dcgan, mnist, residual, resnet
 from infogan_jax.core.models.layers import Recognizer
 
 
@@ -111,6 +111,26 @@ class Dcgan:
 
 
 @dataclasses.dataclass(frozen=True)
+class Residual:
+    """DCGAN with residual layers, and objects with a matte."""
+
+    base_channels: int
+    largest: int = 128  # side of the images, pixels
+    normalizes_d: bool = True
+
+    def build(
+        self, image_shape: ImageShape, base_channels: int, n_params: int, dtype: Any
+    ) -> Networks:
+        halvings = _halvings(_side(image_shape), self.largest)
+        widths = _widths(base_channels or self.base_channels, halvings)
+        return Networks(
+            residual.Generator(image_shape, widths, dtype),
+            residual.Discriminator(widths, dtype),
+            Recognizer(n_params, slope=0.2, dtype=dtype),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Resnet:
     """Residual blocks without normalisation: each image is seen by itself."""
 
@@ -162,6 +182,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mnist": Mnist(channels=(64, 128), hidden=1024, q_hidden=128),
     "mnist_half": Mnist(channels=(32, 64), hidden=256, q_hidden=128),
     "mnist_tiny": Mnist(channels=(4, 8), hidden=16, q_hidden=16),
+    "residual": Residual(base_channels=32),
     "resnet": Resnet(base_channels=32),
 }
 
