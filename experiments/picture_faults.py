@@ -11,7 +11,7 @@ come first, those that nobody sees last. `--num_images` of each set, 1,500 by de
 from collections.abc import Callable
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from infogan_jax.data import load
@@ -117,6 +117,7 @@ def measure(
 
 def main(argv):
     del argv
+    logging.set_verbosity(logging.ERROR)  # tfds has much to say
     config = config_from_flags()
     data, n = load(config), flags.FLAGS.num_images
     real, other = (

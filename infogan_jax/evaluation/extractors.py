@@ -63,7 +63,7 @@ def texture_extractor(image_shape: ImageShape) -> Extractor:
     itself. Half of the filters see chromaticity, if there are several channels. A log
     lets a faint pattern count by its own measure, beside the strong edges of an object.
 
-    Reference: Ustyuzhaninov et al. 2017, arXiv:1606.00021, on random filters whose
+    Reference: Ustyuzhaninov et al. 2016, arXiv:1606.00021, on random filters whose
     responses describe textures.
     """
     channels = image_shape[2]
