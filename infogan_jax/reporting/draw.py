@@ -114,7 +114,7 @@ class _Drawing:
             picture = self._grid(images, code.dim, (), self._names)
         else:
             columns = len(images) // len(self._order)
-            values = np.asarray(code.traverse(columns, figures.LOW, figures.HIGH))
+            values = np.asarray(figures.traversal_values(code, columns))
             labels = [f"{value:.1f}" for value in values[:, 0]]
             if isinstance(code, Categorical):
                 labels = [str(k) for k in range(columns)]

@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from infogan_jax.core.latents import (
     Categorical,
+    Code,
+    Continuous,
     Spec,
     join_latents,
     main_category,
@@ -23,7 +25,6 @@ from infogan_jax.pixels import channel_names, composite, to_picture, to_uint8
 from infogan_jax.settings import DEFAULT_COMPOSITE
 
 ROWS, COLUMNS = 10, 12  # of a grid without a category
-LOW, HIGH = -2.0, 2.0  # of a traversal; uniform codes are trained on -1 to 1
 _GAP, _MARGIN = 2, 16  # pixels between images, between panels
 _GIF_FRAMES = 32  # of the animation; all frames stay in frames/
 _GIF_SIDE = (1 << 16) - 1  # pixels, the largest that the format holds
@@ -131,9 +132,18 @@ def grid_latents(key: jax.Array, spec: Spec) -> jax.Array:
     return join_latents(spec, values)
 
 
+def traversal_values(code: Code, n: int) -> jax.Array:
+    """Returns values over the range that a code is trained on, `[n, dim]`.
+
+    The paper's Figure 2 goes on to twice that range, where pictures fray.
+    """
+    low, high = code.trained_range if isinstance(code, Continuous) else (-1.0, 1.0)
+    return code.traverse(n, low, high)
+
+
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def traverse_latents(key: jax.Array, spec: Spec, name: str) -> jax.Array:
-    """Returns latents that change one code along each row, from LOW to HIGH.
+    """Returns latents that change one code along each row, over its range.
 
     There is a row per category of the main code, each in a style of its own; if the
     traversed code is the main one, rows are styles and columns are categories.
@@ -147,7 +157,7 @@ def traverse_latents(key: jax.Array, spec: Spec, name: str) -> jax.Array:
     )
     if category is not None and category is not code:
         values[category.name] = jnp.repeat(jnp.eye(rows), columns, axis=0)
-    values[name] = jnp.tile(code.traverse(columns, LOW, HIGH), (rows, 1))
+    values[name] = jnp.tile(traversal_values(code, columns), (rows, 1))
     return join_latents(spec, values)
 
 
