@@ -62,9 +62,12 @@ def no_stain(images: np.ndarray) -> np.ndarray:
 
 def round_outlines(images: np.ndarray) -> np.ndarray:
     """Outlines without their corners and bays."""
-    smooth = gaussian_filter(foreground(images) * 1.0, (0, 2.5, 2.5)) > 0.5
-    filled = np.maximum(images, 0.5 * images.max((1, 2), keepdims=True))
-    return np.where(smooth[..., None], filled, 0)
+    objects = foreground(images)[..., None]
+    mean = images.sum((1, 2), keepdims=True, where=objects) / objects.sum(
+        (1, 2), keepdims=True
+    )
+    smooth = gaussian_filter(objects * 1.0, (0, 2.5, 2.5, 0)) > 0.5
+    return np.where(smooth, np.where(objects, images, mean), 0)
 
 
 def half_the_tints(images: np.ndarray) -> np.ndarray:

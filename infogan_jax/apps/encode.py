@@ -115,7 +115,7 @@ def _columns(
     if category:
         names_of = (f"{category.name} {k}" for k in range(category.size))
         best = np.stack([codes[name] for name in names_of], 1).argmax(1)
-        columns[category.name] = best
+        columns[category.name] = best.tolist()
         if classes:
             columns["class"] = [classes[k] or "" for k in best]
     return columns | {name: [f"{x:.6g}" for x in codes[name]] for name in codes}

@@ -35,12 +35,12 @@ def match(table: np.ndarray) -> tuple[float, list[int | None]]:
     names: list[int | None] = [None] * len(table)
     for row, column in zip(rows, columns, strict=True):
         names[row] = int(column)
-    return float(table[rows, columns].sum() / table.sum()), names
+    return float(table[rows, columns].sum()) / float(table.sum()), names
 
 
 def purity(table: np.ndarray) -> float:
     """Returns the fraction of images of their category's most frequent class."""
-    return float(table.max(axis=1).sum() / table.sum())
+    return float(table.max(axis=1).sum()) / float(table.sum())
 
 
 def measures(

@@ -122,8 +122,8 @@ def is_finite(metrics: dict[str, np.ndarray], norm: np.ndarray) -> np.ndarray:
     Returns:
         bool `[M]`.
     """
-    finite = [np.isfinite(values).all(axis=1) for values in metrics.values()]
-    return np.logical_and.reduce([*finite, np.isfinite(norm)])
+    finite = np.isfinite(np.column_stack([*metrics.values(), norm]))
+    return np.asarray(finite.all(axis=1))
 
 
 def describe(

@@ -286,10 +286,10 @@ def place_communities(
         to[places, home] = -1
         small = count <= _MAX_STYLE * (count @ belongs)[home]
         gain = np.where(small, to.max(1) - stay, 0)
-        best = gain.argmax()
+        best = int(np.argmax(gain))
         if gain[best] <= 0:
             return home[community]
-        home[best] = to[best].argmax()
+        home[best] = np.argmax(to[best])
 
 
 def propagate(votes: np.ndarray, graph: sparse.csr_array) -> np.ndarray:

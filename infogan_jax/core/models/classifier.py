@@ -1,6 +1,7 @@
 """The classification network, by which generated images are measured."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ class Classifier(nn.Module):
     channels: tuple[int, ...] = (64, 128)
     features: int = 256
     dropout: float = 0.4
-    dtype: jnp.dtype | None = None
+    dtype: Any = None
     axis_name: str | None = None
 
     @nn.compact
