@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 from absl import app, flags, logging
-from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from infogan_jax.data import load
 from infogan_jax.evaluation import appearance, fidelity
 from infogan_jax.evaluation.extractors import random_extractor, texture_extractor
-from infogan_jax.evaluation.properties import foreground
+from infogan_jax.evaluation.properties import find_edges, foreground
 from infogan_jax.flags import config_from_flags
 from infogan_jax.pixels import to_uint8
 
@@ -34,8 +34,7 @@ def coloured_rims(images: np.ndarray) -> np.ndarray:
     """The object's outermost pixels have another tint."""
     tint = np.ones(images.shape[-1])
     tint[:3] = 1.4, 0.7, 1.0
-    objects = foreground(images)
-    rims = np.array([object_ & ~binary_erosion(object_) for object_ in objects])
+    rims = find_edges(foreground(images))
     return np.where(rims[..., None], images * tint, images)
 
 

@@ -246,7 +246,7 @@ def test_a_classifier_measures_an_infogan(classifier, trained, command, tmp_path
     page = (workdir / "report.html").read_text()
     assert "--mode=evaluate" in page and f"--eval_classifier={classifier[0]}" in page
     assert f"AUC {found['code_auc']['9']['auc']:.3f} by " in page
-    # measured again in part: the rest is kept, and class names with it
+    # Measured again in part: the rest is kept, and class names with it
     code, out, _ = command(*here, "--evaluators=pose_r2")
     assert (code, "have their category's class" in out) == (0, True)
     after = json.loads((workdir / "evaluation.json").read_text())
@@ -540,7 +540,7 @@ WRONG = [
     (["--seed=99999999999999999999"], "expected less than 2147483648"),
     (
         ["--dry_run", "--evaluators=guess"],
-        "['appearance', 'clustering', 'code_auc',",
+        "['appearance', 'clustering', 'code_auc', 'conditional_accuracy',",
     ),
     (["stray"], "expected flags only"),
     (["--num_processes=2"], "expected 1 and 0 without --coordinator_address=HOST:PORT"),

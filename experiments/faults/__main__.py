@@ -117,7 +117,7 @@ def _recover(run: Run) -> str:
     ended = run.finish()
     if not ended.code:
         return ""
-    # A run whose only checkpoint was harmed says so, and starts over when told.
+    # A run whose only checkpoint was damaged says so, and starts over when told.
     if "no checkpoint can be used" not in ended.error:
         raise Lost(f"exit {ended.code}: {ended.last_line}")
     shutil.rmtree(run.workdir)

@@ -31,12 +31,12 @@ from infogan_jax.core.latents import (
     Bernoulli,
     Categorical,
     Code,
-    Continuous,
     Noise,
     Spec,
     join_latents,
     sample_latents,
     split_latents,
+    trained_range,
 )
 from infogan_jax.core.state import TrainState
 from infogan_jax.errors import UserError
@@ -285,7 +285,7 @@ def _describe_code(
         size = code.size if isinstance(code, Categorical) else 2
         labels = evaluation.class_of_category(code.name, class_names)
         return about | {"labels": labels or [None] * size}
-    low, high = code.trained_range if isinstance(code, Continuous) else (-1.0, 1.0)
+    low, high = trained_range(code)
     about |= {"trained": [low, high], "allowed": [2 * low, 2 * high]}
     row = evaluation.rows("traversal").get(code.name)
     if row and row["name"] in row["r2"]:
@@ -321,8 +321,7 @@ def _trial_latents(spec: Spec) -> jax.Array:
     values = split_latents(spec, drawn)
     for code in spec:
         if not isinstance(code, Categorical | Bernoulli):
-            reach = code.trained_range[1] if isinstance(code, Continuous) else 1.0
-            far = 2 * reach * jnp.sign(values[code.name][_SAMPLE:])
+            far = 2 * trained_range(code)[1] * jnp.sign(values[code.name][_SAMPLE:])
             values[code.name] = values[code.name].at[_SAMPLE:].set(far)
     return join_latents(spec, values)
 

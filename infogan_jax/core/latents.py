@@ -307,6 +307,11 @@ def main_category(spec: Spec) -> Categorical | None:
     return next(iter(categorical_codes(spec)), None)
 
 
+def trained_range(code: Code) -> tuple[float, float]:
+    """The values that training covers well; -1 to 1 unless the code says otherwise."""
+    return code.trained_range if isinstance(code, Continuous) else (-1.0, 1.0)
+
+
 def latent_dim(spec: Spec) -> int:
     """Width of the generator's input."""
     return sum(code.dim for code in spec)

@@ -14,6 +14,11 @@ from infogan_jax.core.models.layers import downsample
 from infogan_jax.evaluation import Subject
 from infogan_jax.inference import in_batches, weight_digest
 
+_TEXTURE_PARTS = 4  # three resolutions, and the middle
+_TEXTURE_FILTERS = 32  # of each part
+_FAINT = 1e-3  # mean response below which differences do not count
+_DIM = 0.1  # mean of the channels below which chromaticity fades
+
 
 class Features(NamedTuple):
     """Features of images, and the extractor that they are from."""
@@ -86,12 +91,6 @@ def _random_features(model: None, weights: list[Array], images: Array) -> Array:
     for kernel in kernels:
         x = jax.nn.relu(downsample(x, kernel))
     return jax.nn.relu(x.reshape(len(x), -1) @ dense)
-
-
-_TEXTURE_PARTS = 4  # three resolutions, and the middle
-_TEXTURE_FILTERS = 32  # of each part
-_FAINT = 1e-3  # mean response below which differences do not count
-_DIM = 0.1  # mean of the channels below which chromaticity fades
 
 
 def _texture_filters(key: Array, channels: int) -> Array:

@@ -129,7 +129,7 @@ def artifacts(
     grey = np.asarray(images[..., :3] if is_rgb else images, np.float64).mean(-1)
     rows, columns = _line_power(grey)
     objects = foreground(images)
-    edges = np.array([object_ & ~binary_erosion(object_) for object_ in objects])
+    edges = find_edges(objects)
     measured = {
         "row power": rows,
         "column power": columns,
@@ -148,6 +148,11 @@ def foreground(images: np.ndarray) -> np.ndarray:
         images: `[N, H, W, C]`, uint8, or floating point in [0, 1].
     """
     return np.asarray(to_uint8(images).max(-1) > _BACKGROUND)
+
+
+def find_edges(objects: np.ndarray) -> np.ndarray:
+    """Returns the outermost pixels of objects, bool `[N, H, W]` like them."""
+    return np.array([object_ & ~binary_erosion(object_) for object_ in objects])
 
 
 def _line_power(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 from infogan_jax.core.latents import (
     Categorical,
     Code,
-    Continuous,
     Spec,
     join_latents,
     main_category,
     sample_latents,
     split_latents,
+    trained_range,
 )
 from infogan_jax.files import write_atomically
 from infogan_jax.pixels import channel_names, composite, to_picture, to_uint8
@@ -137,8 +137,7 @@ def traversal_values(code: Code, n: int) -> jax.Array:
 
     The paper's Figure 2 goes on to twice that range, where pictures fray.
     """
-    low, high = code.trained_range if isinstance(code, Continuous) else (-1.0, 1.0)
-    return code.traverse(n, low, high)
+    return code.traverse(n, *trained_range(code))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -100,8 +100,8 @@ class Dcgan:
     def build(
         self, image_shape: ImageShape, base_channels: int, n_params: int, dtype: Any
     ) -> Networks:
-        halvings = _halvings(_side(image_shape), self.largest)
-        widths = _widths(base_channels or self.base_channels, halvings)
+        outer = base_channels or self.base_channels
+        widths = _widths(outer, _halvings(image_shape, self.largest))
         norm = self.normalizes_d
         return Networks(
             dcgan.Generator(image_shape, widths, self.smooth, dtype=dtype),
@@ -121,8 +121,8 @@ class Residual:
     def build(
         self, image_shape: ImageShape, base_channels: int, n_params: int, dtype: Any
     ) -> Networks:
-        halvings = _halvings(_side(image_shape), self.largest)
-        widths = _widths(base_channels or self.base_channels, halvings)
+        outer = base_channels or self.base_channels
+        widths = _widths(outer, _halvings(image_shape, self.largest))
         return Networks(
             residual.Generator(image_shape, widths, dtype),
             residual.Discriminator(widths, dtype),
@@ -141,8 +141,8 @@ class Resnet:
     def build(
         self, image_shape: ImageShape, base_channels: int, n_params: int, dtype: Any
     ) -> Networks:
-        halvings = _halvings(_side(image_shape), self.largest)
-        widths = _widths(base_channels or self.base_channels, halvings + 1)
+        outer = base_channels or self.base_channels
+        widths = _widths(outer, _halvings(image_shape, self.largest) + 1)
         return Networks(
             resnet.Generator(image_shape, widths, dtype),
             resnet.Discriminator(widths, dtype),
@@ -159,8 +159,9 @@ def _side(image_shape: ImageShape) -> int:
     return height
 
 
-def _halvings(side: int, largest: int) -> int:
+def _halvings(image_shape: ImageShape, largest: int) -> int:
     """How many times the side is halved until 4 to 7 pixels are left."""
+    side = _side(image_shape)
     halvings = max(side.bit_length() - 3, 0)
     if not 16 <= side <= largest or side % 2**halvings:
         sides = [b << n for n in range(2, 7) for b in range(4, 8)]

@@ -28,11 +28,10 @@ from infogan_jax.core.models.layers import (
     Downsample,
     Upsample,
     batch_norm,
+    leaky,
     normal_init,
     smooth,
 )
-
-_leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
 
 class Generator(nn.Module):
@@ -70,12 +69,12 @@ class Discriminator(nn.Module):
         init = normal_init if self.normalise else nn.initializers.he_normal()
         down = functools.partial(Downsample, dtype=self.dtype, kernel_init=init)
         outer, *inner = self.widths
-        x = _leaky(down(outer)(images))
+        x = leaky(down(outer)(images))
         for width in inner:
             x = down(width, not self.normalise)(x)
             if self.normalise:
                 x = batch_norm(train, self.dtype, self.axis_name)(x)
-            x = _leaky(x)
+            x = leaky(x)
         features = x.reshape(x.shape[0], -1)
         logits = Dense(1, dtype=self.dtype)(features)
         return logits[:, 0].astype(jnp.float32), features

@@ -39,6 +39,9 @@ _PAD = ((1, 1), (1, 1))
 normal_init = nn.initializers.normal(0.02)
 
 
+leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)  # DCGAN's
+
+
 @jax.custom_vjp
 def convolve(x: Array, kernel: Array) -> Array:
     """`[B, H, W, I]` and `[3, 3, I, O]` -> `[B, H, W, O]`."""

@@ -21,7 +21,6 @@ coloured rims. Where images fill the frame the matte stays at 1.
 The side is S = b 2^n, b from 4 to 7; no layer is wider than 8 W.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -34,10 +33,10 @@ from infogan_jax.core.models.layers import (
     Downsample,
     Upsample,
     batch_norm,
+    leaky,
     smooth,
 )
 
-_leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
 _MATTE_SLOPE = 4  # outlines are sharper than shades
 
 
@@ -95,13 +94,13 @@ class Discriminator(nn.Module):
             return batch_norm(train, self.dtype, self.axis_name)(x)
 
         def residual(x: Array) -> Array:
-            return x + _leaky(norm(Convolve(x.shape[-1], False, self.dtype)(x)))
+            return x + leaky(norm(Convolve(x.shape[-1], False, self.dtype)(x)))
 
         outer, *inner = self.widths
-        x = residual(_leaky(Downsample(outer, dtype=self.dtype)(images)))
+        x = residual(leaky(Downsample(outer, dtype=self.dtype)(images)))
         for width in inner[:-1]:
-            x = residual(_leaky(norm(Downsample(width, False, self.dtype)(x))))
-        x = _leaky(norm(Downsample(inner[-1], False, self.dtype)(x)))
+            x = residual(leaky(norm(Downsample(width, False, self.dtype)(x))))
+        x = leaky(norm(Downsample(inner[-1], False, self.dtype)(x)))
         features = x.reshape(x.shape[0], -1)
         logits = Dense(1, dtype=self.dtype)(features)
         return logits[:, 0].astype(jnp.float32), features

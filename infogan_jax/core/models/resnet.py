@@ -14,7 +14,6 @@ Blocks are narrower than theirs, and not grouped.
 The side is S = b 2^n, b from 4 to 7; no layer is wider than 8 W.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -22,9 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from infogan_jax.core.latents import Array
-from infogan_jax.core.models.layers import Convolve, Dense, Initializer
+from infogan_jax.core.models.layers import Convolve, Dense, Initializer, leaky
 
-_leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
 _FEATURES = 256
 
 
@@ -59,8 +57,8 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width = x.shape[-1]
-        y = Convolve(width, True, self.dtype)(_leaky(x))
-        return x + _pointwise(width, self.dtype, nn.initializers.zeros)(_leaky(y))
+        y = Convolve(width, True, self.dtype)(leaky(x))
+        return x + _pointwise(width, self.dtype, nn.initializers.zeros)(leaky(y))
 
 
 class Generator(nn.Module):
@@ -78,7 +76,7 @@ class Generator(nn.Module):
         for width in reversed(self.widths[:-1]):
             x = _resize(_pointwise(width, self.dtype)(x), 2)
             x = Block(self.dtype)(x)
-        x = _pointwise(self.image_shape[2], self.dtype)(_leaky(x))
+        x = _pointwise(self.image_shape[2], self.dtype)(leaky(x))
         return nn.sigmoid(x.astype(jnp.float32))
 
 
@@ -95,7 +93,7 @@ class Discriminator(nn.Module):
             x = Block(self.dtype)(x)
             x = _pointwise(width, self.dtype)(_resize(x, 0.5))
         x = Block(self.dtype)(x)
-        x = _leaky(x).reshape(x.shape[0], -1)
-        features = _leaky(_pointwise(_FEATURES, self.dtype)(x))
+        x = leaky(x).reshape(x.shape[0], -1)
+        features = leaky(_pointwise(_FEATURES, self.dtype)(x))
         logits = _pointwise(1, self.dtype)(features)
         return logits[:, 0].astype(jnp.float32), features
