@@ -5,7 +5,7 @@ from PIL import Image, ImageColor
 
 from infogan_jax.settings import DEFAULT_COMPOSITE
 
-_RGB = "red,lime,blue"
+_RGB = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -21,45 +21,76 @@ def to_picture(image: np.ndarray) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def parse_colours(names: str) -> list[tuple[int, ...]]:
-    """Returns names of colours, separated by commas, as red, green and blue.
+def parse_composite(text: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Returns the name, empty where none is given, and the colour of each channel.
+
+    Args:
+        text: colours, separated by commas, each behind `NAME=` if it has a name; such
+            as `red,lime` or `brightfield=white,DNA=lime`.
 
     Raises:
         ValueError: there is no such colour.
     """
-    return [ImageColor.getrgb(name.strip())[:3] for name in names.split(",")]
+    table: list[tuple[str, tuple[int, ...]]] = []
+    for item in text.split(","):
+        name, _, colour = item.rpartition("=")
+        table.append((name.strip(), ImageColor.getrgb(colour.strip())[:3]))
+    return table
 
 
-def channel_colours(channels: int, names: str) -> list[tuple[int, ...]] | None:
+def channel_colours(channels: int, text: str) -> list[tuple[int, ...]] | None:
     """Returns the colour of each channel; None for images that are grey or RGB."""
-    if channels == 1 or (channels == 3 and names == DEFAULT_COMPOSITE):
+    if channels == 1 or (channels == 3 and text == DEFAULT_COMPOSITE):
         return None
-    table = parse_colours(names)
-    return [table[k % len(table)] for k in range(channels)]
+    table = parse_composite(text)
+    return [table[k % len(table)][1] for k in range(channels)]
 
 
-def begins_with_rgb(channels: int, names: str) -> bool:
+def begins_with_rgb(channels: int, text: str) -> bool:
     """Returns whether the first three channels are shown as red, green and blue."""
-    table = channel_colours(channels, names)
-    return channels == 3 if table is None else table[:3] == parse_colours(_RGB)
+    colours = channel_colours(channels, text)
+    return channels == 3 if colours is None else colours[:3] == _RGB
 
 
-def channel_names(channels: int, colours: str) -> list[str]:
-    """Returns a name for each channel: red, green, blue where it is shown as that."""
-    rgb = ["red", "green", "blue"] if begins_with_rgb(channels, colours) else []
-    return rgb + [f"channel {k + 1}" for k in range(len(rgb), channels)]
+def channel_names(channels: int, text: str) -> list[str]:
+    """Returns a name for each channel: its own, or what it is shown as, or a number."""
+    standard = ["red", "green", "blue"] if begins_with_rgb(channels, text) else []
+    standard += [f"channel {k + 1}" for k in range(len(standard), channels)]
+    own = [name for name, _ in parse_composite(text)][:channels]
+    own += [""] * (channels - len(own))
+    return [name or other for name, other in zip(own, standard, strict=True)]
 
 
-def composite(images: np.ndarray, colours: str = DEFAULT_COMPOSITE) -> np.ndarray:
+def composite(images: np.ndarray, text: str = DEFAULT_COMPOSITE) -> np.ndarray:
     """Adds up channels, each in its colour: uint8 `[..., C]` -> `[..., 3]`.
 
     Images of one channel, or RGB, stay as they are.
     """
-    table = channel_colours(images.shape[-1], colours)
-    if table is None:
+    colours = channel_colours(images.shape[-1], text)
+    if colours is None:
         return images
-    weights = np.array(table) / 255
+    weights = np.array(colours) / 255
     return np.clip(np.round(images @ weights), 0, 255).astype(np.uint8)
+
+
+def panels(images: np.ndarray, text: str = DEFAULT_COMPOSITE) -> dict[str, np.ndarray]:
+    """Returns the pictures that together show images uint8 `[..., C]`, by name.
+
+    Grey and RGB images are one, without a name. Of others each channel is one, in grey,
+    but red, green and blue together; and the composite, where it shows more than these.
+    """
+    channels = images.shape[-1]
+    colours = channel_colours(channels, text)
+    if colours is None:
+        return {"": images}
+    shown, first = {}, 0
+    if begins_with_rgb(channels, text):
+        shown["colours"], first = images[..., :3], 3
+    names = channel_names(channels, text)
+    shown |= {names[k]: images[..., k : k + 1] for k in range(first, channels)}
+    if not first or any(any(colour) for colour in colours[first:]):
+        shown["composite"] = composite(images, text)
+    return shown
 
 
 def spread_evenly(places: np.ndarray, most: int) -> np.ndarray:

@@ -405,8 +405,8 @@ class RunConfig:
     )
     composite: str = _field(
         DEFAULT_COMPOSITE,
-        "Colours of the channels in pictures, where those are not grey or RGB; "
-        "black hides one.",
+        "Colours of the channels in pictures, where those are not grey or RGB, each "
+        "with a name if you like, as in brightfield=white,DNA=lime; black hides one.",
         changeable=True,
     )
     on_nonfinite: str = _field(

@@ -25,7 +25,7 @@ from infogan_jax.core.augment import parse_warp
 from infogan_jax.core.latents import latent_dim
 from infogan_jax.core.spec import parse_spec
 from infogan_jax.data import folder
-from infogan_jax.pixels import parse_colours
+from infogan_jax.pixels import parse_composite
 from infogan_jax.reporting.html import write_page
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.dataset import check_images
@@ -101,8 +101,8 @@ def test_settings(text):
 @given(COLOURS)
 def test_colours(text):
     with contextlib.suppress(ValueError):
-        table = parse_colours(text)
-        assert table and all(0 <= v <= 255 for colour in table for v in colour)
+        table = parse_composite(text)
+        assert table and all(0 <= v <= 255 for _, colour in table for v in colour)
 
 
 INTEGERS = [

@@ -21,7 +21,7 @@ from infogan_jax.evaluation.extractors import Features, make_extractor
 from infogan_jax.evaluation.properties import properties
 from infogan_jax.evaluation.results import Skipped
 from infogan_jax.inference import in_batches
-from infogan_jax.pixels import channel_names
+from infogan_jax.pixels import channel_names, panels
 from infogan_jax.reporting.figures import animate, save_frame
 
 
@@ -162,6 +162,28 @@ def test_colours_of_a_composite_say_what_is_measured():
     assert apart["area of channel 1"] == 16 and "hue" not in apart
     assert channel_names(4, "red,#0f0,blue,black")[1:] == ["green", "blue", "channel 4"]
     assert channel_names(2, "red,lime,blue") == ["channel 1", "channel 2"]
+    assert channel_names(2, "red,DNA=lime") == ["channel 1", "DNA"]
+
+
+def test_panels_show_each_channel_once_and_a_composite_that_has_more():
+    grey = np.full((1, 1, 1, 1), 7, np.uint8)
+    assert panels(grey)[""] is grey
+    two = np.array([10, 100], np.uint8).reshape(1, 1, 1, 2)
+    shown = panels(two, "absorbance=red,DNA=lime")
+    assert {name: x.ravel().tolist() for name, x in shown.items()} == {
+        "absorbance": [10],
+        "DNA": [100],
+        "composite": [10, 100, 0],
+    }
+    four = np.array([1, 2, 3, 100], np.uint8).reshape(1, 1, 1, 4)
+    assert [*panels(four, "red,lime,blue,DNA=black")] == ["colours", "DNA"]
+    shown = panels(four, "red,lime,blue,lime")
+    assert {name: x.ravel().tolist() for name, x in shown.items()} == {
+        "colours": [1, 2, 3],
+        "channel 4": [100],
+        "composite": [1, 102, 3],
+    }
+    assert [*panels(two.repeat(2, -1)[..., :3], "cyan,lime,red")][-1] == "composite"
 
 
 def test_explained_variance_and_names():

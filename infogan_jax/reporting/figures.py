@@ -21,7 +21,7 @@ from infogan_jax.core.latents import (
     trained_range,
 )
 from infogan_jax.files import write_atomically
-from infogan_jax.pixels import channel_names, composite, to_picture, to_uint8
+from infogan_jax.pixels import composite, panels, to_picture, to_uint8
 from infogan_jax.settings import DEFAULT_COMPOSITE
 
 ROWS, COLUMNS = 10, 12  # of a grid without a category
@@ -42,30 +42,25 @@ def image_grid(
 ) -> Image.Image:
     """Returns images `[N, H, W, C]` row by row, with labels at the edges if given.
 
-    Images that are neither grey nor RGB are shown as a composite in the colours, and
-    beside or below it each channel in grey.
+    Images that are neither grey nor RGB are shown as several panels; see
+    `pixels.panels`.
     """
-    images = to_uint8(images)
-    if images.shape[-1] in (1, 3):
-        images = composite(images, colours)
-        return _grid(images, columns, row_labels, column_labels, title)
     draw = functools.partial(_grid, columns=columns, column_labels=column_labels)
-    whole = draw(
-        composite(images, colours),
-        row_labels=row_labels,
-        title=f"{title} composite".strip(),
-    )
+    shown = panels(to_uint8(images), colours)
+    titles = {name: f"{title} {name}".strip() for name in shown}
+    first, *others = shown
+    whole = draw(shown[first], row_labels=row_labels, title=titles[first])
     # Wide panels stand below each other: a page shows no more than its width.
     below = whole.width > whole.height
-    panels = [whole] + [
-        draw(images[..., k : k + 1], row_labels=row_labels if below else (), title=name)
-        for k, name in enumerate(channel_names(images.shape[-1], colours))
+    labels = row_labels if below else ()
+    drawn = [whole] + [
+        draw(shown[name], row_labels=labels, title=titles[name]) for name in others
     ]
-    lengths = [panel.height if below else panel.width for panel in panels]
-    total = sum(lengths) + _MARGIN * (len(panels) - 1)
+    lengths = [panel.height if below else panel.width for panel in drawn]
+    total = sum(lengths) + _MARGIN * (len(drawn) - 1)
     size = (whole.width, total) if below else (total, whole.height)
     canvas, at = Image.new("RGB", size, _PAPER), 0
-    for panel, length in zip(panels, lengths, strict=True):
+    for panel, length in zip(drawn, lengths, strict=True):
         canvas.paste(panel, (0, at) if below else (at, 0))
         at += length + _MARGIN
     return canvas
@@ -93,7 +88,7 @@ def _grid(
     if title:
         draw.text((left, 2), title, _INK, font)
     for i, image in enumerate(images):
-        tile = to_picture(image).resize((width, height), Image.Resampling.NEAREST)
+        tile = to_picture(image).resize((width, height), Image.Resampling.BICUBIC)
         row, column = divmod(i, columns)
         canvas.paste(
             tile, (left + column * (width + _GAP), top + row * (height + _GAP))

@@ -10,7 +10,7 @@ from infogan_jax.data import Data
 from infogan_jax.distributed import devices, processes
 from infogan_jax.errors import UserError
 from infogan_jax.inference import TrainedClassifier
-from infogan_jax.pixels import parse_colours
+from infogan_jax.pixels import parse_composite
 from infogan_jax.run.directory import Run
 from infogan_jax.run.filter import Borderline, apply_filter, named_by
 from infogan_jax.run.records import CLASSIFIER
@@ -50,7 +50,7 @@ def check_images(config: Config, data: Data) -> None:
             f"images of --dataset={config.dataset} have {channels}"
         )
     try:
-        parse_colours(config.composite)
+        parse_composite(config.composite)
     except ValueError as error:
         raise UserError(f"--composite={config.composite}: {error}") from None
     if len(data.images) < config.batch_size:

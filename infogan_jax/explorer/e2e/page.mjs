@@ -31,6 +31,7 @@ async function open(at = url, options = {}) {
   });
   await page.goto(at);
   await page.waitForSelector("body[data-ready]", { timeout: 30_000 });
+  await page.selectOption("#enlargement", "pixels"); // a canvas has the image's own
   await settled(page);
   return page;
 }
@@ -62,6 +63,26 @@ check("a picture is there, and nothing is complained of", async () => {
   assert.equal(await status(page), "");
   assert((await pixels(page)).some((value, i) => i % 4 < 3 && value > 0));
   assert.deepEqual(page.faults, []);
+});
+
+check("pictures are enlarged smoothly, or as pixels", async () => {
+  const page = await open();
+  await page.click("#pin");
+  const width = (selector) => page.$eval(selector, (canvas) => canvas.width);
+  for (const [choice, expected, rendering] of [
+    ["pixels", 28, "pixelated"],
+    ["smooth", 224, "auto"],
+    ["pixels", 28, "pixelated"],
+  ]) {
+    await page.selectOption("#enlargement", choice);
+    assert.equal(await width("#panels canvas"), expected);
+    assert.equal(await width("#beside canvas"), expected);
+    const style = (canvas) => getComputedStyle(canvas).imageRendering;
+    assert.equal(await page.$eval(".category canvas", style), rendering);
+  }
+  const crisp = await download(page, "#save-png", "crisp.png");
+  await page.selectOption("#enlargement", "smooth");
+  assert(!crisp.equals(await download(page, "#save-png", "smooth.png")));
 });
 
 check("a slider is dragged, reset by a double click and by a key", async () => {

@@ -7,7 +7,7 @@ import type { LoadTask, Reply, RunTask } from "./worker";
 
 const GENERATOR = "generator.onnx";
 const RECOGNIZER = "recognizer.onnx";
-const MISFIT = "The networks do not fit model.json. Export the model anew.";
+const MISFIT = "The networks do not fit model.json. Export the model again.";
 const NETWORKS = [GENERATOR, RECOGNIZER];
 
 type Settled = {
@@ -52,7 +52,7 @@ export class Engine {
     const files = NETWORKS.map((name) => {
       const about = this.model.files.get(name);
       if (!about)
-        throw new Fault(`model.json does not name ${name}. Export the model anew.`);
+        throw new Fault(`model.json does not name ${name}. Export the model again.`);
       return { name, ...about };
     });
     await this.ask({ load: files, page: document.baseURI }, progress);

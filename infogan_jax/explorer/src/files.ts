@@ -25,9 +25,10 @@ export async function toPng(
   images: Float32Array,
   count: number,
   columns: number,
+  smooth: boolean,
 ): Promise<Blob> {
   const scale = zoom(model, count === 1 ? SIDE : 64);
-  const canvas = sheet(model, images, count, columns, scale);
+  const canvas = sheet(model, images, count, columns, scale, smooth);
   const blob = await new Promise<Blob | null>((done) =>
     canvas.toBlob(done, "image/png"),
   );
@@ -36,13 +37,18 @@ export async function toPng(
 }
 
 /** Pictures one after the other, and back again, as an animation without an end. */
-export function toGif(model: Model, images: Float32Array, count: number): Blob {
+export function toGif(
+  model: Model,
+  images: Float32Array,
+  count: number,
+  smooth: boolean,
+): Blob {
   const gif = GIFEncoder();
   const scale = zoom(model, SIDE / 2);
   const size = model.width * model.height * model.channels;
   const forth = Array.from({ length: count }, (_, i) => {
     const one = images.subarray(i * size, (i + 1) * size);
-    const canvas = sheet(model, one, 1, 1, scale);
+    const canvas = sheet(model, one, 1, 1, scale, smooth);
     const { width, height } = canvas;
     const { data } = context(canvas).getImageData(0, 0, width, height);
     const palette = quantize(data, 256);

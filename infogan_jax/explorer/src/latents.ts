@@ -39,7 +39,7 @@ export function withValue(code: Code, latents: Latents, value: number): Latents 
   return changed;
 }
 
-/** Continuous and two-valued codes anew; categories and noise stay. */
+/** New continuous and two-valued codes; categories and noise stay. */
 export function randomizeCodes(model: Model, from: Latents, random: Random): Latents {
   let latents = from;
   for (const code of model.codes) {
@@ -53,7 +53,7 @@ export function randomizeCodes(model: Model, from: Latents, random: Random): Lat
   return latents;
 }
 
-/** Noise anew; codes stay. */
+/** New noise; codes stay. */
 export function randomizeNoise(model: Model, from: Latents, random: Random): Latents {
   const latents = from.slice();
   for (const place of noisePlaces(model)) {

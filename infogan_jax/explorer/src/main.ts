@@ -25,7 +25,7 @@ import {
   parseModel,
   titleOf,
 } from "./model";
-import { draw, panelsOf, panelTitle, readImage } from "./picture";
+import { draw, drawSmooth, panelsOf, panelTitle, readImage } from "./picture";
 import { fromHash, toFile, toHash } from "./share";
 import { Sliders } from "./sliders";
 import { Strip } from "./strip";
@@ -33,6 +33,7 @@ import { Strip } from "./strip";
 const GIF_SECONDS = 4;
 const GIF_FRAMES = 48;
 const SHEET_STYLES = 10;
+const ENLARGED = 8; // times, a picture that is shown smooth
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 const status = find("status");
@@ -50,6 +51,7 @@ function tell(error: unknown): void {
 /** A row of pictures, each with a caption. */
 class Panels {
   private readonly canvases: HTMLCanvasElement[] = [];
+  private image: Float32Array | null = null;
 
   constructor(
     private readonly model: Model,
@@ -66,10 +68,14 @@ class Panels {
     into.replaceChildren(...figures);
   }
 
-  paint(image: Float32Array): void {
+  /** Draws an image, or again the last one. */
+  paint(smooth: boolean, image = this.image): void {
+    this.image = image;
     panelsOf(this.model).forEach((panel, i) => {
       const canvas = this.canvases[i];
-      if (canvas) draw(canvas, this.model, image, 0, panel);
+      if (!canvas || !image) return;
+      if (smooth) drawSmooth(canvas, this.model, image, panel, ENLARGED);
+      else draw(canvas, this.model, image, 0, panel);
     });
   }
 }
@@ -79,6 +85,7 @@ class Page {
   private pinned: Latents | null = null;
   private readonly engine: Engine;
   private readonly panels: Panels;
+  private beside: Panels | null = null; // what the picture is compared with
   private readonly sliders: Sliders;
   private readonly strip: Strip | null;
   private readonly grid: Grid;
@@ -90,7 +97,7 @@ class Page {
   constructor(private readonly model: Model) {
     this.latents = randomizeNoise(model, middle(model), seeded(0));
     this.engine = new Engine(model, tell);
-    const several = model.channels > 1;
+    const several = panelsOf(model).length > 1;
     find("panels").classList.toggle("several", several);
     find("beside").classList.toggle("several", several);
     this.panels = new Panels(model, find("panels"), "");
@@ -135,7 +142,7 @@ class Page {
     this.settle(this.walk ? 400 : 60);
     const image = await this.engine.generate("picture", [latents]);
     if (image) {
-      this.panels.paint(image);
+      this.panels.paint(this.smooth, image);
       document.body.dataset.painted = String(
         Number(document.body.dataset.painted ?? 0) + 1,
       );
@@ -190,12 +197,14 @@ class Page {
     button.setAttribute("aria-pressed", String(Boolean(latents)));
     button.textContent = latents ? "Unpin" : "Pin to compare";
     find("beside").replaceChildren();
+    this.beside = null;
     this.compare();
     this.settle(0);
     if (!latents) return;
     const panels = new Panels(this.model, find("beside"), "pinned");
+    this.beside = panels;
     const image = await this.engine.generate("file", [latents]);
-    if (image) panels.paint(image);
+    if (image) panels.paint(this.smooth, image);
   }
 
   /** Says what the picture has other than the pinned one. */
@@ -223,7 +232,8 @@ class Page {
     }
     this.stop();
     await this.pin(null);
-    new Panels(this.model, find("beside"), "your image").paint(image);
+    this.beside = new Panels(this.model, find("beside"), "your image");
+    this.beside.paint(this.smooth, image);
     await this.change(latents);
     const what = notes.length ? ` Your image was changed: ${notes.join(", ")}.` : "";
     say(`The sliders stand where Q reads your image; the other noise is free.${what}`);
@@ -269,6 +279,11 @@ class Page {
     return new Walk(this.model, this.latents, codes, noise, this.random);
   }
 
+  /** Whether pictures are enlarged smoothly, or as pixels. */
+  private get smooth(): boolean {
+    return find<HTMLSelectElement>("enlargement").value === "smooth";
+  }
+
   /** Times the pace of a walk. */
   private speed(): number {
     return 2 ** find<HTMLInputElement>("speed").valueAsNumber;
@@ -299,14 +314,18 @@ class Page {
     const images = await this.engine.generate("file", all);
     if (images)
       save(
-        await toPng(this.model, images, all.length, columns),
+        await toPng(this.model, images, all.length, columns, this.smooth),
         this.file("sheet", "png"),
       );
   }
 
   private async savePng(): Promise<void> {
     const image = await this.engine.generate("file", [this.latents]);
-    if (image) save(await toPng(this.model, image, 1, 1), this.file("picture", "png"));
+    if (image)
+      save(
+        await toPng(this.model, image, 1, 1, this.smooth),
+        this.file("picture", "png"),
+      );
   }
 
   private async saveGif(): Promise<void> {
@@ -318,7 +337,10 @@ class Page {
     );
     const images = await this.engine.generate("file", path);
     if (images)
-      save(toGif(this.model, images, path.length), this.file("moving", "gif"));
+      save(
+        toGif(this.model, images, path.length, this.smooth),
+        this.file("moving", "gif"),
+      );
     say("");
   }
 
@@ -369,6 +391,11 @@ class Page {
     on("copy", () => this.copyLink());
     find("moving").addEventListener("change", () => {
       if (this.walk) this.move();
+    });
+    find("enlargement").addEventListener("change", () => {
+      document.body.classList.toggle("pixels", !this.smooth);
+      this.panels.paint(this.smooth);
+      this.beside?.paint(this.smooth);
     });
     this.details.addEventListener("toggle", () => {
       this.settle(0);
@@ -440,10 +467,10 @@ async function start(): Promise<void> {
   say("Loading the networks…");
   const response = await fetch("model.json", { cache: "no-cache" }).catch(() => null);
   if (!response?.ok) {
-    throw new Fault("model.json could not be loaded. Export the model anew.");
+    throw new Fault("model.json could not be loaded. Export the model again.");
   }
   const json = await response.json().catch(() => {
-    throw new Fault("model.json is damaged: it is no JSON. Export the model anew.");
+    throw new Fault("model.json is damaged: it is no JSON. Export the model again.");
   });
   const model = parseModel(json);
   document.title = `${model.name} · InfoGAN explorer`;

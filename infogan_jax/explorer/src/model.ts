@@ -47,7 +47,7 @@ export function parseModel(json: unknown): Model {
   const about = record(json, "the file");
   if (about.format !== FORMAT) {
     throw new Fault(
-      `model.json has format ${String(about.format)}; this page reads format ${FORMAT}. Export the model anew.`,
+      `model.json has format ${String(about.format)}; this page reads format ${FORMAT}. Export the model again.`,
     );
   }
   const image = record(about.image, "image");
@@ -188,7 +188,7 @@ export function orderOf(code: Code): number[] {
 
 function check(isRight: boolean, what: string): asserts isRight {
   if (!isRight)
-    throw new Fault(`model.json is damaged: ${what}. Export the model anew.`);
+    throw new Fault(`model.json is damaged: ${what}. Export the model again.`);
 }
 
 function record(value: unknown, what: string): Record<string, unknown> {

@@ -3,20 +3,26 @@
 import { make } from "./dom";
 import { Fault, type Model } from "./model";
 
-export type Panel = "composite" | number; // a number: that channel in grey
+export type Panel = "composite" | "colours" | number; // a number: that channel in grey
 
 const MOST_PIXELS = 25_000_000; // of a file that is read
+const RGB = "255,0,0 0,255,0 0,0,255";
 
-/** The panels that show one image: more than one if there are channels to tell apart. */
-export function panelsOf(model: Model): Panel[] {
-  if (model.channels === 1) return ["composite"];
-  return ["composite", ...Array.from({ length: model.channels }, (_, k) => k)];
+/** The panels that together show one image, as the program's figures have them. */
+export function panelsOf({ channels, composite }: Model): Panel[] {
+  if (!composite) return ["composite"]; // grey, or red, green and blue
+  const isRgb = composite.slice(0, 3).join(" ") === RGB;
+  const first = isRgb ? 3 : 0;
+  const others = Array.from({ length: channels - first }, (_, k) => first + k);
+  const panels: Panel[] = isRgb ? ["colours", ...others] : others;
+  const isShown = composite.slice(first).some((colour) => colour.some(Boolean));
+  return isRgb && !isShown ? panels : [...panels, "composite"];
 }
 
 /** What to call a panel. */
 export function panelTitle(model: Model, panel: Panel): string {
-  if (panel === "composite") return model.channels === 1 ? "" : "composite";
-  return model.channelNames[panel] ?? "";
+  if (typeof panel === "number") return model.channelNames[panel] ?? "";
+  return panelsOf(model).length > 1 ? panel : "";
 }
 
 /**
@@ -38,9 +44,9 @@ export function toPixels(
   for (let i = 0; i < count; i++) {
     for (let part = 0; part < 3; part++) {
       let value = 0;
-      if (panel !== "composite") {
+      if (typeof panel === "number") {
         value = 255 * level(images, start + i * channels + panel);
-      } else if (composite) {
+      } else if (composite && panel === "composite") {
         for (let k = 0; k < channels; k++) {
           const weight = (composite[k]?.[part] ?? 0) / 255;
           value += weight * Math.round(255 * level(images, start + i * channels + k));
@@ -74,20 +80,41 @@ export function draw(
   index = 0,
   panel: Panel = "composite",
 ): void {
-  if (canvas.width !== model.width) canvas.width = model.width;
-  if (canvas.height !== model.height) canvas.height = model.height;
+  resize(canvas, model.width, model.height);
   const pixels = toPixels(model, images, index, panel);
   const data = new ImageData(pixels, model.width, model.height);
   context(canvas).putImageData(data, 0, 0);
 }
 
-/** Several images as one canvas, row by row, each pixel `zoom` times as large. */
+/** Draws one image smoothly, `zoom` times as large, which browsers do better than CSS. */
+export function drawSmooth(
+  canvas: HTMLCanvasElement,
+  model: Model,
+  image: Float32Array,
+  panel: Panel,
+  zoom: number,
+): void {
+  const tile = document.createElement("canvas");
+  draw(tile, model, image, 0, panel);
+  resize(canvas, zoom * model.width, zoom * model.height);
+  const on = context(canvas);
+  on.imageSmoothingQuality = "high";
+  on.drawImage(tile, 0, 0, canvas.width, canvas.height);
+}
+
+function resize(canvas: HTMLCanvasElement, width: number, height: number): void {
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+}
+
+/** Several images as one canvas, row by row, `zoom` times as large. */
 export function sheet(
   model: Model,
   images: Float32Array,
   count: number,
   columns: number,
   zoom: number,
+  smooth: boolean,
   gap = 2,
 ): HTMLCanvasElement {
   const [width, height] = [model.width * zoom, model.height * zoom];
@@ -97,7 +124,8 @@ export function sheet(
   const whole = context(canvas);
   whole.fillStyle = "#fff";
   whole.fillRect(0, 0, canvas.width, canvas.height);
-  whole.imageSmoothingEnabled = false;
+  whole.imageSmoothingEnabled = smooth;
+  whole.imageSmoothingQuality = "high";
   const tile = document.createElement("canvas");
   for (let i = 0; i < count; i++) {
     draw(tile, model, images, i);

@@ -43,7 +43,7 @@ async function download(
   tell: (received: number) => void,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const name = expected?.name ?? "onnxruntime";
-  // Names of networks stay when a model is exported anew; that of the runtime does not.
+  // Names of networks stay when a model is exported again; that of the runtime does not.
   const cache = expected ? "no-cache" : "default";
   const response = await fetch(url, { cache }).catch(() => null);
   if (!response?.ok || !response.body) {
@@ -65,7 +65,7 @@ async function download(
   if (expected) {
     if (content.length !== expected.bytes) {
       throw new Error(
-        `${name} has ${content.length} bytes, model.json says ${expected.bytes}: it was cut short, or is of another export. Export the model anew.`,
+        `${name} has ${content.length} bytes, model.json says ${expected.bytes}: it was cut short, or is of another export. Export the model again.`,
       );
     }
     // Where a page came over plain HTTP from elsewhere, browsers offer no digest.
@@ -76,7 +76,7 @@ async function download(
       );
       if (hex !== expected.sha256) {
         throw new Error(
-          `${name} does not fit model.json: it is damaged, or of another export. Export the model anew.`,
+          `${name} does not fit model.json: it is damaged, or of another export. Export the model again.`,
         );
       }
     }

@@ -324,14 +324,33 @@ describe("pictures", () => {
       channel_names: ["absorbance", "stain"],
     };
     const two = parseModel(about);
-    expect(panelsOf(two)).toEqual(["composite", 0, 1]);
+    expect(panelsOf(two)).toEqual([0, 1, "composite"]);
     expect(panelsOf(two).map((panel) => panelTitle(two, panel))).toEqual([
-      "composite",
       "absorbance",
       "stain",
+      "composite",
     ]);
     const image = new Float32Array([0.2, 0.8]);
     expect(Array.from(toPixels(two, image, 0))).toEqual([51, 0, 204, 255]);
     expect(Array.from(toPixels(two, image, 0, 1))).toEqual([204, 204, 204, 255]);
+  });
+
+  it("show red, green and blue together, and the composite if it has more", () => {
+    const about = json();
+    const names = ["red", "green", "blue", "stain"];
+    const rgb = [
+      [255, 0, 0],
+      [0, 255, 0],
+      [0, 0, 255],
+    ];
+    const panels = (stain: number[]) => {
+      const composite = [...rgb, stain];
+      const image = { height: 1, width: 1, channels: 4, composite };
+      about.image = { ...image, channel_names: names };
+      const four = parseModel(about);
+      return panelsOf(four).map((panel) => panelTitle(four, panel));
+    };
+    expect(panels([0, 0, 0])).toEqual(["colours", "stain"]);
+    expect(panels([0, 255, 0])).toEqual(["colours", "stain", "composite"]);
   });
 });
