@@ -5,6 +5,7 @@ limits, and each section by its own `check`.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -47,6 +48,14 @@ def _field(
     return dataclasses.field(
         default=default, metadata=about | {"changeable": changeable}
     )
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers in a text, by commas; raises ValueError if one is not finite."""
+    numbers = [float(part) for part in text.split(",")]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError
+    return numbers
 
 
 def _any_of(table: Iterable[str]) -> str:
@@ -98,6 +107,16 @@ class DataConfig:
         "folder: of images of more than 8 bits, what becomes black and white, in "
         "percent of a channel's pixels.",
     )
+    value_range: str = _field(
+        "",
+        "folder: the values that become black and white, such as 0,4095, of all "
+        "channels; empty: 0,255 where all values are within, else --percentiles.",
+    )
+    nan_value: str = _field(
+        "",
+        "folder: a number in place of values that are not finite, such as 0; empty: "
+        "images that have some are left out.",
+    )
     max_invalid_percent: float = _field(
         1.0,
         "folder: percentage of images that may be left out as unusable.",
@@ -140,7 +159,7 @@ class DataConfig:
                 f"--image_size={self.image_size}: expected 8 to {_MAX_SIDE} pixels, or "
                 "0 for the images' own size"
             )
-        self._check_percentiles()
+        self._check_values()
         self._check_channels()
         self._check_download_url()
         if bool(self.filter_classifier) != bool(self.filter_class):
@@ -154,15 +173,26 @@ class DataConfig:
                 "below 1"
             )
 
-    def _check_percentiles(self) -> None:
+    def _check_values(self) -> None:
+        for name, low, high in (("percentiles", 0, 100), ("value_range", -1e9, 1e9)):
+            value = getattr(self, name)
+            if name == "value_range" and not value:
+                continue
+            try:
+                first, second = _numbers(value)
+                if not low <= first < second <= high:
+                    raise ValueError
+            except ValueError:
+                raise UserError(
+                    f"--{name}={value}: expected two numbers from {low:g} to {high:g}, "
+                    "the smaller one first"
+                ) from None
         try:
-            low, high = (float(part) for part in self.percentiles.split(","))
-            if not 0 <= low < high <= 100:
+            if self.nan_value and len(_numbers(self.nan_value)) != 1:
                 raise ValueError
         except ValueError:
             raise UserError(
-                f"--percentiles={self.percentiles}: expected two numbers from 0 to "
-                "100, the smaller one first"
+                f"--nan_value={self.nan_value}: expected a number, such as 0"
             ) from None
 
     def _check_channels(self) -> None:

@@ -18,8 +18,9 @@ from tensorflow_datasets.core import shuffle
 
 from infogan_jax import Config
 from infogan_jax.config import UserError
-from infogan_jax.data import folder, load, prepare
-from infogan_jax.data.folder import Item, read
+from infogan_jax.data import folder, listing, load, prepare
+from infogan_jax.data.folder import read
+from infogan_jax.data.listing import Item
 
 
 def picture(i: int, size=(20, 16), channels=3) -> np.ndarray:
@@ -79,7 +80,8 @@ def test_changed_files_are_noticed(cells, tmp_path, logged):
     before = load(config)
     assert "preparing" in logged()
     load(config)
-    assert logged() == ""
+    scale = "16 x 20 pixels, 3 channels, values 0 to 255 on a scale of 0 to 255"
+    assert logged() == f"INFO: 20 images, {scale}"
     save(cells / "ill" / "new.png", picture(99))
     after = load(config)
     assert "has changed" in logged()
@@ -170,6 +172,90 @@ def test_tiffs_look_as_a_person_sees_them(tmp_path):
         tmp_path / "b.tif", cells, photometric="rgb", extrasamples=["unassalpha"]
     )
     np.testing.assert_array_equal(read_one(tmp_path / "b.tif"), cells)
+
+
+def test_what_a_file_is_says_its_content(tmp_path):
+    array = picture(0)
+    Image.fromarray(array).save(tmp_path / "a.tif", "PNG")
+    tifffile.imwrite(tmp_path / "b.png", array, photometric="rgb")
+    with (tmp_path / "c.jpg").open("wb") as file:
+        np.save(file, array)
+    for name in ("a.tif", "b.png", "c.jpg"):
+        np.testing.assert_array_equal(read_one(tmp_path / name), array)
+    bits = array[..., 0] > 99
+    np.save(tmp_path / "d.npy", bits)
+    Image.fromarray(bits).save(tmp_path / "e.tif")
+    Image.fromarray(bits).save(tmp_path / "f.tif", compression="group4")
+    for name in ("d.npy", "e.tif", "f.tif"):
+        np.testing.assert_array_equal(read_one(tmp_path / name)[..., 0], bits * 255)
+
+
+def test_colours_of_tiffs_are_red_green_and_blue(tmp_path):
+    array = np.asarray(Image.fromarray(picture(0)).resize((64, 64)))
+    for compression in (None, "tiff_lzw", "jpeg"):
+        ycc = Image.fromarray(array).convert("YCbCr")
+        ycc.save(tmp_path / "a.tif", compression=compression)
+        found = read_one(tmp_path / "a.tif").astype(int)
+        assert np.abs(found - array).mean() < 6, compression
+    Image.new("LAB", (20, 20)).save(tmp_path / "lab.tif")
+    with pytest.raises(ValueError, match="CIELAB colours"):
+        read_one(tmp_path / "lab.tif")
+    grey = picture(0, channels=1)[..., 0]
+    tifffile.imwrite(tmp_path / "b.tif", grey, photometric="miniswhite")
+    np.testing.assert_array_equal(read_one(tmp_path / "b.tif")[..., 0], 255 - grey)
+    tifffile.imwrite(tmp_path / "c.tif", grey.astype("f4"), photometric="miniswhite")
+    with pytest.raises(ValueError, match="0 is white, in values of type float32"):
+        read_one(tmp_path / "c.tif")
+
+
+def test_axes_are_those_that_a_file_names(tmp_path):
+    def tiff(shape, axes):
+        array = np.random.default_rng(0).integers(0, 4096, shape, np.uint16)
+        imagej = axes != "YXS"
+        options = {"imagej": True, "metadata": {"axes": axes}} if imagej else {}
+        if not imagej:
+            options = {"photometric": "minisblack", "planarconfig": "contig"}
+        tifffile.imwrite(tmp_path / "a.tif", array, **options)
+        return array
+
+    wide = tiff((24, 24, 60), "YXS")
+    np.testing.assert_array_equal(read_one(tmp_path / "a.tif"), wide)
+    many = tiff((64, 32, 32), "CYX")
+    found = read_one(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found, np.moveaxis(many, 0, -1))
+    for axes, told in (("TYX", "64 times"), ("ZYX", "64 depths")):
+        tiff((64, 32, 32), axes)
+        with pytest.raises(ValueError, match=rf"{told} \(axes {axes}\); save each"):
+            read_one(tmp_path / "a.tif")
+    for shape in ((100, 28, 28), (16, 16, 20)):
+        np.save(tmp_path / "b.npy", np.zeros(shape, np.uint8))
+        with pytest.raises(ValueError, match=f"{shape[0]} images of {shape[1]} x"):
+            read_one(tmp_path / "b.npy")
+    np.save(tmp_path / "c.npy", picture(0, (3, 48), 48))
+    assert read_one(tmp_path / "c.npy").shape == (48, 48, 3)
+
+
+def test_a_page_of_an_ome_series_is_one_image(tmp_path):
+    """Each file names the whole series; twelve files are not twelve copies of it."""
+    names = [f"well_{i:02d}.ome.tif" for i in range(3)]
+    uuid = "urn:uuid:00000000-0000-4000-8000-00000000000{}"
+    blocks = "".join(
+        f'<TiffData FirstT="{i}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{name}">{uuid.format(i)}</UUID></TiffData>'
+        for i, name in enumerate(names)
+    )
+    for i, name in enumerate(names):
+        about = (
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuid.format(i)}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            'DimensionOrder="XYCZT" Type="uint8" SizeX="16" SizeY="20" SizeC="1" '
+            f'SizeZ="1" SizeT="3">{blocks}</Pixels></Image></OME>'
+        )
+        pixels = picture(i, channels=1)[..., 0]
+        tifffile.imwrite(tmp_path / name, pixels, description=about, metadata=None)
+    for i, name in enumerate(names):
+        expected = picture(i, channels=1)
+        np.testing.assert_array_equal(read_one(tmp_path / name), expected)
 
 
 def test_grey_with_a_transparent_value_stays_grey(tmp_path):
@@ -292,7 +378,7 @@ def test_what_a_star_matches_tells_images_apart(tmp_path, pattern, file, name):
             for k in (1, 2):
                 where = file.format(plate=plate, i=i, k=k)
                 save(root / where, picture(i + 10 * (plate == "B"), channels=1) // k)
-    found = folder.find(root, config_of(root, tmp_path, file_pattern=pattern))
+    found = listing.find(root, config_of(root, tmp_path, file_pattern=pattern))
     assert len(found.items) == 12 and not found.left_out
     assert name in [item.name for item in found.items]
     for item in found.items:
@@ -305,15 +391,113 @@ def test_two_files_for_one_channel_are_refused(tmp_path):
         save(tmp_path / "plates" / f"{name}_ch1.png", picture(0))
     config = config_of(tmp_path, tmp_path, file_pattern="*a*_{id}_ch{channel}.png")
     with pytest.raises(UserError, match=r"ax_1_ch1\.png and xa_1_ch1\.png are"):
-        folder.find(tmp_path / "plates", config)
+        listing.find(tmp_path / "plates", config)
 
 
 def test_linked_subfolders_are_read(cells, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     save(tmp_path / "elsewhere" / "0.png", picture(99))
     (cells / "linked").symlink_to(tmp_path / "elsewhere")
-    found = folder.find(cells, config_of(cells, tmp_path))
+    found = listing.find(cells, config_of(cells, tmp_path))
     assert "linked/0.png" in [item.name for item in found.items]
+
+
+def test_links_and_further_names_give_no_file_twice(cells, tmp_path):
+    """Whatever a link leads to: here, around here, or elsewhere by two ways."""
+    save(tmp_path / "elsewhere" / "0.png", picture(99))
+    (tmp_path / "elsewhere" / "back").symlink_to(cells)
+    for name, target in {
+        "all": cells,
+        "a_link_before_ill": cells / "ill",
+        "around": tmp_path,
+        "one": tmp_path / "elsewhere",
+        "two": tmp_path / "elsewhere",
+        "first.png": cells / "ill" / "1.png",
+    }.items():
+        (cells / name).symlink_to(target)
+    (cells / "well" / "second.png").hardlink_to(cells / "well" / "2.png")
+    found = listing.find(cells, config_of(cells, tmp_path))
+    names = [item.name for item in found.items]
+    assert len(names) == 21 and "one/0.png" in names and "ill/1.png" in names
+    (note,) = found.notes
+    assert note.startswith("passed over: 7 further links and names of what is here: ")
+
+
+def test_what_is_no_image_of_the_user_is_passed_over(cells, tmp_path):
+    """Thumbnails, hidden folders, and the pictures of runs beside the images."""
+    for name in (
+        ".hidden/1.png",
+        "@eaDir/1.png",
+        "ill/@eaDir/2.png",
+        "run/figures/3.png",
+    ):
+        save(cells / name, picture(50))
+    (cells / "run" / "config.json").write_text("{}")
+    (cells / "run" / "checkpoints").mkdir()
+    os.mkfifo(cells / "pipe.png")
+    found = listing.find(cells, config_of(cells, tmp_path))
+    assert len(found.items) == 20
+    assert found.notes == [
+        "passed over: 1 work directories of runs: run",
+        "passed over: 2 folders of a system's own files: @eaDir, ill/@eaDir",
+        "passed over: 1 that cannot be read: pipe.png",
+    ]
+
+
+def test_a_subfolder_without_permission_is_named_and_left_out(cells, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("ill"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
+    paths, notes = listing.walk(cells)
+    assert len(paths) == 10
+    assert notes == ["passed over: 1 that cannot be read: ill"]
+
+
+def test_equal_images_are_on_one_side(tmp_path, logged):
+    for i in range(30):
+        for copy in "ab":
+            save(tmp_path / "twins" / copy / f"{i}.png", picture(i))
+    data = load(config_of(tmp_path / "twins", tmp_path))
+    held_out = {image.tobytes() for image in data.eval_images}
+    assert len(data.eval_images) == 2 * len(held_out) > 0
+    assert not held_out & {image.tobytes() for image in data.images}
+    assert "WARNING: 30 images are equal to others" in logged()
+
+
+def test_pictures_that_are_almost_black_are_told_and_made_bright(tmp_path, logged):
+    """Masks of 0 and 1, and a camera of 12 bits in dim light."""
+    for i in range(12):
+        save(tmp_path / "masks" / f"{i}.png", picture(i, channels=1) % 2)
+        dim = picture(i, channels=1).astype(np.uint16) * 2000
+        dim = (dim // 2000 + 2).clip(2, 20)
+        (tmp_path / "dim").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "dim" / f"{i}.tif", dim)
+    assert load(config_of(tmp_path / "masks", tmp_path)).images[:].max() <= 1
+    assert (
+        "WARNING: no value is above 1 of 255: pictures are almost black; "
+        "--value_range=0,1 makes them bright"
+    ) in logged()
+    bright = load(config_of(tmp_path / "masks", tmp_path, value_range="0,1"))
+    assert bright.images[:].max() == 255 and bright.ranges == [[0, 1]]
+    assert "WARNING" not in logged()
+    load(config_of(tmp_path / "dim", tmp_path))
+    assert "--value_range=2,20 makes" in logged()
+
+
+def test_values_that_are_not_finite_can_be_replaced(tmp_path):
+    array = picture(0, channels=1).astype(np.float32)
+    array[:3] = np.nan
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ValueError, match="--nan_value=0 would replace them"):
+        read_one(tmp_path / "a.npy")
+    found = read(Item("x", (tmp_path / "a.npy",), "", "x"), nan_value="7")
+    assert (found[:3] == 7).all()
+    np.testing.assert_array_equal(found[3:], array[3:])
 
 
 def test_one_group_cannot_be_held_out(tmp_path):
@@ -420,7 +604,7 @@ def test_no_file_takes_memory_beyond_reason_or_is_unpickled(tmp_path):
     bombs(tmp_path)
     tracemalloc.start()
     for path in sorted(tmp_path.iterdir()):
-        look = folder._look(folder.Item("x", (path,), "", ""), Config(), True)
+        look = folder._look(Item("x", (path,), "", ""), Config(), True)
         assert isinstance(look, str) and look, path
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import shuffle
 
-from infogan_jax.data import folder
+from infogan_jax.data import folder, listing
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
 from infogan_jax.data.splits import held_out
 from infogan_jax.settings import DataConfig
@@ -300,7 +300,7 @@ with tfds.core.registered.skip_registration():
             }
 
         def _generate_examples(
-            self, items: list[folder.Item]
+            self, items: list[listing.Item]
         ) -> Iterator[tuple[str, dict]]:
             images = folder.in_order(
                 lambda item: folder.convert(item, self.survey, self.run),

@@ -1,4 +1,8 @@
-"""One image file as an array, `[h, w, C]` of its own type."""
+"""One image file as an array, `[h, w, C]` of its own type.
+
+What a file is, and how its axes, colours and bits are meant, is asked of the file; its
+name says nothing. What is not understood is refused, with the reason.
+"""
 
 import math
 import warnings
@@ -7,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-TIFF = {".tif", ".tiff"}
+_TIFF_MAGIC = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
+_NPY_MAGIC = b"\x93NUMPY"
+_MAX_CHANNELS = 10  # of an array that does not say which axis they are
 _UNREADABLE = "no image that can be read"
 _MAX_VALUES = 1 << 28  # pixels times channels of one file; more is a bomb or a slip
 
@@ -24,16 +30,20 @@ def read_file(path: Path, channels: str) -> np.ndarray:
     """
     if path.stat().st_size == 0:
         raise ValueError("an empty file")
+    with path.open("rb") as file:
+        magic = file.read(8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if path.suffix.lower() == ".npy":
+        if magic.startswith(_NPY_MAGIC):
             stored = np.load(path, mmap_mode="r", allow_pickle=False)
             _check_size(stored.shape)
             image = _with_channels(np.array(stored))
-        elif path.suffix.lower() in TIFF:
+        elif magic.startswith(_TIFF_MAGIC):
             image = _read_tiff(path)
         else:
             image = _read_picture(path)
+    if image.dtype == bool:
+        image = np.where(image, np.uint8(255), np.uint8(0))
     if image.dtype.kind not in "uif":
         raise ValueError(f"values of type {image.dtype}; expected numbers")
     if image.dtype.kind == "f":
@@ -53,19 +63,49 @@ def _read_tiff(path: Path) -> np.ndarray:
 
     try:
         with tifffile.TiffFile(path) as file:
-            _check_size(file.series[0].shape)
-            image = file.asarray()
-            page, pages = file.pages.first, len(file.pages)
+            series, pages = file.series[0], len(file.pages)
+            _check_size(series.shape)
+            image, axes = file.asarray(), series.axes
+            if len(series.pages) > pages:  # the others are in other files
+                image, axes = np.stack([p.asarray() for p in file.pages]), "C"
+                axes += file.pages.first.axes
+            page = file.pages.first
             kind, turn = page.photometric, page.tags.valueof("Orientation", 1)
-            inks = page.tags.valueof("InkSet", 1)
+            inks, is_bits = page.tags.valueof("InkSet", 1), page.bitspersample == 1
+            is_jpeg = page.compression in (6, 7)  # decoded to red, green and blue
     except (tifffile.TiffFileError, KeyError, IndexError, RuntimeError):
         raise ValueError(_UNREADABLE) from None
-    is_cmyk = kind == tifffile.PHOTOMETRIC.SEPARATED and inks == 1
-    if pages == 1 and (is_cmyk or kind == tifffile.PHOTOMETRIC.PALETTE):
+    kinds = tifffile.PHOTOMETRIC
+    if kind in (kinds.CIELAB, kinds.ICCLAB, kinds.ITULAB):
+        raise ValueError("CIELAB colours; save it as RGB")
+    is_converted = kind == kinds.PALETTE or (
+        (kind == kinds.SEPARATED and inks == 1) or (kind == kinds.YCBCR and not is_jpeg)
+    )
+    if pages == 1 and is_converted:
         return _read_picture(path)
-    if kind == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind == "u":
+    if is_bits:
+        image = np.where(image, np.uint8(255), np.uint8(0))
+    if kind == kinds.MINISWHITE:
+        if image.dtype.kind != "u":
+            raise ValueError(f"0 is white, in values of type {image.dtype}; invert it")
         image = np.iinfo(image.dtype).max - image
-    return _apply_orientation(_with_channels(image), turn)
+    return _apply_orientation(_arrange(image, axes), turn)
+
+
+def _arrange(image: np.ndarray, axes: str) -> np.ndarray:
+    """Returns `[h, w, C]`, of an array whose axes have tifffile's letters."""
+    long = [(axis, n) for axis, n in zip(axes, image.shape, strict=True) if n > 1]
+    names = "".join(axis for axis, _ in long)
+    image = np.squeeze(image)
+    for axis, n in long:
+        if axis in "TZ":
+            what = {"T": "times", "Z": "depths"}[axis]
+            raise ValueError(f"{n} {what} (axes {axes}); save each as an image")
+    if len(names) == 3 and set("YX") < set(names):
+        channels = next(i for i, axis in enumerate(names) if axis not in "YX")
+        if names[channels] in "CS":
+            return np.moveaxis(image, channels, -1)
+    return _with_channels(image)
 
 
 def _apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -86,13 +126,22 @@ def _check_size(shape: tuple[int, ...]) -> None:
 
 
 def _with_channels(image: np.ndarray) -> np.ndarray:
-    """Returns `[h, w, C]`; the first axis is the channels if shorter than the last."""
+    """Returns `[h, w, C]` of an array whose axes have no names.
+
+    The channels are the first or the last axis, whichever is short and the shortest.
+    """
     image = np.squeeze(image)
     if image.ndim == 2:
         return image[..., None]
     if image.ndim != 3:
         raise ValueError(f"an array of shape {image.shape}; expected an image")
-    first, _, last = image.shape
+    first, _, last = shape = image.shape
+    if min(first, last) > _MAX_CHANNELS or first == last:
+        raise ValueError(
+            f"an array of shape {shape}: {first} images of {shape[1]} x {last}, or one "
+            f"of {first} x {shape[1]} with {last} channels? Save one image a file, "
+            f"with at most {_MAX_CHANNELS} channels"
+        )
     return np.moveaxis(image, 0, -1) if first < last else image
 
 

@@ -1,9 +1,6 @@
-"""A user's folder of images: listed, surveyed, and converted to one form."""
+"""A user's folder of images: surveyed, and converted to one form."""
 
 import hashlib
-import itertools
-import os
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,37 +9,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infogan_jax.data.decode import TIFF, read_file
+from infogan_jax.cores import core_count
+from infogan_jax.data.decode import read_file
 from infogan_jax.data.imaging import resize
+from infogan_jax.data.listing import Item, Listing
 from infogan_jax.errors import UserError, first_line
 from infogan_jax.settings import DataConfig
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy"} | TIFF
 _MIN_SIDE = 8  # pixels
 _MIN_IMAGES = 10
 _SAMPLE, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
 BYTES = 0.0, 255.0  # the range of a channel of bytes
 _PREFETCH = 16  # images per core that are read ahead
 _SHOWN = 5  # files that an error names
-_UNSORTED = "unsorted"  # label of images outside of any subfolder
-
-
-class Item(NamedTuple):
-    """One image, in one file or in one for each channel."""
-
-    name: str  # of the image, unique
-    paths: tuple[Path, ...]
-    label: str
-    group: str
-
-
-class Listing(NamedTuple):
-    """The files of a folder, none of them read yet."""
-
-    items: list[Item]
-    left_out: dict[str, str]  # image with a channel missing -> reason
-    passed_over: str  # a line about files that are no images, or empty
-    channels: list[str]  # values of {channel}, empty if the pattern has none
+_DIM = 0.1  # of the range of values: pictures that reach no further are too dark
 
 
 class Survey(NamedTuple):
@@ -52,6 +32,7 @@ class Survey(NamedTuple):
     left_out: dict[str, str]  # file -> reason
     size: int  # side, pixels
     ranges: list[tuple[float, float]]  # of each channel, what becomes 0 and 255
+    summary: list[str]  # a line of what there is, then one for each oddity
 
 
 def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
@@ -107,95 +88,58 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
             f"{root}: images are not square or of {len(sides)} sizes, such as "
             f"{sides[0][1]} x {sides[0][0]}; resize them to one square by --image_size"
         )
-    return Survey(good, left_out, size, _ranges(looks, usual, config))
+    good, doubles = _join_doubles(good, looks)
+    ranges = _ranges(looks, usual, config)
+    summary = _summarise(looks, ranges, sides, doubles)
+    return Survey(good, left_out, size, ranges, summary)
 
 
-def find(root: Path, config: DataConfig) -> Listing:
-    """Lists the images below a folder, in the order of their names.
+def _join_doubles(items: list[Item], looks: list["_Look"]) -> tuple[list[Item], int]:
+    """The items, equal images of one group; and how many are equal to an earlier one.
 
-    Without `config.file_pattern` each file with a suffix of SUFFIXES is an image, and
-    the subfolder of the root that it lies in is its label. Hidden files are ignored.
-
-    Raises:
-        UserError: the folder cannot be read, or has no images; or the pattern is
-            malformed.
+    Otherwise one could be trained on while its double is measured on. Groups that the
+    files name stay as they are.
     """
-    try:
-        paths = sorted(Path(f) / n for f, _, names in _walk(root) for n in names)
-    except OSError as error:
-        raise UserError(f"{root}: cannot be read ({error.strerror})") from None
-    regex = _compile(config.file_pattern) if config.file_pattern else None
-    parts: dict[str, dict[str, Path]] = {}
-    about: dict[str, tuple[str, str]] = {}
-    left_out: dict[str, str] = {}
-    others: list[Path] = []
-    for path in paths:
-        relative = path.relative_to(root)
-        if any(part.startswith(".") for part in relative.parts):
-            continue  # macOS leaves some beside each file
-        # tfds stores a label per line.
-        label = " ".join(relative.parts[0].split()) if len(relative.parts) > 1 else ""
-        label = label or _UNSORTED
-        name, channel, group = relative.as_posix(), "", ""
-        match = None
-        if regex:
-            match = regex.fullmatch(
-                name if "/" in config.file_pattern else relative.name
-            )
-        if path.suffix.lower() not in SUFFIXES or (regex and not match):
-            others.append(relative)
-            continue
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            shown = name.encode(errors="backslashreplace").decode()
-            left_out[shown] = "a name that is not UTF-8"
-            continue
-        if match:
-            fields = match.groupdict()
-            label = fields.get("label", label)
-            channel, group = fields.get("channel", ""), fields.get("group", "")
-            if channel:
-                name = _name_of(relative, match)
-        former = parts.setdefault(name, {}).setdefault(channel, path)
-        if former != path:
-            raise UserError(
-                f"--file_pattern={config.file_pattern}: {former.relative_to(root)} and "
-                f"{relative} are both channel {channel} of {name}; expected a pattern "
-                "that tells images apart"
-            )
-        about[name] = label, group or name
-    if not parts:
-        of = (
-            f"that match --file_pattern={config.file_pattern}"
-            if config.file_pattern
-            else "of images"
+    first: dict[bytes, str] = {}
+    joined, doubles = [], 0
+    for item, look in zip(items, looks, strict=True):
+        group = first.setdefault(look.digest, item.group)
+        doubles += group != item.group
+        joined.append(item._replace(group=group) if item.group == item.name else item)
+    return joined, doubles
+
+
+def _summarise(
+    looks: list["_Look"],
+    ranges: list[tuple[float, float]],
+    sides: list[tuple[int, ...]],
+    doubles: int,
+) -> list[str]:
+    """What was made of a folder, in a line, and a line for each oddity."""
+    channels = looks[0].shape[-1]
+    low, high = min(x.lowest for x in looks), max(x.highest for x in looks)
+    sizes = f"{sides[0][1]} x {sides[0][0]}"
+    if len(sides) > 1:
+        sizes += f" to {sides[-1][1]} x {sides[-1][0]}"
+    lines = [
+        f"{len(looks):,} images, {sizes} pixels, {channels} channel"
+        f"{'s' * (channels > 1)}, values {low:g} to {high:g} on a scale of "
+        f"{_format(ranges)}"
+    ]
+    if doubles:
+        lines.append(
+            f"{doubles} images are equal to others, and are held out only with them"
         )
-        raise UserError(
-            f"{root}: has no files {of}; expected some of {sorted(SUFFIXES)}"
+    darkest, brightest = ranges[0]
+    if high < darkest + _DIM * (brightest - darkest):
+        lines.append(
+            f"no value is above {high:g} of {brightest:g}: pictures are almost black; "
+            f"--value_range={low:g},{high:g} makes them bright"
         )
-    channels = _wanted(parts, config)
-    items = []
-    for name, files in parts.items():
-        missing = [channel for channel in channels if channel not in files]
-        if missing:
-            left_out[name] = f"channel {', '.join(missing)} is missing"
-        else:
-            items.append(Item(name, tuple(files[c] for c in channels), *about[name]))
-    passed_over = _describe_others(others, config) if others else ""
-    return Listing(items, left_out, passed_over, [c for c in channels if c])
+    return lines
 
 
-def _describe_others(others: list[Path], config: DataConfig) -> str:
-    what = "end as images do"
-    if config.file_pattern:
-        what = f"match --file_pattern={config.file_pattern}"
-    few = ", ".join(map(str, others[:_SHOWN]))
-    more = ", .." if len(others) > _SHOWN else ""
-    return f"passed over: {len(others)} that do not {what}: {few}{more}"
-
-
-def read(item: Item, channels: str = "") -> np.ndarray:
+def read(item: Item, channels: str = "", nan_value: str = "") -> np.ndarray:
     """Returns the image as it is stored, `[h, w, C]` of its own type.
 
     EXIF's orientation is applied, palettes and CMYK become RGB, and transparent pixels
@@ -205,6 +149,7 @@ def read(item: Item, channels: str = "") -> np.ndarray:
     Args:
         item: of `find`.
         channels: `grey`, `rgb`, or numbers from 1; empty: all as they are.
+        nan_value: a number in place of values that are not finite; empty: none.
 
     Raises:
         ValueError: with the reason why it cannot be used.
@@ -223,7 +168,11 @@ def read(item: Item, channels: str = "") -> np.ndarray:
     if min(height, width) < _MIN_SIDE:
         raise ValueError(f"{width} x {height} pixels; expected {_MIN_SIDE} or more")
     if not np.isfinite(image).all():
-        raise ValueError("holds values that are not finite")
+        if not nan_value:
+            raise ValueError(
+                "holds values that are not finite; --nan_value=0 would replace them"
+            )
+        image = np.where(np.isfinite(image), image, np.float32(nan_value))
     if image.min() == image.max():
         raise ValueError(f"constant: every value is {image.min():g}")
     return image
@@ -243,10 +192,10 @@ def convert(
     Raises:
         ValueError: a new image is unlike those of the survey; the reason says how.
     """
-    image = read(item, _numbers(config))
-    if is_new:
+    image = read(item, _numbers(config), config.nan_value)
+    if is_new and not config.value_range:
         _check_same_kind(image, survey.ranges)
-    if image.dtype != np.uint8:
+    if image.dtype != np.uint8 or config.value_range:
         low, high = np.array(survey.ranges).T
         image = (image.astype(np.float32) - low) / np.maximum(high - low, 1e-12)
         image = np.clip(255 * image, 0, 255).astype(np.float32)
@@ -281,7 +230,7 @@ def in_order(function: Callable, inputs: Sequence, label: str) -> Iterator:
     """Yields the function's results in order, from all cores, with a progress bar."""
     from tqdm import tqdm
 
-    cores = os.cpu_count() or 1
+    cores = core_count()
 
     def results(pool: ThreadPoolExecutor) -> Iterator:
         waiting: deque[Future] = deque()
@@ -297,20 +246,6 @@ def in_order(function: Callable, inputs: Sequence, label: str) -> Iterator:
         yield from tqdm(results(pool), label, len(inputs), leave=False, disable=None)
 
 
-def listing_digest(items: list[Item]) -> str:
-    """Returns a digest that changes when a file is changed, added or removed."""
-    total = hashlib.sha256()
-    for item in items:
-        for path in item.paths:
-            try:
-                stat = path.stat()
-                state = f"{stat.st_size} {stat.st_mtime_ns}"
-            except OSError:  # such as a dangling link
-                state = "missing"
-            total.update(f"{item} {state}\n".encode())
-    return total.hexdigest()
-
-
 class _Look(NamedTuple):
     """What one reading of an image shows."""
 
@@ -318,26 +253,32 @@ class _Look(NamedTuple):
     dtype: str
     lowest: float
     highest: float
+    digest: bytes  # of all pixels
     pixels: np.ndarray | None  # some, `[n, C]`
 
 
 def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
     """Reads an image, or returns why it cannot be used."""
     try:
-        image = read(item, _numbers(config))
+        image = read(item, _numbers(config), config.nan_value)
     except Exception as error:  # decoders raise anything for a damaged file
         return first_line(error)
     pixels = image.reshape(-1, image.shape[-1])
     some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
     extremes = float(image.min()), float(image.max())
-    return _Look(image.shape, str(image.dtype), *extremes, some)
+    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+    return _Look(image.shape, str(image.dtype), *extremes, digest, some)
 
 
 def _ranges(
     looks: list[_Look], dtype: str, config: DataConfig
 ) -> list[tuple[float, float]]:
-    """0 and 255 for bytes, also in a wider integer type; percentiles for others."""
+    """What the config says; or 0 and 255 for bytes, also in a wider integer type; or
+    percentiles."""
     channels = looks[0].shape[-1]
+    if config.value_range:
+        black, white = (float(value) for value in config.value_range.split(","))
+        return [(black, white)] * channels
     is_whole = np.issubdtype(np.dtype(dtype), np.integer)
     are_bytes = all(look.lowest >= 0 and look.highest <= 255 for look in looks)
     if is_whole and are_bytes:
@@ -355,58 +296,6 @@ def _check_channels(root: Path, counts: list[int]) -> None:
             f"{root}: images of several channel counts ({table}); convert them to one "
             "by --channels=grey, --channels=rgb, or choose some by --file_pattern"
         )
-
-
-def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    return os.walk(root, onerror=fail, followlinks=True)
-
-
-def _compile(pattern: str) -> re.Pattern:
-    """Returns a pattern such as {id}_ch{channel}.tif as a regular expression."""
-    known = "id", "channel", "label", "group"
-    regex, stars = "", itertools.count()
-    for text, field in re.findall(r"([^{}]*)(?:\{([^{}]*)\})?", pattern):
-        regex += re.sub(
-            r"\\\*", lambda _: f"(?P<_{next(stars)}>[^/]*)", re.escape(text)
-        )
-        if field and field not in known:
-            raise UserError(f"--file_pattern={pattern}: {{{field}}}; expected {known}")
-        regex += f"(?P<{field}>[^/]+?)" if field else ""
-    if "{id}" not in pattern or any(pattern.count(f"{{{k}}}") > 1 for k in known):
-        raise UserError(
-            f"--file_pattern={pattern}: expected {{id}}, and no field twice"
-        )
-    return re.compile(regex)
-
-
-def _name_of(relative: Path, match: re.Match) -> str:
-    """A unique name of an image: slides may number their cells alike."""
-    fields = match.groupdict()
-    stars = [key for key in fields if key.startswith("_")]
-    known = [fields[k] for k in ("label", "group", *stars, "id") if k in fields]
-    folder = relative.parent.as_posix()
-    begin, end = match.span("channel")
-    if match.string == relative.as_posix() and end <= len(folder):
-        folder = folder[:begin] + folder[end:]  # one subfolder per channel
-    return Path(folder, *known).as_posix()
-
-
-def _wanted(parts: dict[str, dict[str, Path]], config: DataConfig) -> list[str]:
-    """The values of {channel} to read, in order."""
-    has = sorted(set(itertools.chain.from_iterable(parts.values())))
-    if not config.channels or "{channel}" not in config.file_pattern:
-        return has
-    wanted = [channel.strip() for channel in config.channels.split(",")]
-    for channel in wanted:
-        if channel not in has:
-            raise UserError(
-                f"--channels={config.channels}: no files of channel {channel}; "
-                f"expected some of {has}"
-            )
-    return wanted
 
 
 def _numbers(config: DataConfig) -> str:

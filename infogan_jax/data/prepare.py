@@ -5,14 +5,14 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from infogan_jax.data import builders, imaging
+from infogan_jax.data import builders, imaging, listing
 from infogan_jax.data import folder as own
 from infogan_jax.data.download import DownloadError
 from infogan_jax.errors import UserError, expand_path, first_line
@@ -113,23 +113,26 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
             f"--dataset={config.dataset}: {source} is no folder; expected one with "
             "images"
         )
-    files = own.find(source, config)
-    listing = own.listing_digest(files.items)
+    files = listing.find(source, config)
+    digest_now = listing.digest(files.items)
     settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
     digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
     name = re.sub(r"\W", "_", source.name) + "_" + digest
     folder = _prepared(root / builders.Folder.name / name)
     if folder is not None:
-        if (open_builder(folder).info.metadata or {}).get("listing") == listing:
+        about = open_builder(folder).info.metadata or {}
+        if about.get("listing") == digest_now:
+            _tell(about.get("summary", []))
             return folder
         logger.info(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
     survey = own.survey(source, files, config)
-    if files.passed_over:
-        logger.info(files.passed_over)
+    for note in files.notes:
+        logger.info(note)
     for file in sorted(survey.left_out)[:_SHOWN]:
         logger.info(f"left out: {file}: {survey.left_out[file]}")
-    about = {"source": str(source), "listing": listing, "channels": files.channels}
+    _tell(survey.summary)
+    about = {"source": str(source), "listing": digest_now, "channels": files.channels}
     about |= survey._asdict()
     del about["items"]
     folder = _build(
@@ -151,8 +154,14 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
 # The settings that a prepared folder depends on.
 _FOLDER_SETTINGS = (
     *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
-    "max_invalid_percent",
+    *("max_invalid_percent", "value_range", "nan_value"),
 )
+
+
+def _tell(summary: Sequence[str]) -> None:
+    """Logs what a folder holds, the first line, and what is odd about it."""
+    for i, line in enumerate(summary):
+        (logger.warning if i else logger.info)(line)
 
 
 def _versions(folder: Path) -> list[Path]:

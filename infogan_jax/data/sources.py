@@ -16,7 +16,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from infogan_jax.config import Config
 from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
-from infogan_jax.data import imaging, splits
+from infogan_jax.data import imaging, listing, splits
 from infogan_jax.data.prepare import DATASETS, REMEDY, open_builder, prepare
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
 from infogan_jax.errors import UserError, expand_path, first_line
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
-_BATCH = 1000  # images read at once for their groups
+_BATCH = 1000  # records read at once for their labels or groups
 _HOLD_OUT_EVERY = 10  # of a dataset with one split, one image in so many is held out
 
 
@@ -170,8 +170,14 @@ class _Reader:
         """The labels of records; None if there are none."""
         if self._label_key is None:
             return None
-        every = records.__getitems__(list(range(len(records))))
-        labels = np.array([record[self._label_key] for record in every])
+        # A record brings its image along, so few are read at once.
+        labels = np.array(
+            [
+                record[self._label_key]
+                for places in _batches(len(records))
+                for record in records.__getitems__(places)
+            ]
+        )
         if (labels == -1).all():
             return None  # tfds marks a split without labels like that
         if not (labels.min() >= 0 and labels.max() < len(self.class_names)):
@@ -206,21 +212,21 @@ def read_foreign(
         UserError: the folder cannot be read, or has no images.
     """
     size, _, channels = image_shape
-    form = own.Survey([], {}, size, ranges or [])
+    form = own.Survey([], {}, size, ranges or [], [])
     config = dataclasses.replace(config, image_size=size)
     if not config.dataset.startswith("folder:"):
         # Bytes; a dataset that changes its images takes those in colour, of any size.
         changes = config.dataset in DATASETS and DATASETS[config.dataset].change
         stored = 3 if changes else channels
-        form = own.Survey([], {}, 0, [own.BYTES] * stored)
+        form = own.Survey([], {}, 0, [own.BYTES] * stored, [])
         mode = {1: "grey", 3: "rgb"}.get(stored, "")
         config = dataclasses.replace(config, channels=mode)
-    files = own.find(root, config)
-    if files.passed_over:
-        logger.info(files.passed_over)
+    files = listing.find(root, config)
+    for note in files.notes:
+        logger.info(note)
     yield from sorted(files.left_out.items())
 
-    def read(item: own.Item) -> tuple[str, np.ndarray | str]:
+    def read(item: listing.Item) -> tuple[str, np.ndarray | str]:
         try:
             image = _preprocess(own.convert(item, form, config, is_new=True), config)
         except Exception as error:  # decoders raise anything for a damaged file
@@ -296,9 +302,8 @@ def _hold_out_groups(records: Any, reader: _Reader, config: DataConfig) -> np.nd
     group_of = splits.read_groups(expand_path("group_csv", config.group_csv))
 
     groups: list[str] = []
-    for begin in range(0, len(records), _BATCH):
-        batch = range(begin, min(begin + _BATCH, len(records)))
-        for i, record in zip(batch, records.__getitems__(list(batch)), strict=True):
+    for places in _batches(len(records)):
+        for i, record in zip(places, records.__getitems__(places), strict=True):
             digest = splits.digest(reader.stored_image(record))
             if digest not in group_of:
                 raise UserError(
@@ -307,6 +312,12 @@ def _hold_out_groups(records: Any, reader: _Reader, config: DataConfig) -> np.nd
                 )
             groups.append(group_of[digest])
     return splits.held_out(groups)
+
+
+def _batches(count: int) -> Iterator[list[int]]:
+    """The places from 0 on, some at a time."""
+    for begin in range(0, count, _BATCH):
+        yield list(range(begin, min(begin + _BATCH, count)))
 
 
 def fingerprint(data: Data) -> str:

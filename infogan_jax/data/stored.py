@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -10,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from infogan_jax.cores import core_count
 
 _CHUNK = 2**22  # bytes of images per read: ArrayRecord starts threads for each
 _MIN_SECONDS = 10  # of reading for which it pays to start processes
@@ -54,7 +55,7 @@ class StoredImages:
         each = math.prod(shape[1:])
         self._size = max(1, _CHUNK // each)
         self._pool = ThreadPoolExecutor(
-            min(max(each // _BYTES_PER_THREAD, 1), os.cpu_count() or 1)
+            min(max(each // _BYTES_PER_THREAD, 1), core_count())
         )
         self._all: np.ndarray | None = None
 
@@ -116,7 +117,7 @@ def _map_by_processes(action: Callable, inputs: list) -> Iterable:
     """`map` by a process for each core, past the GIL."""
     import joblib  # rarely needed
 
-    processes = min(joblib.cpu_count(), len(inputs))
+    processes = min(core_count(), len(inputs))
     pool = joblib.Parallel(processes, return_as="generator")
     # They inherit this mask: a Ctrl-C is for this process, and they end with it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

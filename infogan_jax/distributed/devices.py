@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.core.train_step import TrainStep, make_train_step
+from infogan_jax.cores import core_count
 from infogan_jax.errors import UserError
 
 AXIS = "batch"
@@ -32,8 +33,7 @@ def give_members_cores(members: int) -> None:
     spend much of their time waiting for each other. All devices share all cores. Call
     it before jax is used; accelerators are not affected.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    devices = max(n for n in range(1, cores + 1) if members % n == 0)
+    devices = max(n for n in range(1, core_count() + 1) if members % n == 0)
     flags = os.environ.get("XLA_FLAGS", "")
     if devices > 1 and "xla_force_host_platform_device_count" not in flags:
         # If jax is in use already, its devices stay as they are.

@@ -11,7 +11,6 @@ that most links leading out of it point to, and Q learns the result.
 
 import io
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
+from infogan_jax.cores import core_count
 from infogan_jax.errors import UserError
 from infogan_jax.files import write_atomically
 from infogan_jax.inference import Trained
@@ -130,7 +130,7 @@ def neighbours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = slice(start, start + _BATCH)
         return np.array(deformed_distance(stored, images[batch], candidates[batch]))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a CPU call uses one core
+    with ThreadPoolExecutor(core_count()) as pool:  # a CPU call uses one core
         squared = np.concatenate([*pool.map(compare, range(0, len(images), _BATCH))])
     squared[candidates == np.arange(len(images))[:, None]] = np.inf  # the image itself
     order = squared.argsort(1)[:, : min(LINKS, len(images) - 1)]

@@ -1,0 +1,289 @@
+"""A user's folder of images: which files it has, and which of them make an image."""
+
+import hashlib
+import itertools
+import os
+import re
+import stat
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+
+from infogan_jax.errors import UserError
+from infogan_jax.settings import DataConfig
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".npy", ".tif", ".tiff"}
+_SHOWN = 5  # files that a line names
+_UNSORTED = "unsorted"  # label of images outside of any subfolder
+_NO_IMAGES = {"@eaDir", "__MACOSX"}  # folders in which systems keep their own
+_Identity = tuple[int, int]  # of a file or folder: its device, and its inode there
+
+
+class Item(NamedTuple):
+    """One image, in one file or in one for each channel."""
+
+    name: str  # of the image, unique
+    paths: tuple[Path, ...]
+    label: str
+    group: str
+
+
+class Listing(NamedTuple):
+    """The files of a folder, none of them read yet."""
+
+    items: list[Item]
+    left_out: dict[str, str]  # image with a channel missing -> reason
+    notes: list[str]  # lines about what was passed over
+    channels: list[str]  # values of {channel}, empty if the pattern has none
+
+
+def find(root: Path, config: DataConfig) -> Listing:
+    """Lists the images below a folder, in the order of their names.
+
+    Without `config.file_pattern` each file with a suffix of SUFFIXES is an image, and
+    the subfolder of the root that it lies in is its label. Hidden files are ignored.
+
+    Raises:
+        UserError: the folder cannot be read, or has no images; or the pattern is
+            malformed.
+    """
+    paths, notes = walk(root)
+    regex = _compile(config.file_pattern) if config.file_pattern else None
+    parts: dict[str, dict[str, Path]] = {}
+    about: dict[str, tuple[str, str]] = {}
+    left_out: dict[str, str] = {}
+    others: list[Path] = []
+    for path in paths:
+        relative = path.relative_to(root)
+        # tfds stores a label per line.
+        label = " ".join(relative.parts[0].split()) if len(relative.parts) > 1 else ""
+        label = label or _UNSORTED
+        name, channel, group = relative.as_posix(), "", ""
+        match = None
+        if regex:
+            match = regex.fullmatch(
+                name if "/" in config.file_pattern else relative.name
+            )
+        if path.suffix.lower() not in SUFFIXES or (regex and not match):
+            others.append(relative)
+            continue
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = name.encode(errors="backslashreplace").decode()
+            left_out[shown] = "a name that is not UTF-8"
+            continue
+        if match:
+            fields = match.groupdict()
+            label = fields.get("label", label)
+            channel, group = fields.get("channel", ""), fields.get("group", "")
+            if channel:
+                name = _name_of(relative, match)
+        former = parts.setdefault(name, {}).setdefault(channel, path)
+        if former != path:
+            raise UserError(
+                f"--file_pattern={config.file_pattern}: {former.relative_to(root)} and "
+                f"{relative} are both channel {channel} of {name}; expected a pattern "
+                "that tells images apart"
+            )
+        about[name] = label, group or name
+    if not parts:
+        of = (
+            f"that match --file_pattern={config.file_pattern}"
+            if config.file_pattern
+            else "of images"
+        )
+        raise UserError(
+            f"{root}: has no files {of}; expected some of {sorted(SUFFIXES)}"
+        )
+    channels = _wanted(parts, config)
+    items = []
+    for name, files in parts.items():
+        missing = [channel for channel in channels if channel not in files]
+        if missing:
+            left_out[name] = f"channel {', '.join(missing)} is missing"
+        else:
+            items.append(Item(name, tuple(files[c] for c in channels), *about[name]))
+    if others:
+        notes.append(_describe_others(others, config))
+    return Listing(items, left_out, notes, [c for c in channels if c])
+
+
+def _describe_others(others: list[Path], config: DataConfig) -> str:
+    what = "end as images do"
+    if config.file_pattern:
+        what = f"match --file_pattern={config.file_pattern}"
+    return _passed_over(len(others), f"that do not {what}", others)
+
+
+def _passed_over(count: int, what: str, paths: list[Path]) -> str:
+    few = ", ".join(map(str, paths[:_SHOWN]))
+    more = ", .." if len(paths) > _SHOWN else ""
+    return f"passed over: {count} {what}: {few}{more}"
+
+
+def walk(root: Path) -> tuple[list[Path], list[str]]:
+    """Returns the files below a folder, in order, and lines about what was passed over.
+
+    Links are followed. But each file and folder is taken once, by its own name rather
+    than by a link to it, for images that are trained on and held out alike would
+    measure nothing. Hidden files, folders in which systems keep their own, and the
+    work directories of runs are no images.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    found = _Walk(root)
+    try:
+        found.enter(root)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({error.strerror})") from None
+    found.follow_links()
+    return sorted(found.files.values()), found.notes()
+
+
+class _Walk:
+    """The files below a folder, each once."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self.files: dict[_Identity, Path] = {}
+        around = root.resolve().parents
+        self._folders = {_identity(folder): folder for folder in around}
+        self._links: deque[Path] = deque()
+        self._again: list[Path] = []  # links to, and names of, what is taken already
+        self._runs: list[Path] = []
+        self._systems: list[Path] = []
+        self._unreadable: list[Path] = []
+
+    def enter(self, folder: Path) -> None:
+        """Takes all files of a folder that is no link, and of those below it.
+
+        Raises:
+            OSError: it cannot be read; those below it are noted if they cannot.
+        """
+        self._folders[_identity(folder)] = folder
+        with os.scandir(folder) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+        names = {entry.name for entry in inside}
+        if {"config.json", "checkpoints"} <= names:
+            self._runs.append(folder)
+            return
+        for entry in inside:
+            path = folder / entry.name
+            if entry.name.startswith("."):
+                continue  # macOS leaves some beside each file
+            if entry.is_symlink():
+                self._links.append(path)
+            elif not entry.is_dir():
+                self._take(path)
+            elif entry.name in _NO_IMAGES:
+                self._systems.append(path)
+            else:
+                self._try_to_enter(path)
+
+    def follow_links(self) -> None:
+        """Takes what links lead to, where it is not taken already."""
+        while self._links:
+            link = self._links.popleft()
+            if not link.is_dir():
+                self._take(link)
+            elif _identity(link) in self._folders:
+                self._again.append(link)
+            else:
+                self._try_to_enter(link)
+
+    def _try_to_enter(self, folder: Path) -> None:
+        try:
+            self.enter(folder)
+        except OSError:
+            self._unreadable.append(folder)
+
+    def _take(self, path: Path) -> None:
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                self._unreadable.append(path)  # a pipe would be waited for
+                return
+            identity = _identity(path)
+        except OSError:  # a link that leads nowhere: reading it will say so
+            identity = (-1, len(self.files))
+        if self.files.setdefault(identity, path) != path:
+            self._again.append(path)
+
+    def notes(self) -> list[str]:
+        """Returns lines about what was passed over."""
+        table = {
+            "further links and names of what is here": self._again,
+            "work directories of runs": self._runs,
+            "folders of a system's own files": self._systems,
+            "that cannot be read": self._unreadable,
+        }
+        return [
+            _passed_over(len(some), what, [p.relative_to(self._root) for p in some])
+            for what, some in table.items()
+            if some
+        ]
+
+
+def _identity(path: Path) -> _Identity:
+    about = path.stat()
+    return about.st_dev, about.st_ino
+
+
+def digest(items: list[Item]) -> str:
+    """Returns a digest that changes when a file is changed, added or removed."""
+    total = hashlib.sha256()
+    for item in items:
+        for path in item.paths:
+            try:
+                about = path.stat()
+                state = f"{about.st_size} {about.st_mtime_ns}"
+            except OSError:  # such as a dangling link
+                state = "missing"
+            total.update(f"{item} {state}\n".encode())
+    return total.hexdigest()
+
+
+def _compile(pattern: str) -> re.Pattern:
+    """Returns a pattern such as {id}_ch{channel}.tif as a regular expression."""
+    known = "id", "channel", "label", "group"
+    regex, stars = "", itertools.count()
+    for text, field in re.findall(r"([^{}]*)(?:\{([^{}]*)\})?", pattern):
+        regex += re.sub(
+            r"\\\*", lambda _: f"(?P<_{next(stars)}>[^/]*)", re.escape(text)
+        )
+        if field and field not in known:
+            raise UserError(f"--file_pattern={pattern}: {{{field}}}; expected {known}")
+        regex += f"(?P<{field}>[^/]+?)" if field else ""
+    if "{id}" not in pattern or any(pattern.count(f"{{{k}}}") > 1 for k in known):
+        raise UserError(
+            f"--file_pattern={pattern}: expected {{id}}, and no field twice"
+        )
+    return re.compile(regex)
+
+
+def _name_of(relative: Path, match: re.Match) -> str:
+    """A unique name of an image: slides may number their cells alike."""
+    fields = match.groupdict()
+    stars = [key for key in fields if key.startswith("_")]
+    known = [fields[k] for k in ("label", "group", *stars, "id") if k in fields]
+    folder = relative.parent.as_posix()
+    begin, end = match.span("channel")
+    if match.string == relative.as_posix() and end <= len(folder):
+        folder = folder[:begin] + folder[end:]  # one subfolder per channel
+    return Path(folder, *known).as_posix()
+
+
+def _wanted(parts: dict[str, dict[str, Path]], config: DataConfig) -> list[str]:
+    """The values of {channel} to read, in order."""
+    has = sorted(set(itertools.chain.from_iterable(parts.values())))
+    if not config.channels or "{channel}" not in config.file_pattern:
+        return has
+    wanted = [channel.strip() for channel in config.channels.split(",")]
+    for channel in wanted:
+        if channel not in has:
+            raise UserError(
+                f"--channels={config.channels}: no files of channel {channel}; "
+                f"expected some of {has}"
+            )
+    return wanted
