@@ -57,6 +57,7 @@ def build_model(
         "augment_every": config.augment_every,
         "weights": Weights(
             gan=config.gan_weight,
+            gan_on_copies=config.gan_on_copies,
             info=config.info_weight,
             real_mi=config.real_mi_weight,
             entropy=config.entropy_weight,

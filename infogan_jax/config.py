@@ -53,6 +53,11 @@ class Config(RunConfig, OptimizerConfig, ObjectiveConfig, ModelConfig, DataConfi
     def check(self) -> None:
         """Raises UserError where fields of several sections do not go together."""
         spec, augment = parse_spec(self.codes), parse_warp(self.augment)
+        if self.gan_on_copies > 0 and augment is None:
+            raise UserError(
+                f"--gan_on_copies={self.gan_on_copies}: needs an --augment to make "
+                "copies by, such as digits or cells; or set it to 0"
+            )
         if self.real_mi_weight > 0 and not categorical_codes(spec):
             raise UserError(
                 f"--real_mi_weight={self.real_mi_weight}: needs a categorical code in "

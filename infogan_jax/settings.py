@@ -268,6 +268,14 @@ class ObjectiveConfig:
         "better pictures.",
         least=0,
     )
+    gan_on_copies: float = _field(
+        0.0,
+        "Fraction, 0 to 1, of the adversarial losses that is read from augmented "
+        "copies of real and generated images, so that D cannot learn few images by "
+        "heart; needs --augment.",
+        least=0,
+        most=1,
+    )
     info_weight: float = _field(1.0, "lambda, the factor of I(c; G).", least=0)
     real_mi_weight: float = _field(
         0.0, "mu, the factor of I(c; x) on real images.", least=0

@@ -41,7 +41,15 @@ def model(**fields) -> InfoGAN:
     return InfoGAN(SPEC, (2, 2, 1), *nothing, **fields)
 
 
-def seen(of: InfoGAN, q_real=None, q_fake=None, labels=None, params=None) -> Seen:
+def seen(
+    of: InfoGAN,
+    q_real=None,
+    q_fake=None,
+    labels=None,
+    params=None,
+    real=(2.0, 0.0),
+    fake=(-1.0, 0.0),
+) -> Seen:
     """Two images, of categories 0 and 1, whose second code is 0."""
     latents = jnp.array([[1.0, 0.0, 0.0, 0.3], [0.0, 1.0, 0.0, -0.2]])
     batch = Batch(
@@ -56,8 +64,8 @@ def seen(of: InfoGAN, q_real=None, q_fake=None, labels=None, params=None) -> See
     return Seen(
         of,
         batch,
-        Reading(jnp.array([2.0, 0.0]), plain if q_real is None else jnp.array(q_real)),
-        Reading(jnp.array([-1.0, 0.0]), plain if q_fake is None else jnp.array(q_fake)),
+        Reading(jnp.array(real), plain if q_real is None else jnp.array(q_real)),
+        Reading(jnp.array(fake), plain if q_fake is None else jnp.array(q_fake)),
         critic=lambda images: 3 * images.sum((1, 2, 3)),
     )
 
@@ -85,6 +93,21 @@ def test_gan_terms_take_relativistic_averages():
     softplus = lambda x: math.log1p(math.exp(x))  # noqa: E731
     expected = softplus(2.5) + softplus(0.5) + softplus(2.0) + softplus(1.0)
     assert value == pytest.approx(expected / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 1.0])
+def test_gan_terms_are_in_part_of_copies(fraction):
+    """Images' logits are 0, of log 2 each; copies' are 3 and -1."""
+    weights = Weights(gan_on_copies=fraction)
+    of = model(augment=Warp(shift=0.1), augment_every=1, weights=weights)
+    logits = {"real": (0.0, 0.0, 3.0, 3.0), "fake": (0.0, 0.0, -1.0, -1.0)}
+    # log(1 + e^-3) + log(1 + e^-1), or log(1 + e), for copies
+    value, _ = gan_discriminator(seen(of, **logits))
+    assert value == pytest.approx(
+        (1 - fraction) * 2 * LOG2 + fraction * (0.048587 + 0.313262), abs=1e-5
+    )
+    value, _ = gan_generator(seen(of, **logits))
+    assert value == pytest.approx((1 - fraction) * LOG2 + fraction * 1.313262, abs=1e-5)
 
 
 def test_mi_fake():

@@ -513,6 +513,10 @@ WRONG = [
     (["--augment=speed"], "expected one of"),
     (["--dtype=int8"], "expected one of"),
     (["--consistency_fraction=1.5"], "--consistency_fraction=1.5: expected 0 to 1"),
+    (
+        ["--gan_on_copies=1", "--augment=none", "--real_mi_weight=0"],
+        "--gan_on_copies=1.0: needs an --augment",
+    ),
     (["--data_placement=tape"], "expected one of"),
     (["--mode=dance"], "expected one of"),
     (["--codes=dog:3"], "unknown kind 'dog'"),

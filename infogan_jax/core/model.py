@@ -85,6 +85,11 @@ class InfoGAN:
         for name in ("augment_every", "penalty_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
+        if self.weights.gan_on_copies and self.augment is None:
+            raise ValueError(
+                f"weights.gan_on_copies={self.weights.gan_on_copies}: expected an "
+                "augmentation"
+            )
         if self.weights.real_mi and (self.augment is None or not self.categories):
             raise ValueError(
                 f"weights.real_mi={self.weights.real_mi}: expected an augmentation and "

@@ -39,6 +39,7 @@ class Weights(NamedTuple):
     """The factors of the terms."""
 
     gan: float = 1.0  # alpha, of the adversarial losses, beside all else
+    gan_on_copies: float = 0.0  # of these, the part that is read from augmented copies
     info: float = 1.0  # lambda, of I(c; G); 0: a plain GAN that Q only watches
     real_mi: float = 0.0  # mu, of I(c; x)
     entropy: float = 0.0  # beta, of H(c), within mu
@@ -54,8 +55,8 @@ class Reading(NamedTuple):
     Image i is seen augmented if i is a multiple of `InfoGAN.augment_every`.
     """
 
-    logits: Array  # D's, of the images, [B]
-    q_params: Array  # Q's, of the images and behind them of the copies, [B + C, P]
+    logits: Array  # D's, of the images and behind them of the copies, [B + C]
+    q_params: Array  # Q's, likewise, [B + C, P]
 
 
 class Batch(NamedTuple):
@@ -85,13 +86,13 @@ Term = Callable[[Seen], tuple[Array | float, Metrics]]
 
 def gan_discriminator(seen: Seen) -> tuple[Array, Metrics]:
     """alpha gan_D(D(x), D(G))."""
-    loss = seen.model.gan_loss.discriminator(*_logits(seen)).mean()
+    loss = _gan(seen, seen.model.gan_loss.discriminator)
     return seen.model.weights.gan * loss, {"loss/discriminator": loss}
 
 
 def gan_generator(seen: Seen) -> tuple[Array, Metrics]:
     """alpha gan_G(D(x), D(G))."""
-    loss = seen.model.gan_loss.generator(*_logits(seen)).mean()
+    loss = _gan(seen, seen.model.gan_loss.generator)
     return seen.model.weights.gan * loss, {"loss/generator": loss}
 
 
@@ -205,11 +206,27 @@ def evaluate_terms(terms: tuple[Term, ...], seen: Seen) -> tuple[Array, Metrics]
     return jnp.asarray(sum(values)), together
 
 
-def _logits(seen: Seen) -> tuple[Array, Array]:
-    model = seen.model
-    return relativistic_logits(
-        model.gan_loss, seen.real.logits, seen.fake.logits, model.axis_name
-    )
+def _gan(seen: Seen, loss: Callable[[Array, Array], Array]) -> Array:
+    """The mean of an adversarial loss over images, or in part over their copies.
+
+    D that sees real and generated images change alike cannot learn real ones by heart,
+    and G learns no change (Zhao et al. 2020, DiffAugment, arXiv:2006.10738, eq. 4).
+    """
+    model, n = seen.model, len(seen.batch.latents)
+    of_copies = model.weights.gan_on_copies
+
+    def mean(part: slice) -> Array:
+        logits = seen.real.logits[part], seen.fake.logits[part]
+        return loss(
+            *relativistic_logits(model.gan_loss, *logits, model.axis_name)
+        ).mean()
+
+    value: Any = 0.0
+    if of_copies < 1:
+        value = (1 - of_copies) * mean(slice(n))
+    if of_copies:
+        value += of_copies * mean(slice(n, None))
+    return value
 
 
 def _split_copies(seen: Seen, reading: Reading) -> tuple[Array, Array]:

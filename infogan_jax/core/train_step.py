@@ -121,12 +121,11 @@ def _d_loss(
     fake_copies: Array,
 ) -> tuple[Array, tuple[dict[str, Any], Metrics]]:
     """The loss of D and Q; and the new batch statistics, and metrics."""
-    n = len(batch.latents)
-    real, stats = _discriminate(model, params, stats, batch.real, n)
-    fake, stats = _discriminate(model, params, stats, fake_copies, n)
+    real, stats = _discriminate(model, params, stats, batch.real)
+    fake, stats = _discriminate(model, params, stats, fake_copies)
 
     def critic(images: Array) -> Array:
-        return _discriminate(model, params, stats, images, len(images))[0].logits
+        return _discriminate(model, params, stats, images)[0].logits
 
     seen = Seen(model, batch, real, fake, critic)
     loss, metrics = evaluate_terms(model.d_terms, seen)
@@ -143,10 +142,9 @@ def _g_loss(
     index: Array,
 ) -> tuple[Array, Metrics]:
     """The loss of G, as a function of the images that it made; and metrics."""
-    n = len(batch.latents)
-    real, _ = _discriminate(model, params, stats, batch.real, n)
+    real, _ = _discriminate(model, params, stats, batch.real)
     copies, _ = _with_copies(model, key, fake, index)
-    read, _ = _discriminate(model, params, stats, copies, n)
+    read, _ = _discriminate(model, params, stats, copies)
     return evaluate_terms(model.g_terms, Seen(model, batch, real, read, None))
 
 
@@ -163,9 +161,9 @@ def _generate(
 
 
 def _discriminate(
-    model: InfoGAN, params: dict[str, Any], stats: dict[str, Any], images: Array, n: int
+    model: InfoGAN, params: dict[str, Any], stats: dict[str, Any], images: Array
 ) -> tuple[Reading, dict[str, Any]]:
-    """What D and Q say of `n` images and their copies, and new batch statistics."""
+    """What D and Q say of images, and new batch statistics."""
     nets = model.networks
     (logits, features), d_stats = _apply(
         nets.discriminator, params["discriminator"], stats["discriminator"], images
@@ -176,7 +174,7 @@ def _discriminate(
         nets.recognizer, params["recognizer"], stats["recognizer"], features
     )
     stats = {"discriminator": d_stats, "recognizer": q_stats}
-    return Reading(logits[:n], q_params), stats
+    return Reading(logits, q_params), stats
 
 
 def _with_copies(
