@@ -31,6 +31,9 @@ from infogan_jax.settings import (
     RunConfig,
 )
 
+_PATHS = "baseline", "data_dir", "eval_classifier", "filter_classifier", "group_csv"
+_FOLDER = "folder:"
+
 
 # A dataclass has its last base's fields first.
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +116,12 @@ class Config(RunConfig, OptimizerConfig, ObjectiveConfig, ModelConfig, DataConfi
             if is_idle and getattr(self, name) != standard[name]
         ]
 
+    def with_absolute_paths(self) -> Self:
+        """Returns the config with paths that do not depend on the current folder."""
+        values = dataclasses.asdict(self)
+        paths = {name: absolute_path(name, value) for name, value in values.items()}
+        return dataclasses.replace(self, **paths)
+
     @property
     def seeds(self) -> list[int]:
         """The seed of each member."""
@@ -143,6 +152,16 @@ class Config(RunConfig, OptimizerConfig, ObjectiveConfig, ModelConfig, DataConfi
             return cls(**values)
         except (ValueError, UserError) as error:
             raise UserError(f"unreadable config: {error}") from None
+
+
+def absolute_path(name: str, value: Any) -> Any:
+    """Returns the value of a field; if it is a path, one from the root on."""
+    kind, path = "", value
+    if name == "dataset" and value.startswith(_FOLDER):
+        kind, path = _FOLDER, value.removeprefix(_FOLDER)
+    elif name not in _PATHS:
+        return value
+    return kind + os.path.abspath(os.path.expanduser(path)) if path else value
 
 
 def _convert(field: dataclasses.Field, value: Any) -> Any:

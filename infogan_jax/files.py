@@ -1,23 +1,34 @@
-"""Writing files whole or not at all, and names that are free."""
+"""Files that are whole or not there, locks between processes, and free names."""
 
 import contextlib
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
-    """Writes a whole file, or leaves what is there.
+    """Writes a whole file, or leaves what is there, even if the machine stops.
 
     Raises:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    # A name of its own: two processes may write the same file.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         if isinstance(content, str):
             # A path in the text may hold bytes that are not Unicode.
             content = content.encode(errors="backslashreplace")
-        part.write_bytes(content)
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -26,9 +37,25 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Removes what `write_atomically` left when its process was killed."""
+    """Removes what `write_atomically` left when its process was killed.
+
+    Only who holds the folder's lock may call it: others' files are in the making.
+    """
     for part in folder.rglob(".*.part"):
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process holds the lock of this name, and holds it.
+
+    On Windows there is none, and two processes may be in each other's way.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def next_free_name(path: Path) -> Path:

@@ -1,13 +1,15 @@
 """The flags of the command line: those of `Config`, and some that say what to do."""
 
+import codecs
 import dataclasses
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from infogan_jax import former
+from infogan_jax import console, former
 from infogan_jax.config import Config
 from infogan_jax.errors import UserError
 from infogan_jax.settings import SECTIONS
@@ -147,16 +149,51 @@ def parse_flags(argv: list[str]) -> list[str]:
         UserError: a flag is unknown, of a former version, or cannot be read.
     """
     if asks_for_help(argv):
-        print(help_text())
+        console.show(help_text())
         sys.exit(0)
     try:
-        return FLAGS(argv)
+        return FLAGS(_flagfiles_first(argv))
     except flags.UnrecognizedFlagError as error:
         if today := former.upgrade_flag(error.flagname):
             raise UserError(f"--{error.flagname}: is now --{today}") from None
         raise _unreadable(error) from None
     except (flags.Error, OSError, UnicodeError) as error:  # also a flagfile's
         raise _unreadable(error) from None
+
+
+def _flagfiles_first(argv: list[str]) -> list[str]:
+    """The command line with its flagfiles in front: what is typed wins.
+
+    Raises:
+        UserError: a flagfile is no plain UTF-8.
+    """
+    program, *rest = argv
+    files, others = [], []
+    while rest:
+        word = rest.pop(0)
+        name, has_value, value = word.lstrip("-").partition("=")
+        if not (word.startswith("-") and name == "flagfile"):
+            others.append(word)
+            continue
+        if not has_value and rest:
+            value = rest.pop(0)
+        files.append(f"--flagfile={value}")
+        _check_is_text(value)
+    return [program, *files, *others]
+
+
+def _check_is_text(flagfile: str) -> None:
+    try:
+        content = Path(flagfile).expanduser().read_bytes()
+        if content.startswith(codecs.BOM_UTF8):
+            raise ValueError("it begins with a byte order mark")
+        content.decode()
+    except OSError:
+        return  # absl says so
+    except ValueError as error:
+        raise UserError(
+            f"--flagfile={flagfile}: is no plain UTF-8 text ({error}); save it as that"
+        ) from None
 
 
 def _unreadable(error: Exception) -> UserError:

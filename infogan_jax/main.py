@@ -27,8 +27,8 @@ except ModuleNotFoundError:
         "install them by pip install 'infogan_jax[run]'"
     )
 
-from infogan_jax import flags, former
-from infogan_jax.config import Config
+from infogan_jax import console, flags, former
+from infogan_jax.config import Config, absolute_path
 from infogan_jax.errors import (
     OUT_OF_MEMORY,
     UserError,
@@ -51,6 +51,12 @@ _USED_BY = {  # flags that other modes do not use
     **dict.fromkeys(("host", "port", "open_browser"), ("serve",)),
     "restart": _TRAINING,
 }
+# Variables of jax under which programs fail: name, what is harmless, and what is wrong.
+_JAX_SETTINGS = (
+    ("JAX_DISABLE_JIT", ("0", "false"), "runs are compiled"),
+    ("JAX_NUMPY_DTYPE_PROMOTION", ("standard",), "types are promoted as in NumPy"),
+    ("JAX_TRANSFER_GUARD", ("allow", "log"), "images are sent to devices as needed"),
+)
 _ABORTED = "stopped at once; the last checkpoint is kept"
 # Loggers silenced here: start-up noise, and errors that are also raised as exceptions.
 _NOISY = {
@@ -69,7 +75,7 @@ class _Console(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = "warning: " if record.levelno >= logging.WARNING else ""
-        print(kind + record.getMessage(), flush=True)
+        console.show(kind + record.getMessage())
 
 
 def _set_loggers() -> None:
@@ -90,6 +96,7 @@ def main(argv: list[str]) -> None:
             _join()
         _note_unused_flags()
         workdir = expand_path("workdir", FLAGS.workdir)
+        _check_environment(workdir)
         MODES[FLAGS.mode](workdir)
     except UserError as error:
         _fail(str(error), 2)
@@ -130,16 +137,45 @@ def _check_flags(argv: list[str]) -> None:
         )
 
 
+def _check_environment(workdir: Path) -> None:
+    """Raises UserError for what would fail late, or far from its cause."""
+    try:
+        str(workdir.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--workdir={workdir}: a name that is not UTF-8, which checkpoints cannot "
+            "have; choose another folder"
+        ) from None
+    for name, value, cure in _JAX_SETTINGS:
+        found = os.environ.get(name)
+        if found and found.lower() not in value:
+            raise UserError(f"{name}={found}: {cure}; unset it")
+
+
+def _check_devices() -> None:
+    """Raises UserError unless jax finds the devices that it is told to use."""
+    import jax
+
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            f"JAX_PLATFORMS={platforms}: jax finds no such device "
+            f"({first_line(error)}); unset it, or install jax for that hardware"
+        ) from None
+
+
 def _note_unused_flags() -> None:
     for name, modes in _USED_BY.items():
         if FLAGS[name].present and FLAGS.mode not in modes:
-            print(f"note: --{name} is not used by --mode={FLAGS.mode}")
+            console.show(f"note: --{name} is not used by --mode={FLAGS.mode}")
 
 
 def _is_dry(workdir: Path, config: Config) -> bool:
     """Whether to do nothing, after printing what would run."""
     if FLAGS.dry_run:
-        print(f"{FLAGS.mode} in {workdir}\n{config.to_json()}")
+        console.show(f"{FLAGS.mode} in {workdir}\n{config.to_json()}")
     return FLAGS.dry_run
 
 
@@ -149,7 +185,8 @@ def _is_dry(workdir: Path, config: Config) -> bool:
 def _train(workdir: Path) -> None:
     config = config_from_flags()
     for name in config.without_effect():
-        print(f"note: --{name}={getattr(config, name)} has no effect in this run")
+        value = getattr(config, name)
+        console.show(f"note: --{name}={value} has no effect in this run")
     if _is_dry(workdir, config):
         return
     _use_compilation_cache()
@@ -163,6 +200,7 @@ def _train(workdir: Path) -> None:
 
     if config.num_seeds > 1 and not FLAGS.coordinator_address:
         give_members_cores(config.num_seeds)
+    _check_devices()
     try:
         run = train if FLAGS.mode == "train" else train_classifier
         run(config, workdir, FLAGS.restart)
@@ -187,7 +225,7 @@ def _prepare(workdir: Path) -> None:
         return
     from infogan_jax.data import prepare
 
-    print(f"{config.dataset} is prepared in {prepare(config)}")
+    console.show(f"{config.dataset} is prepared in {prepare(config)}")
 
 
 def _evaluate(run: "Run") -> None:
@@ -198,22 +236,25 @@ def _evaluate(run: "Run") -> None:
     from infogan_jax.reporting.report import report_run
     from infogan_jax.run.dataset import check_measurable, load_eval_classifier
     from infogan_jax.run.filter import apply_filter
+    from infogan_jax.run.lock import Lock
 
     config = run.config
-    data, _ = apply_filter(config, load(config, max_bytes=max_resident_bytes()))
-    if not config.filter_classifier:  # its probabilities differ by device
-        run.check_data(fingerprint(data))
-    classifier = load_eval_classifier(config, data)
-    check_measurable(config, run.model, data, classifier)
-    trained = [Trained(run.model, state) for state in run.load_states()]
-    report_run(run, trained, data, classifier)
-    print(f"the report is {write_page(run, config.baseline)}")
+    with Lock() as lock:
+        lock.take(run.path)
+        data, _ = apply_filter(config, load(config, max_bytes=max_resident_bytes()))
+        if not config.filter_classifier:  # its probabilities differ by device
+            run.check_data(fingerprint(data))
+        classifier = load_eval_classifier(config, data)
+        check_measurable(config, run.model, data, classifier)
+        trained = [Trained(run.model, state) for state in run.load_states()]
+        report_run(run, trained, data, classifier)
+        console.show(f"the report is {write_page(run, config.baseline)}")
 
 
 def _report(run: "Run") -> None:
     from infogan_jax.reporting.html import write_page
 
-    print(f"the report is {write_page(run, run.config.baseline)}")
+    console.show(f"the report is {write_page(run, run.config.baseline)}")
 
 
 def _sample(run: "Run") -> None:
@@ -245,7 +286,7 @@ def _serve(run: "Run") -> None:
     if not is_current(output, run, FLAGS.member, FLAGS.weights):
         export(run, output, FLAGS.member, FLAGS.weights)
     serve(output, FLAGS.host, FLAGS.port, FLAGS.open_browser)
-    print()  # ends the line of Ctrl-C
+    console.show("")  # ends the line of Ctrl-C
 
 
 def _on_run(mode: Callable[["Run"], None]) -> Callable[[Path], None]:
@@ -254,6 +295,7 @@ def _on_run(mode: Callable[["Run"], None]) -> Callable[[Path], None]:
     def start(workdir: Path) -> None:
         run = _open_run(workdir)
         if not _is_dry(workdir, run.config):
+            _check_devices()
             mode(run)
 
     return start
@@ -291,10 +333,11 @@ def _open_run(workdir: Path) -> "Run":
         was, asked = getattr(config, name), FLAGS[name]
         # What an image does not fix is drawn by a seed of its own.
         is_used = name in here or (name == "seed" and FLAGS.mode == "sample")
-        if asked.present and asked.value != was and not is_used:
+        is_other = asked.present and absolute_path(name, asked.value) != was
+        if is_other and not is_used:
             has = "none" if was == "" else was
-            print(f"note: --{name}={asked.value} is not used, the run has {has}")
-    config = dataclasses.replace(config, **here)
+            console.show(f"note: --{name}={asked.value} is not used, the run has {has}")
+    config = dataclasses.replace(config, **here).with_absolute_paths()
     return dataclasses.replace(run, info=dataclasses.replace(run.info, config=config))
 
 
@@ -361,14 +404,14 @@ def _report_unraisable(late: "sys.UnraisableHookArgs") -> None:
 def _say(message: str) -> None:
     """Prints one line, whatever a value, a file's name or a library's text may hold."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message)
-    print(f"infogan_jax: {shown}", file=sys.stderr, flush=True)
+    console.show(f"infogan_jax: {shown}", is_fault=True)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     _say(message)
     if code > 128 or (FLAGS.is_parsed() and FLAGS.coordinator_address):
         # At once: neither another process nor a thread of this one is waited for.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
@@ -377,7 +420,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def run() -> None:
     """The console script `infogan`."""
     if flags.asks_for_help(sys.argv):
-        print(flags.help_text(), flush=True)
+        console.show(flags.help_text())
         os._exit(0)  # the interpreter would take a quarter of a second to unload jax
     try:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:

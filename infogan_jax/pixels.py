@@ -38,6 +38,18 @@ def parse_composite(text: str) -> list[tuple[str, tuple[int, ...]]]:
     return table
 
 
+def with_names(text: str, names: list[str] | None) -> str:
+    """Returns a composite whose channels have names, those of `names` if no others."""
+    if not names:
+        return text
+    items = text.split(",")
+    parts = []
+    for k, name in enumerate(names):
+        own, _, colour = items[k % len(items)].rpartition("=")
+        parts.append(f"{own.strip() or name.replace(',', ' ')}={colour}")
+    return ",".join(parts)
+
+
 def channel_colours(channels: int, text: str) -> list[tuple[int, ...]] | None:
     """Returns the colour of each channel; None for images that are grey or RGB."""
     if channels == 1 or (channels == 3 and text == DEFAULT_COMPOSITE):
@@ -47,9 +59,14 @@ def channel_colours(channels: int, text: str) -> list[tuple[int, ...]] | None:
 
 
 def begins_with_rgb(channels: int, text: str) -> bool:
-    """Returns whether the first three channels are shown as red, green and blue."""
-    colours = channel_colours(channels, text)
-    return channels == 3 if colours is None else colours[:3] == _RGB
+    """Returns whether the first three channels are red, green and blue.
+
+    They are shown as these, and have no names of their own, as three stains have.
+    """
+    if channel_colours(channels, text) is None:
+        return channels == 3
+    unnamed = [("", colour) for colour in _RGB]
+    return channels > 2 and parse_composite(text)[:3] == unnamed
 
 
 def channel_names(channels: int, text: str) -> list[str]:

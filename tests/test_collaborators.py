@@ -1,6 +1,7 @@
 """What the loop works with, each by itself."""
 
 import dataclasses
+import json
 import math
 
 import jax
@@ -145,6 +146,19 @@ def test_rollbacks_to_another_state_are_counted_anew(guard):
     check(guard, [[1], [math.inf]], 11, 12)
     assert "1 of 3" in guard.start_rollback(10)
     np.testing.assert_array_equal(guard.retried, [False, True])
+
+
+def test_a_rollback_is_remembered_over_a_restart(guard):
+    check(guard, [[1], [math.inf]], 5, 6)
+    guard.start_rollback(5)
+    notes = json.loads(json.dumps(guard.to_notes()))
+    for step, retries in ((10, 0), (5, 1)):  # of another step it says nothing
+        later = Divergence(guard.config)
+        later.recall(notes, step)
+        assert later.retries == retries
+    np.testing.assert_array_equal(later.retried, [False, True])
+    check(later, [[1], [math.inf]], 5, 6)
+    assert "2 of 3" in later.start_rollback(5)
 
 
 def test_a_config_that_stops_does_so_at_once():

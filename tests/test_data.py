@@ -6,7 +6,9 @@ import io
 import math
 import shutil
 import threading
+import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from infogan_jax.data import (
     fingerprint,
     load,
     open_dataset,
+    sources,
     splits,
     stored,
     stream,
@@ -203,6 +206,35 @@ def test_a_broken_connection_is_taken_up_again(remote, tmp_path, ranges):
         assert server.requests[1] > 0
         fetch(file, [server.url], tmp_path / "here")  # it is here already
         assert len(server.requests) == 3
+
+
+def test_of_several_that_want_a_file_one_fetches_it(remote, tmp_path):
+    folder, file, content = remote
+    with _Server(folder) as server, ThreadPoolExecutor(4) as pool:
+        paths = pool.map(lambda _: fetch(file, [server.url], tmp_path / "here"), "1234")
+        assert all(path.read_bytes() == content for path in paths)
+        assert server.requests == [0]
+
+
+def test_labels_are_read_a_few_records_at_a_time(monkeypatch):
+    """A record brings its image along."""
+
+    class Records:
+        most = 0
+
+        def __len__(self):
+            return 20
+
+        def __getitems__(self, places):
+            self.most = max(self.most, len(places))
+            return [{"label": place % 3} for place in places]
+
+    monkeypatch.setattr(sources, "_BATCH", 8)
+    reader = types.SimpleNamespace(_label_key="label", class_names=["a", "b", "c"])
+    records = Records()
+    labels = sources._Reader.labels(reader, records)
+    np.testing.assert_array_equal(labels, np.arange(20) % 3)
+    assert records.most == 8
 
 
 def test_a_truncated_file_is_an_error_and_continues_later(remote, tmp_path):

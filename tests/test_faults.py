@@ -389,5 +389,8 @@ def test_rollback(step, always, placement, command, tiny_flags, tmp_path, monkey
         assert code == 1 and "numbers, 3 of 3" in out
         assert error.count("\n") == 1
         assert "4 times; the state of step 5 is kept. Likely cures: " in error
+        # It has had its three tries, in whichever process
+        code, out, error = command(*flags)
+        assert code == 1 and "back to step" not in out and "4 times" in error
     else:
         assert code == 0 and "2 of 3" not in out

@@ -21,8 +21,9 @@ from infogan_jax.evaluation.extractors import Features, make_extractor
 from infogan_jax.evaluation.properties import properties
 from infogan_jax.evaluation.results import Skipped
 from infogan_jax.inference import in_batches
-from infogan_jax.pixels import channel_names, panels
+from infogan_jax.pixels import begins_with_rgb, channel_names, panels, with_names
 from infogan_jax.reporting.figures import animate, save_frame
+from infogan_jax.settings import DEFAULT_COMPOSITE
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,18 @@ def test_colours_of_a_composite_say_what_is_measured():
     assert channel_names(4, "red,#0f0,blue,black")[1:] == ["green", "blue", "channel 4"]
     assert channel_names(2, "red,lime,blue") == ["channel 1", "channel 2"]
     assert channel_names(2, "red,DNA=lime") == ["channel 1", "DNA"]
+
+
+def test_three_stains_are_no_red_green_and_blue():
+    assert begins_with_rgb(3, DEFAULT_COMPOSITE)
+    named = with_names(DEFAULT_COMPOSITE, ["DAPI", "actin", "a,b"])
+    assert named == "DAPI=red,actin=blue,a b=lime"
+    assert not begins_with_rgb(3, named)
+    assert channel_names(3, named) == ["DAPI", "actin", "a b"]
+    assert begins_with_rgb(4, "red,lime,blue,DNA=black")
+    assert not begins_with_rgb(3, with_names("red,lime,blue", ["1", "2", "3"]))
+    assert with_names("own=red,blue", ["1", "2", "3"]) == "own=red,2=blue,own=red"
+    assert with_names("red,blue", None) == "red,blue"
 
 
 def test_panels_show_each_channel_once_and_a_composite_that_has_more():

@@ -243,6 +243,18 @@ def test_a_network_with_another_output_is_refused_at_init():
         wrong.init(jax.random.key(0))
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint16", "bool"])
+def test_images_of_other_integers_are_refused(dtype):
+    """What their white is, nobody knows: undivided, every pixel would be white."""
+    config = Config(architecture="mnist_tiny")
+    model = build_model(config, (28, 28, 1))
+    state = jax.eval_shape(model.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((4, 28, 28, 1), dtype)
+    for use in (make_train_step(model), model.recognize):
+        with pytest.raises(ValueError, match=f"images of {dtype}: expected uint8"):
+            jax.eval_shape(use, state, images)
+
+
 def test_a_batch_that_cannot_be_augmented_is_refused():
     config = Config(architecture="mnist_tiny", augment="digits", augment_every=4)
     model = build_model(config, (28, 28, 1))

@@ -758,7 +758,8 @@ def test_two_channels_from_a_folder_to_pictures(plate, command, tmp_path):
     assert (code, error) == (0, "")
     assert "discriminator: " in out and "MFLOP an image" in out
     found = json.loads((run / "evaluation.json").read_text())
-    assert "area of channel 2" in found["traversal"]["uniform"]["r2"]
+    assert "area of b" in found["traversal"]["uniform"]["r2"]
+    assert Run.open(run).config.composite.startswith("a=red,b=")
     assert 0 <= found["pose_r2"]["cat"]["r2"] <= 1
     assert 0 <= found["fidelity"]["near_duplicate_rate"] <= 1
     views = {

@@ -227,9 +227,17 @@ class InfoGAN:
 
 
 def as_float(images: Images) -> Images:
-    """uint8 images as floating point in [0, 1]; others as they are."""
+    """uint8 images as floating point in [0, 1]; floating point as it is.
+
+    Raises:
+        ValueError: they are of another type, whose white is anybody's guess.
+    """
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images of {images.dtype}: expected uint8, or floating point in [0, 1]"
+        )
     return images
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from infogan_jax.files import locked
+
 _TRIES = 4  # per address
 _TIMEOUT = 20  # seconds without data
 _CHUNK = 1 << 16
@@ -30,15 +32,19 @@ def fetch(file: RemoteFile, urls: Sequence[str], folder: Path) -> Path:
     """Returns the file's path in the folder, fetched from the first address it is at.
 
     An unfinished file stays beside it under the name `*.part` and is continued by the
-    next call.
+    next call. Of several processes one fetches, and the others wait for it.
 
     Raises:
         DownloadError: with the reason of each address.
     """
+    with locked(folder / f".{file.name}.lock"):
+        return _fetch(file, urls, folder)
+
+
+def _fetch(file: RemoteFile, urls: Sequence[str], folder: Path) -> Path:
     path = folder / file.name
     if path.exists() and _digest(path) == file.sha256:
         return path
-    folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{file.name}.part"
     reasons = []
     for base in urls:

@@ -8,6 +8,7 @@ report.html       all of it to look at
 members.json      of several seeds, the choice  seed_N/       what belongs to one
 pseudo_labels.npy categories that Q learns
 damaged/          checkpoints that could not be used
+rollback.json     the last return to an earlier step
 """
 
 import dataclasses
@@ -225,6 +226,22 @@ class Run(_Folder):
             number += 1
         return path
 
+    def load_rollback(self) -> dict[str, Any]:
+        """Returns what `save_rollback` wrote; empty if there was no rollback.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return records.read_rollback(self._rollback)
+
+    def save_rollback(self, notes: dict[str, Any]) -> None:
+        """Records to which step training went back, and how often."""
+        records.write_rollback(self._rollback, notes)
+
+    @property
+    def _rollback(self) -> Path:
+        return self.path / "rollback.json"
+
     # Checkpoints
 
     def open_checkpoints(self) -> Checkpoints:
@@ -305,6 +322,7 @@ class Run(_Folder):
 
 
 def _check_same(saved: Config, config: Config, path: Path) -> None:
+    saved, config = saved.with_absolute_paths(), config.with_absolute_paths()
     for name in fixed_fields():
         was, now = getattr(saved, name), getattr(config, name)
         if was != now:

@@ -1,6 +1,5 @@
 """A lock on a work directory, so that it has one run at a time."""
 
-import fcntl
 import os
 import platform
 from pathlib import Path
@@ -8,6 +7,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from infogan_jax.errors import UserError
+from infogan_jax.files import fcntl
 
 LOCK_FILE = ".lock"
 
@@ -25,6 +25,11 @@ class Lock:
             UserError: another process has it.
         """
         self.close()
+        if fcntl is None:
+            raise UserError(
+                f"--workdir={workdir}: Windows has no locks against a second run; "
+                "train on Linux, macOS or WSL, or call the step functions"
+            )
         path = workdir / LOCK_FILE
         # Do not follow a link: its target would be overwritten.
         how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -206,6 +206,31 @@ def read_choice(path: Path) -> Choice | None:
         return msgspec.convert(content, Choice)
 
 
+@dataclasses.dataclass
+class _Rollback:
+    step: int
+    retries: int
+    retried: list[bool]
+
+
+def write_rollback(path: Path, notes: dict[str, Any]) -> None:
+    """Writes rollback.json; raises OSError if it cannot be written."""
+    _write(path, notes)
+
+
+def read_rollback(path: Path) -> dict[str, Any]:
+    """Returns what rollback.json holds; empty if there is no such file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    with _raise_if_corrupted(path, "delete it"):
+        content = msgspec.convert(json.loads(path.read_text()), _Rollback)
+        return dataclasses.asdict(content)
+
+
 def write_classification(path: Path, step: int, images: int, results: dict) -> None:
     """Writes evaluation.json of a classifier; OSError if it cannot be written."""
     _write(path, {"step": step, "images": images} | results)

@@ -41,6 +41,17 @@ class Divergence:
         self.diverged, self.reasons = np.zeros(members, bool), list[str]()
         self.retried, self.retries, self.last_step = np.zeros(members, bool), 0, -1
 
+    def to_notes(self) -> dict[str, Any]:
+        """Returns the last rollback, as JSON can hold it."""
+        retried = [bool(x) for x in self.retried]
+        return {"step": self.last_step, "retries": self.retries, "retried": retried}
+
+    def recall(self, notes: dict[str, Any], step: int) -> None:
+        """Takes up a rollback that an earlier process recorded, if it was to `step`."""
+        if notes.get("step") == step:
+            self.last_step, self.retries = step, notes["retries"]
+            self.retried = np.array(notes["retried"], bool)
+
     @property
     def is_pending(self) -> bool:
         """Whether a member has diverged since the last rollback."""

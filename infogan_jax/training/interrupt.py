@@ -1,15 +1,17 @@
 """Signals that end a run after everything was saved."""
 
 import signal
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from infogan_jax import console
 from infogan_jax.distributed import processes
 
-_SIGNALS = signal.SIGINT, signal.SIGTERM
+# SIGHUP: a terminal that was closed; SIGUSR1: a cluster's notice before it ends a job
+_NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class Stopped(Exception):
@@ -24,14 +26,18 @@ class Stopped(Exception):
 
 
 class Interrupts:
-    """Remembers the first SIGINT or SIGTERM; a second SIGINT raises at once."""
+    """Remembers the first signal to end; a second SIGINT raises at once.
+
+    A signal that is ignored, as SIGHUP is behind nohup, stays so.
+    """
 
     def __init__(self) -> None:
         self.signum = 0
         self._former: dict[int, Any] = {}
         try:
             for signum in _SIGNALS:
-                self._former[signum] = signal.signal(signum, self._note)
+                if signal.getsignal(signum) != signal.SIG_IGN:
+                    self._former[signum] = signal.signal(signum, self._note)
         except ValueError:
             pass  # not in the main thread: the host program handles its signals
 
@@ -63,7 +69,7 @@ class Interrupts:
         if self.signum:
             return  # a cluster may signal a group and each of its members
         self.signum = signum
-        print(f"\n{signal.Signals(signum).name}: saving", file=sys.stderr, flush=True)
+        console.show(f"\n{signal.Signals(signum).name}: saving", is_fault=True)
 
     def close(self) -> None:
         for signum, handler in self._former.items():

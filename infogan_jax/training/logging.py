@@ -4,7 +4,6 @@ import functools
 import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from infogan_jax import console
 from infogan_jax.config import Config
 from infogan_jax.files import write_atomically
 
@@ -133,7 +133,7 @@ class Progress:
         first = self._last_step == self._start
         rate = (step - self._last_step) / (now - self._last_time)
         self._last_step, self._last_time = step, now
-        terminal = sys.stdout.isatty() and logger.isEnabledFor(logging.INFO)
+        terminal = console.is_terminal() and logger.isEnabledFor(logging.INFO)
         last = step >= self._total
         if not terminal and not last and now - self._last_line < _LINE_SECONDS:
             return
@@ -157,7 +157,7 @@ class Progress:
             return
         # Blanks overwrite the rest of a longer line before.
         end = "\n" if last else ""
-        print("\r" + line.ljust(self._width), end=end, flush=True)
+        console.show("\r" + line.ljust(self._width), end)
         self._width = 0 if last else len(line)
 
     def _describe(self, rows: list[dict[str, float]]) -> str:
@@ -185,7 +185,7 @@ class Progress:
     def end_line(self) -> None:
         """Ends the line, so that other output can follow."""
         if self._width:
-            print(flush=True)
+            console.show("")
         self._width = 0
 
 

@@ -33,7 +33,8 @@ def fit(task: Task, run: Run) -> list[Any]:
         start = Starter(task, run, checkpoints, feeder.mesh)
         programs = Programs(task, run, feeder, checkpoints.latest() or 0)
         reading = run_in_thread(feeder.read)
-        position = start.restore_or_init()
+        guard = Divergence(config)
+        position = start.restore_or_init(guard)
         pause = Pause(interrupts, checkpoints, run)
         processes.on_all(lambda: pause(position, reading.result))
         feeder.put()
@@ -41,7 +42,7 @@ def fit(task: Task, run: Run) -> list[Any]:
         hooks = Hooks(task, run, checkpoints, feeder, position, trace.min_step_time)
         stack.enter_context(contextlib.closing(hooks))
         labels = PseudoLabels(task, run, feeder)
-        calls, guard = CallLength(feeder.max_steps), Divergence(config)
+        calls = CallLength(feeder.max_steps)
         if programs.started_early and config.eval_every:
             hooks.precompile(position)
 

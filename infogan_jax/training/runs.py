@@ -22,6 +22,7 @@ from infogan_jax.distributed.roofline import network_costs
 from infogan_jax.errors import UserError
 from infogan_jax.evaluation import Subject, evaluate, label_free, scalar_metrics
 from infogan_jax.inference import Trained, TrainedClassifier, precompile
+from infogan_jax.pixels import with_names
 from infogan_jax.reporting import draw, figures
 from infogan_jax.run.dataset import (
     check_measurable,
@@ -218,9 +219,11 @@ def _open_run(
         if name not in ("data_dir", "download_url"):  # may differ by machine
             shared[f"--{name}"] = value
     processes.check_equal(shared)
+    # Three files for an image are no red, green and blue, whatever the colours
+    composite = with_names(config.composite, data.channels)
     info = RunInfo(
         kind,
-        config,
+        dataclasses.replace(config, composite=composite).with_absolute_paths(),
         data.images.shape[1:],
         list(data.class_names),
         data.ranges,

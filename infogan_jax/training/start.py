@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from infogan_jax import former
-from infogan_jax.distributed import devices
+from infogan_jax.distributed import devices, processes
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run, initial_state
 from infogan_jax.training.divergence import Divergence
@@ -24,9 +24,14 @@ class Starter:
         self._task, self._run, self._checkpoints = task, run, checkpoints
         self._placement = devices.placement(mesh, run.config.num_seeds)
 
-    def restore_or_init(self) -> Position:
-        """Returns the last position, or step 0, and says which."""
+    def restore_or_init(self, guard: Divergence) -> Position:
+        """Returns the last position, or step 0, and says which.
+
+        If training was rolled back to it, it has the random keys of that rollback.
+        """
         position = self._last()
+        guard.recall(self._run.load_rollback(), position.step)
+        self._refold(position, guard)
         if position.step:
             logger.info(f"continuing from step {position.step:,}")
         elif self._run.has_metrics:
@@ -43,13 +48,19 @@ class Starter:
         message = guard.start_rollback(self._checkpoints.latest() or 0)
         hooks.end_line()
         logger.warning(message)
+        processes.on_primary(lambda: self._run.save_rollback(guard.to_notes()))
         position = self._last()
-        key = devices.refold_keys(
-            position.state.key, guard.retried, guard.retries, self._placement
-        )
-        position.state = position.state.replace(key=key)
+        self._refold(position, guard)
         hooks.go_back(position)
         return position
+
+    def _refold(self, position: Position, guard: Divergence) -> None:
+        """Gives other random keys to the members that caused rollbacks."""
+        if guard.retries:
+            key = devices.refold_keys(
+                position.state.key, guard.retried, guard.retries, self._placement
+            )
+            position.state = position.state.replace(key=key)
 
     def _last(self) -> Position:
         initial = initial_state(self._task.init, self._run.config, self._placement)
