@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ def lax_upsample(y, kernel):
     return lax.conv_transpose(y, mirrored, (2, 2), "SAME", dimension_numbers=DIMS)
 
 
-@pytest.mark.parametrize("inputs", [1, 3])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 8), (3, 8), (3, 2)])
 @pytest.mark.parametrize(
     ("ours", "theirs", "size", "side"),
     [
@@ -58,10 +59,11 @@ def lax_upsample(y, kernel):
         (upsample, lax_upsample, (4, 6), 4),
     ],
 )
-def test_convolutions_equal_those_of_lax(ours, theirs, size, side, inputs):
+def test_convolutions_equal_those_of_lax(ours, theirs, size, side, inputs, outputs):
+    """Also for few outputs, for which `convolve` has another form."""
     keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (2, *size, 5 if ours is upsample else inputs))
-    kernel = jax.random.normal(keys[1], (side, side, inputs, 5))
+    x = jax.random.normal(keys[0], (2, *size, outputs if ours is upsample else inputs))
+    kernel = jax.random.normal(keys[1], (side, side, inputs, outputs))
     out = theirs(x, kernel)
     np.testing.assert_allclose(ours(x, kernel), out, rtol=1e-5, atol=1e-4)
     weights = jax.random.normal(keys[2], out.shape)
@@ -99,8 +101,8 @@ def penalty(function, x, kernel):
 def test_convolutions_in_bfloat16(ours, size, side, inputs):
     """CPUs compute them in another form, and accelerators have the first one."""
     keys = jax.random.split(jax.random.key(0), 2)
-    x = jax.random.normal(keys[0], (2, *size, 5 if ours is upsample else inputs))
-    kernel = jax.random.normal(keys[1], (side, side, inputs, 5))
+    x = jax.random.normal(keys[0], (2, *size, 8 if ours is upsample else inputs))
+    kernel = jax.random.normal(keys[1], (side, side, inputs, 8))
     short = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
     same = [z.astype(jnp.float32) for z in short]
     for function in (ours, jax.grad(functools.partial(penalty, ours), (0, 1))):
@@ -154,13 +156,13 @@ def test_gradients_of_biases_are_summed_in_float32(layer):
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
 @pytest.mark.parametrize(
     ("ours", "inputs", "side"),
-    [(convolve, 3, 3), (downsample, 3, 4), (upsample, 5, 4)],
+    [(convolve, 3, 3), (downsample, 3, 4), (upsample, 8, 4)],
 )
 def test_convolutions_of_members(ours, inputs, side, axes):
     """Under `vmap` they have another form, and the same values and derivatives."""
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (2, 2, 4, 6, inputs))
-    kernel = jax.random.normal(keys[1], (2, side, side, 3, 5)) / 10
+    kernel = jax.random.normal(keys[1], (2, side, side, 3, 8)) / 10
 
     first = [
         z if axis == 0 else z[0] for z, axis in zip((x, kernel), axes, strict=True)
@@ -183,8 +185,8 @@ def test_second_derivatives_exist():
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 1))
 
     sides = [(convolve, lax_convolve, 3), (downsample, lax_downsample, 4)]
-    for ours, theirs, side in sides:
-        kernel = jax.random.normal(jax.random.key(1), (side, side, 1, 2))
+    for (ours, theirs, side), outputs in itertools.product(sides, (2, 8)):
+        kernel = jax.random.normal(jax.random.key(1), (side, side, 1, outputs))
         np.testing.assert_allclose(
             jax.grad(functools.partial(penalty, ours, x))(kernel),
             jax.grad(functools.partial(penalty, theirs, x))(kernel),
@@ -416,6 +418,8 @@ def test_smoothing_keeps_what_is_even_and_no_grid():
     np.testing.assert_allclose(smooth(even), even, atol=1e-6)
     kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
     np.testing.assert_allclose(smooth(spot.at[0, 1, 1].set(1.0))[0, ..., 0], kernel)
+    corner = smooth(spot.at[0, 0, 0].set(1.0))[0, ..., 0]  # beyond it is as it is
+    np.testing.assert_allclose(corner, np.outer([3, 1, 0], [3, 1, 0]) / 16)
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])

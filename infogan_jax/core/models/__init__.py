@@ -58,11 +58,12 @@ class Architecture(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Mnist:
-    """The paper's MNIST networks with a width for each part."""
+    """The paper's MNIST networks with a width for each part; or another G."""
 
     channels: tuple[int, int]
     hidden: int
     q_hidden: int
+    g_channels: int = 0  # of a residual G at full resolution; 0: the paper's G
     normalizes_d: bool = True
 
     def build(
@@ -74,15 +75,18 @@ class Mnist:
                 f"image size {side}: this architecture makes images whose side is a "
                 "multiple of 4, 8 or more; choose --image_size so"
             )
-        if base_channels:
+        if base_channels and not self.g_channels:
             raise ValueError(
                 f"--base_channels={base_channels}: this architecture has its own; set "
                 "it to 0, or choose dcgan or resnet"
             )
         trunk: dict[str, Any] = {"channels": self.channels, "hidden": self.hidden}
         trunk["dtype"] = dtype
+        generator: nn.Module = mnist.Generator(image_shape, **trunk)
+        if outer := base_channels or self.g_channels:
+            generator = residual.Generator(image_shape, _widths(outer, 2), dtype)
         return Networks(
-            mnist.Generator(image_shape, **trunk),
+            generator,
             mnist.Discriminator(**trunk),
             Recognizer(n_params, self.q_hidden, dtype=dtype),
         )
@@ -182,6 +186,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "dcgan_smooth": Dcgan(base_channels=64, smooth=True),
     "mnist": Mnist(channels=(64, 128), hidden=1024, q_hidden=128),
     "mnist_half": Mnist(channels=(32, 64), hidden=256, q_hidden=128),
+    "mnist_residual": Mnist((32, 64), hidden=256, q_hidden=128, g_channels=8),
     "mnist_tiny": Mnist(channels=(4, 8), hidden=16, q_hidden=16),
     "residual": Residual(base_channels=32),
     "resnet": Resnet(base_channels=32),
