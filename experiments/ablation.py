@@ -35,7 +35,12 @@ _RECIPE = [
     ("+ entropy", "augment=affine"),
     ("+ elastic", "equivariance_weight=0"),
     ("+ equivariance", "consistency_fraction=0"),
-    ("+ a quarter of consistency, which is quickstart.cfg", None),
+    ("+ a quarter of consistency", "gan_on_copies=0"),
+    ("+ half of the adversarial losses on copies", "prior_weight=0"),
+    ("+ codes as quantiles", "gan_weight=1"),
+    ("+ four times the adversarial losses", "architecture=mnist_half"),
+    ("+ G with residual layers", "real_mi_weight=1"),
+    ("+ twice I(c; x), which is quickstart.cfg", None),
 ]
 
 # The pairs of losses, all else being quickstart.cfg; a penalty needs a D that sees each

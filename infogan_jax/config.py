@@ -21,8 +21,8 @@ from infogan_jax.core.latents import categorical_codes, continuous_codes
 from infogan_jax.core.models import ARCHITECTURES
 from infogan_jax.core.spec import parse_spec
 from infogan_jax.errors import UserError
+from infogan_jax.fields import INT32_END
 from infogan_jax.settings import (
-    INT32_END,
     SECTIONS,
     DataConfig,
     ModelConfig,

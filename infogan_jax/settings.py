@@ -5,10 +5,7 @@ limits, and each section by its own `check`.
 """
 
 import dataclasses
-import math
 import re
-from collections.abc import Iterable
-from typing import Any
 from urllib.parse import urlsplit
 
 from infogan_jax.core.augment import WARPS, parse_warp
@@ -16,6 +13,7 @@ from infogan_jax.core.losses import GAN_LOSSES, PENALTIES
 from infogan_jax.core.models import ARCHITECTURES, DTYPES
 from infogan_jax.core.spec import parse_spec
 from infogan_jax.errors import UserError, check_one_of
+from infogan_jax.fields import INT32_END, any_of, field, numbers_in
 
 _MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip
 # Files of infogan_jax/evaluation, one for each.
@@ -30,121 +28,89 @@ EVALUATORS = (
     "traversal",
     "two_sample",
 )
-INT32_END = 2**31  # the first number that an int32 cannot hold
 DEFAULT_COMPOSITE = "red,blue,lime,yellow,cyan,magenta"
-
-
-def _field(
-    default: Any,
-    help: str,
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
-    changeable: bool = False,
-) -> Any:
-    """A setting; numbers are from `least` to `most`, or less than `below`."""
-    about = {"help": help, "least": least, "most": most, "below": below}
-    return dataclasses.field(
-        default=default, metadata=about | {"changeable": changeable}
-    )
-
-
-def _numbers(text: str) -> list[float]:
-    """The numbers in a text, by commas; raises ValueError if one is not finite."""
-    numbers = [float(part) for part in text.split(",")]
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError
-    return numbers
-
-
-def _any_of(table: Iterable[str]) -> str:
-    *names, last = table
-    return f"{', '.join(names)} or {last}"
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Data"""
 
-    dataset: str = _field(
+    dataset: str = field(
         "mnist_5k",
         "Dataset: mnist_5k (embedded), mnist, fashion_mnist, malaria, "
         "malaria_two_channel, malaria_four_channel, folder:PATH with your images, or "
         "tfds:NAME.",
     )
-    image_size: int = _field(
-        0, "Side of the images in pixels; 0: as they are.", least=0
-    )
-    resize_mode: str = _field(
+    image_size: int = field(0, "Side of the images in pixels; 0: as they are.", least=0)
+    resize_mode: str = field(
         "pad",
         "How images are brought to --image_size: pad with 0, crop to the middle, or "
         "stretch.",
     )
-    align: str = _field(
+    align: str = field(
         "none",
         "Move each object to the centre, or turn its long axis to the horizontal as "
         "well: none, centre or axis.",
     )
-    group_csv: str = _field(
+    group_csv: str = field(
         "",
         "CSV file with the SHA-256 (first 16 digits) of each image's pixels, and its "
         "group, such as a slide; whole groups are held out. For datasets without a "
         "split of their own; empty: the last tenth of the images.",
     )
-    file_pattern: str = _field(
+    file_pattern: str = field(
         "",
         "folder: which files, such as {id}_ch{channel}.tif; {label} and {group} too, * "
         "is anything; empty: all images, labelled by their subfolder.",
     )
-    channels: str = _field(
+    channels: str = field(
         "",
         "folder: grey, rgb, numbers from 1 such as 1,3, or values of {channel}; empty: "
         "all as they are.",
     )
-    percentiles: str = _field(
+    percentiles: str = field(
         "0.1,99.9",
         "folder: of images of more than 8 bits, what becomes black and white, in "
         "percent of a channel's pixels.",
     )
-    value_range: str = _field(
+    value_range: str = field(
         "",
         "folder: the values that become black and white, such as 0,4095, of all "
         "channels; empty: 0,255 where all values are within, else --percentiles.",
     )
-    nan_value: str = _field(
+    nan_value: str = field(
         "",
         "folder: a number in place of values that are not finite, such as 0; empty: "
         "images that have some are left out.",
     )
-    max_invalid_percent: float = _field(
+    max_invalid_percent: float = field(
         1.0,
         "folder: percentage of images that may be left out as unusable.",
         least=0,
     )
-    data_dir: str = _field(
+    data_dir: str = field(
         "",
         "Folder of prepared datasets; empty: TFDS_DATA_DIR, else the default of tfds.",
         changeable=True,
     )
-    download_url: str = _field(
+    download_url: str = field(
         "",
         "URL to fetch a dataset's files from; empty: the official ones.",
         changeable=True,
     )
-    data_placement: str = _field(
+    data_placement: str = field(
         "auto",
         "Training images: resident on the devices, stream from disk, or auto: resident "
         "if they take at most a quarter of a device's memory.",
         changeable=True,
     )
-    filter_classifier: str = _field(
+    filter_classifier: str = field(
         "",
         "Work directory of a classification network; images stay only if it finds "
         "--filter_class in them.",
     )
-    filter_class: str = _field("", "The class that images have to be of, by name.")
-    filter_threshold: float = _field(
+    filter_class: str = field("", "The class that images have to be of, by name.")
+    filter_threshold: float = field(
         0.9, "The least probability of --filter_class that an image needs."
     )
 
@@ -179,7 +145,7 @@ class DataConfig:
             if name == "value_range" and not value:
                 continue
             try:
-                first, second = _numbers(value)
+                first, second = numbers_in(value)
                 if not low <= first < second <= high:
                     raise ValueError
             except ValueError:
@@ -188,7 +154,7 @@ class DataConfig:
                     "the smaller one first"
                 ) from None
         try:
-            if self.nan_value and len(_numbers(self.nan_value)) != 1:
+            if self.nan_value and len(numbers_in(self.nan_value)) != 1:
                 raise ValueError
         except ValueError:
             raise UserError(
@@ -223,20 +189,20 @@ class DataConfig:
 class ModelConfig:
     """Codes and networks"""
 
-    codes: str = _field(
+    codes: str = field(
         "cat:10,uniform:2,noise:62",
         "Latent codes: kind:size[:weight=W][:sigma=S], separated by commas.",
     )
-    architecture: str = _field("mnist", f"Networks: {_any_of(ARCHITECTURES)}.")
-    base_channels: int = _field(
+    architecture: str = field("mnist", f"Networks: {any_of(ARCHITECTURES)}.")
+    base_channels: int = field(
         0,
         "Channels at full resolution, of dcgan, residual and resnet; 0: the standard "
         "of each.",
         least=0,
     )
-    dtype: str = _field(
+    dtype: str = field(
         "float32",
-        f"Type of the networks' arithmetic, {_any_of(DTYPES)}; parameters stay "
+        f"Type of the networks' arithmetic, {any_of(DTYPES)}; parameters stay "
         "float32. On CPUs bfloat16 is faster only with AMX.",
     )
 
@@ -259,16 +225,14 @@ class ModelConfig:
 class ObjectiveConfig:
     """Objective"""
 
-    gan_loss: str = _field(
-        "non_saturating", f"Losses of D and G: {_any_of(GAN_LOSSES)}."
-    )
-    gan_weight: float = _field(
+    gan_loss: str = field("non_saturating", f"Losses of D and G: {any_of(GAN_LOSSES)}.")
+    gan_weight: float = field(
         1.0,
         "alpha, the factor of the adversarial losses of D and G; more of it makes "
         "better pictures.",
         least=0,
     )
-    gan_on_copies: float = _field(
+    gan_on_copies: float = field(
         0.0,
         "Fraction, 0 to 1, of the adversarial losses that is read from augmented "
         "copies of real and generated images, so that D cannot learn few images by "
@@ -276,55 +240,55 @@ class ObjectiveConfig:
         least=0,
         most=1,
     )
-    info_weight: float = _field(1.0, "lambda, the factor of I(c; G).", least=0)
-    real_mi_weight: float = _field(
+    info_weight: float = field(1.0, "lambda, the factor of I(c; G).", least=0)
+    real_mi_weight: float = field(
         0.0, "mu, the factor of I(c; x) on real images.", least=0
     )
-    consistency_fraction: float = _field(
+    consistency_fraction: float = field(
         0.0,
         "Fraction, 0 to 1, of I(c; x) that is taken as consistency of images with "
         "their augmented copies; the rest is mutual information.",
         least=0,
         most=1,
     )
-    entropy_weight: float = _field(
+    entropy_weight: float = field(
         0.0,
         "Further factor, within mu, of the entropy of the categories in use.",
         least=0,
     )
-    equivariance_weight: float = _field(
+    equivariance_weight: float = field(
         0.0,
         "nu, the factor of I(c' - c; w): the first continuous codes follow what "
         "augmentation changes: slant and width of upright images; size, colour and "
         "focus if it rotates or flips them.",
         least=0,
     )
-    prior_weight: float = _field(
+    prior_weight: float = field(
         0.0,
         "eta, the factor of the squared distance between the continuous codes that Q "
         "reads in real images and their prior; codes become quantiles.",
         least=0,
     )
-    penalty: str = _field(
+    penalty: str = field(
         "r1_r2",
-        f"Gradient penalty of D: {_any_of(PENALTIES)}, used if it has a weight.",
+        f"Gradient penalty of D: {any_of(PENALTIES)}, used if it has a weight.",
     )
-    penalty_weight: float = _field(0.0, "gamma, the factor of the penalty.", least=0)
-    penalty_every: int = _field(
+    penalty_weight: float = field(0.0, "gamma, the factor of the penalty.", least=0)
+    penalty_every: int = field(
         1, "Every n-th image of a batch is penalised, at less cost.", least=1
     )
-    pseudo_label_step: int = _field(
+    pseudo_label_step: int = field(
         0,
         "Step from which on Q learns pseudo-labels: categories of the training images "
         "at that step, corrected by their neighbours; 0, or beyond --steps: never.",
         least=0,
     )
-    augment: str = _field(
+    augment: str = field(
         "none",
         f"Label-preserving augmentation, what a category must not mean: "
-        f"{_any_of(WARPS)}; parts changed as in cells:rotation=90:gain=0.",
+        f"{any_of(WARPS)}; parts changed as in cells:rotation=90:gain=0.",
     )
-    augment_every: int = _field(
+    augment_every: int = field(
         2, "Every n-th image of a batch is also seen augmented.", least=1
     )
 
@@ -360,24 +324,24 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """Optimisation"""
 
-    batch_size: int = _field(128, "Images per step, over all devices.", least=2)
-    g_learning_rate: float = _field(1e-3, "Adam's step size for G.", least=0)
-    d_learning_rate: float = _field(2e-4, "Adam's step size for D and Q.", least=0)
-    adam_b1: float = _field(0.5, "Adam's decay of the mean gradient.", least=0, below=1)
-    adam_b2: float = _field(
+    batch_size: int = field(128, "Images per step, over all devices.", least=2)
+    g_learning_rate: float = field(1e-3, "Adam's step size for G.", least=0)
+    d_learning_rate: float = field(2e-4, "Adam's step size for D and Q.", least=0)
+    adam_b1: float = field(0.5, "Adam's decay of the mean gradient.", least=0, below=1)
+    adam_b2: float = field(
         0.999, "Adam's decay of the squared gradient.", least=0, below=1
     )
-    lr_decay_fraction: float = _field(
+    lr_decay_fraction: float = field(
         0.0,
         "Fraction of the run, at its end, over which the step sizes fall to 0.",
         least=0,
         most=1,
     )
-    ema_decay: float = _field(
+    ema_decay: float = field(
         0.99, "Decay per step of G's averaged weights.", least=0, below=1
     )
-    seed: int = _field(0, "Seed of everything that is drawn.", least=0)
-    num_seeds: int = _field(
+    seed: int = field(0, "Seed of everything that is drawn.", least=0)
+    num_seeds: int = field(
         1,
         "Members trained at once, with seeds --seed, --seed + 1 and so on.",
         least=1,
@@ -396,67 +360,67 @@ class OptimizerConfig:
 class RunConfig:
     """The run"""
 
-    steps: int = _field(
+    steps: int = field(
         23_400,
         "Updates of each player in the whole run.",
         least=1,
         changeable=True,
     )
-    log_every: int = _field(
+    log_every: int = field(
         25,
         "Steps between log lines, which give means over them.",
         least=1,
         changeable=True,
     )
-    checkpoint_every: int = _field(
+    checkpoint_every: int = field(
         500, "Steps between checkpoints.", least=1, changeable=True
     )
-    max_to_keep: int = _field(
+    max_to_keep: int = field(
         2, "Checkpoints kept, the newest ones.", least=1, changeable=True
     )
-    sample_every: int = _field(
+    sample_every: int = field(
         100,
         "Steps between frames of the animation; 0: none.",
         least=0,
         changeable=True,
     )
-    eval_every: int = _field(
+    eval_every: int = field(
         0,
         "Steps between evaluations; 0: at the end only.",
         least=0,
         changeable=True,
     )
-    evaluators: str = _field(
+    evaluators: str = field(
         "clustering,label_free,traversal",
         f"Measures on held-out images, by commas: {', '.join(EVALUATORS)}.",
         changeable=True,
     )
-    eval_classifier: str = _field(
+    eval_classifier: str = field(
         "",
         "Work directory of the classification network by which pictures are measured.",
         changeable=True,
     )
-    baseline: str = _field(
+    baseline: str = field(
         "",
         "Work directory of a plain GAN, for the report's comparisons.",
         changeable=True,
     )
-    composite: str = _field(
+    composite: str = field(
         DEFAULT_COMPOSITE,
         "Colours of the channels in pictures, where those are not grey or RGB, each "
         "with a name if you like, as in brightfield=white,DNA=lime; black hides one.",
         changeable=True,
     )
-    on_nonfinite: str = _field(
+    on_nonfinite: str = field(
         "stop",
         "At a value that is not finite: stop, or rollback to the last good state and "
         "continue with other random numbers, at most 3 times from each state.",
         changeable=True,
     )
-    tensorboard: bool = _field(
+    tensorboard: bool = field(
         True, "Write TensorBoard events beside metrics.jsonl.", changeable=True
     )
-    profile: bool = _field(
+    profile: bool = field(
         False,
         "Write a trace of one compiled call to WORKDIR/profile, and show how much of "
         "the roofline of a step is reached.",

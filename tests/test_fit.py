@@ -82,6 +82,8 @@ def test_a_signal_in_the_midst_of_a_row_leaves_no_trace(tmp_path, monkeypatch):
 
 
 def test_a_second_sigterm_changes_nothing_and_a_second_sigint_ends_at_once():
+    # Where tests run in the background it is ignored, and would stay so
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.closing(Interrupts()) as stop:
         ask()
         ask()
@@ -89,6 +91,7 @@ def test_a_second_sigterm_changes_nothing_and_a_second_sigint_ends_at_once():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
+    signal.signal(signal.SIGINT, former)
 
 
 def test_a_signal_does_not_wait_for_a_compilation(tmp_path, monkeypatch):

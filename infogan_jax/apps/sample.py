@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from infogan_jax.config import INT32_END
 from infogan_jax.core.latents import (
     Bernoulli,
     Categorical,
@@ -24,6 +23,7 @@ from infogan_jax.core.latents import (
     split_latents,
 )
 from infogan_jax.errors import UserError, expand_path
+from infogan_jax.fields import INT32_END
 from infogan_jax.files import write_atomically
 from infogan_jax.inference import weight_digest
 from infogan_jax.pixels import composite, to_picture, to_uint8

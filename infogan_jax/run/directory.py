@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from infogan_jax.build import build_classifier, build_model
-from infogan_jax.config import Config, fixed_fields
+from infogan_jax.config import Config, absolute_path, fixed_fields
 from infogan_jax.core.classifier import ImageClassifier
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.distributed import devices
@@ -322,10 +322,9 @@ class Run(_Folder):
 
 
 def _check_same(saved: Config, config: Config, path: Path) -> None:
-    saved, config = saved.with_absolute_paths(), config.with_absolute_paths()
     for name in fixed_fields():
         was, now = getattr(saved, name), getattr(config, name)
-        if was != now:
+        if absolute_path(name, was) != absolute_path(name, now):
             raise UserError(
                 f"--{name}={now}: the run in {path} has {name}={was}; choose "
                 f"another --workdir, keep --{name}={was}, or start over with --restart"

@@ -24,7 +24,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
@@ -275,9 +274,8 @@ def smooth(x: Array) -> Array:
 
 def _binomial(size: int) -> Array:
     """What each smoothed pixel of a line takes of each pixel, `[size, size]`."""
-    shifted = [np.clip(np.arange(size) + shift, 0, size - 1) for shift in (-1, 0, 0, 1)]
-    weights = np.sum([np.eye(size)[places] for places in shifted], 0) / 4
-    return jnp.asarray(weights, jnp.float32)
+    weights = 2 * jnp.eye(size) + jnp.eye(size, k=1) + jnp.eye(size, k=-1)
+    return weights.at[0, 0].add(1).at[-1, -1].add(1) / 4
 
 
 class _Layer(nn.Module):

@@ -1,0 +1,37 @@
+"""What a setting is made of: its default, its help text and its limits."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+INT32_END = 2**31  # the first number that an int32 cannot hold
+
+
+def field(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    changeable: bool = False,
+) -> Any:
+    """A setting; numbers are from `least` to `most`, or less than `below`."""
+    about = {"help": help, "least": least, "most": most, "below": below}
+    return dataclasses.field(
+        default=default, metadata=about | {"changeable": changeable}
+    )
+
+
+def numbers_in(text: str) -> list[float]:
+    """The numbers in a text, by commas; raises ValueError if one is not finite."""
+    numbers = [float(part) for part in text.split(",")]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError
+    return numbers
+
+
+def any_of(table: Iterable[str]) -> str:
+    *names, last = table
+    return f"{', '.join(names)} or {last}"
