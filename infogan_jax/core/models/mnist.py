@@ -10,7 +10,7 @@
 | Q: dense 128, batch norm, leaky, dense    |                                 |
 
 `mnist_residual` has D and Q of half the width, and the generator of `residual.py` on
-two stages, which draws smoother strokes of more shapes at the same cost.
+two stages, which draws smoother strokes of more shapes.
 """
 
 import functools
