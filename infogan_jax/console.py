@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from typing import TextIO
 
 
 def show(text: str, end: str = "\n", *, is_fault: bool = False) -> None:
@@ -26,7 +27,7 @@ def show(text: str, end: str = "\n", *, is_fault: bool = False) -> None:
     except RuntimeError:  # a signal came in the middle of another print
         pass
     except (OSError, ValueError):  # ValueError: it was closed
-        _give_up(2 if is_fault else 1)
+        _give_up(stream)
 
 
 def is_terminal() -> bool:
@@ -37,9 +38,10 @@ def is_terminal() -> bool:
         return False
 
 
-def _give_up(descriptor: int) -> None:
+def _give_up(stream: TextIO) -> None:
     """Sends what is still to come, and what is in the stream's buffer, nowhere."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # it has no file, or was closed
+        descriptor = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)
         os.close(nowhere)

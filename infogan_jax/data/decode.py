@@ -43,7 +43,7 @@ def read_file(path: Path, channels: str) -> np.ndarray:
         else:
             image = _read_picture(path)
     if image.dtype == bool:
-        image = np.where(image, np.uint8(255), np.uint8(0))
+        image = _bits_to_bytes(image)
     if image.dtype.kind not in "uif":
         raise ValueError(f"values of type {image.dtype}; expected numbers")
     if image.dtype.kind == "f":
@@ -65,11 +65,12 @@ def _read_tiff(path: Path) -> np.ndarray:
         with tifffile.TiffFile(path) as file:
             series, pages = file.series[0], len(file.pages)
             _check_size(series.shape)
-            image, axes = file.asarray(), series.axes
-            if len(series.pages) > pages:  # the others are in other files
-                image, axes = np.stack([p.asarray() for p in file.pages]), "C"
-                axes += file.pages.first.axes
             page = file.pages.first
+            if len(series.pages) > pages:  # the others are in other files
+                image = np.stack([p.asarray() for p in file.pages])
+                axes = f"C{page.axes}"
+            else:
+                image, axes = file.asarray(), series.axes
             kind, turn = page.photometric, page.tags.valueof("Orientation", 1)
             inks, is_bits = page.tags.valueof("InkSet", 1), page.bitspersample == 1
             is_jpeg = page.compression in (6, 7)  # decoded to red, green and blue
@@ -84,12 +85,16 @@ def _read_tiff(path: Path) -> np.ndarray:
     if pages == 1 and is_converted:
         return _read_picture(path)
     if is_bits:
-        image = np.where(image, np.uint8(255), np.uint8(0))
+        image = _bits_to_bytes(image)
     if kind == kinds.MINISWHITE:
         if image.dtype.kind != "u":
             raise ValueError(f"0 is white, in values of type {image.dtype}; invert it")
         image = np.iinfo(image.dtype).max - image
     return _apply_orientation(_arrange(image, axes), turn)
+
+
+def _bits_to_bytes(image: np.ndarray) -> np.ndarray:
+    return np.where(image, np.uint8(255), np.uint8(0))
 
 
 def _arrange(image: np.ndarray, axes: str) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A user's folder of images: surveyed, and converted to one form."""
 
-import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,9 @@ from infogan_jax.cores import core_count
 from infogan_jax.data.decode import read_file
 from infogan_jax.data.imaging import resize
 from infogan_jax.data.listing import Item, Listing
+from infogan_jax.data.splits import digest
 from infogan_jax.errors import UserError, first_line
+from infogan_jax.fields import numbers_in
 from infogan_jax.settings import DataConfig
 
 _MIN_SIDE = 8  # pixels
@@ -100,10 +101,10 @@ def _join_doubles(items: list[Item], looks: list["_Look"]) -> tuple[list[Item], 
     Otherwise one could be trained on while its double is measured on. Groups that the
     files name stay as they are.
     """
-    first: dict[bytes, str] = {}
+    first: dict[tuple, str] = {}
     joined, doubles = [], 0
     for item, look in zip(items, looks, strict=True):
-        group = first.setdefault(look.digest, item.group)
+        group = first.setdefault((look.shape, look.digest), item.group)
         doubles += group != item.group
         joined.append(item._replace(group=group) if item.group == item.name else item)
     return joined, doubles
@@ -253,7 +254,7 @@ class _Look(NamedTuple):
     dtype: str
     lowest: float
     highest: float
-    digest: bytes  # of all pixels
+    digest: str  # of all pixels
     pixels: np.ndarray | None  # some, `[n, C]`
 
 
@@ -266,8 +267,7 @@ def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
     pixels = image.reshape(-1, image.shape[-1])
     some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
     extremes = float(image.min()), float(image.max())
-    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
-    return _Look(image.shape, str(image.dtype), *extremes, digest, some)
+    return _Look(image.shape, str(image.dtype), *extremes, digest(image), some)
 
 
 def _ranges(
@@ -277,14 +277,14 @@ def _ranges(
     percentiles."""
     channels = looks[0].shape[-1]
     if config.value_range:
-        black, white = (float(value) for value in config.value_range.split(","))
+        black, white = numbers_in(config.value_range)
         return [(black, white)] * channels
     is_whole = np.issubdtype(np.dtype(dtype), np.integer)
     are_bytes = all(look.lowest >= 0 and look.highest <= 255 for look in looks)
     if is_whole and are_bytes:
         return [BYTES] * channels
     pixels = np.concatenate([x.pixels for x in looks if x.pixels is not None])
-    percents = [float(p) for p in config.percentiles.split(",")]
+    percents = numbers_in(config.percentiles)
     low, high = np.percentile(pixels.astype(np.float64), percents, axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 

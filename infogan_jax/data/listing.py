@@ -149,7 +149,7 @@ class _Walk:
         self._root = root
         self.files: dict[_Identity, Path] = {}
         around = root.resolve().parents
-        self._folders = {_identity(folder): folder for folder in around}
+        self._folders = {_identity(folder.stat()) for folder in around}
         self._links: deque[Path] = deque()
         self._again: list[Path] = []  # links to, and names of, what is taken already
         self._runs: list[Path] = []
@@ -162,7 +162,7 @@ class _Walk:
         Raises:
             OSError: it cannot be read; those below it are noted if they cannot.
         """
-        self._folders[_identity(folder)] = folder
+        self._folders.add(_identity(folder.stat()))
         with os.scandir(folder) as entries:
             inside = sorted(entries, key=lambda entry: entry.name)
         names = {entry.name for entry in inside}
@@ -188,7 +188,7 @@ class _Walk:
             link = self._links.popleft()
             if not link.is_dir():
                 self._take(link)
-            elif _identity(link) in self._folders:
+            elif _identity(link.stat()) in self._folders:
                 self._again.append(link)
             else:
                 self._try_to_enter(link)
@@ -201,10 +201,11 @@ class _Walk:
 
     def _take(self, path: Path) -> None:
         try:
-            if not stat.S_ISREG(path.stat().st_mode):
+            about = path.stat()
+            if not stat.S_ISREG(about.st_mode):
                 self._unreadable.append(path)  # a pipe would be waited for
                 return
-            identity = _identity(path)
+            identity = _identity(about)
         except OSError:  # a link that leads nowhere: reading it will say so
             identity = (-1, len(self.files))
         if self.files.setdefault(identity, path) != path:
@@ -225,8 +226,7 @@ class _Walk:
         ]
 
 
-def _identity(path: Path) -> _Identity:
-    about = path.stat()
+def _identity(about: os.stat_result) -> _Identity:
     return about.st_dev, about.st_ino
 
 

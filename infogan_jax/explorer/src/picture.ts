@@ -6,12 +6,11 @@ import { Fault, type Model } from "./model";
 export type Panel = "composite" | "colours" | number; // a number: that channel in grey
 
 const MOST_PIXELS = 25_000_000; // of a file that is read
-const RGB = "255,0,0 0,255,0 0,0,255";
 
 /** The panels that together show one image, as the program's figures have them. */
-export function panelsOf({ channels, composite }: Model): Panel[] {
+export function panelsOf({ channels, composite, channelNames }: Model): Panel[] {
   if (!composite) return ["composite"]; // grey, or red, green and blue
-  const isRgb = composite.slice(0, 3).join(" ") === RGB;
+  const isRgb = channelNames.slice(0, 3).join() === "red,green,blue"; // none of its own
   const first = isRgb ? 3 : 0;
   const others = Array.from({ length: channels - first }, (_, k) => first + k);
   const panels: Panel[] = isRgb ? ["colours", ...others] : others;
