@@ -192,7 +192,8 @@ def _check_limits(field: dataclasses.Field, value: Any) -> None:
     elif most is not None and not least <= value <= most:
         expected = f"{least} to {most}"
     elif not (math.isfinite(value) and value >= least):
-        expected = f"{least} or more"
+        finite = "" if isinstance(value, int) else "a finite number, "
+        expected = f"{finite}{least} or more"
     elif isinstance(value, int) and value >= INT32_END:
         expected = f"less than {INT32_END}"
     else:

@@ -12,6 +12,13 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+def cache_folder() -> Path:
+    """The user's folder of what can be made again; it may not be there yet."""
+    return Path(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "infogan_jax"
+    ).expanduser()
+
+
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Writes a whole file, or leaves what is there, even if the machine stops.
 

@@ -2,6 +2,7 @@
 
 import codecs
 import dataclasses
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +197,16 @@ def _check_is_text(flagfile: str) -> None:
         ) from None
 
 
+_PLAIN = {  # what absl and Python say of a value, and what is meant
+    r"invalid literal for int\(\).*": "expected a whole number",
+    r"could not convert string to float.*": "expected a number",
+    r"\('Non-boolean argument.*": "expected true or false",
+    r"ERROR:: Unable to open flagfile: (\[Errno \d+\] )?": "--flagfile: ",
+}
+
+
 def _unreadable(error: Exception) -> UserError:
     message = " ".join(str(error).splitlines())
+    for said, meant in _PLAIN.items():
+        message = re.sub(said, meant, message)
     return UserError(f"{message}; --help lists all flags")

@@ -20,12 +20,17 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 try:
+    import jax.errors  # noqa: F401  reads all variables of jax
     from absl import app
 except ModuleNotFoundError:
     sys.exit(
         "infogan_jax: the command line needs more packages than the step functions; "
         "install them by pip install 'infogan_jax[run]'"
     )
+except ValueError as error:
+    if "JAX flag" not in str(error):
+        raise
+    sys.exit(f"infogan_jax: {error}; unset the variable of that name, in capitals")
 
 from infogan_jax import console, flags, former
 from infogan_jax.config import Config, absolute_path
@@ -36,6 +41,7 @@ from infogan_jax.errors import (
     expand_path,
     first_line,
 )
+from infogan_jax.files import cache_folder
 from infogan_jax.flags import FLAGS, config_from_flags
 
 if TYPE_CHECKING:
@@ -55,6 +61,7 @@ _USED_BY = {  # flags that other modes do not use
 _JAX_SETTINGS = (
     ("JAX_DISABLE_JIT", ("0", "false"), "runs are compiled"),
     ("JAX_NUMPY_DTYPE_PROMOTION", ("standard",), "types are promoted as in NumPy"),
+    ("JAX_NUMPY_RANK_PROMOTION", ("allow", "warn"), "shapes are broadcast as in NumPy"),
     ("JAX_TRANSFER_GUARD", ("allow", "log"), "images are sent to devices as needed"),
 )
 _ABORTED = "stopped at once; the last checkpoint is kept"
@@ -90,6 +97,8 @@ def main(argv: list[str]) -> None:
     """Runs one mode; ends the process with one line for whatever a user can mend."""
     _set_loggers()
     sys.unraisablehook = _report_unraisable
+    # Figures go to files; a notebook's variable may name what is not installed here.
+    os.environ["MPLBACKEND"] = "agg"
     try:
         _check_flags(argv)
         if FLAGS.coordinator_address:
@@ -280,8 +289,9 @@ def _export(run: "Run") -> None:
 
 def _serve(run: "Run") -> None:
     from infogan_jax.apps.export import export, is_current
-    from infogan_jax.apps.serve import serve
+    from infogan_jax.apps.serve import check_port, serve
 
+    check_port(FLAGS.port)
     output = _export_folder(run)
     if not is_current(output, run, FLAGS.member, FLAGS.weights):
         export(run, output, FLAGS.member, FLAGS.weights)
@@ -372,10 +382,7 @@ def _use_compilation_cache() -> None:
     import jax
 
     if not jax.config.values["jax_compilation_cache_dir"]:
-        cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-        jax.config.update(
-            "jax_compilation_cache_dir", os.path.expanduser(f"{cache}/infogan_jax")
-        )
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
         # Many small programs take as long as one large one.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

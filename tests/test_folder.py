@@ -80,6 +80,9 @@ def test_changed_files_are_noticed(cells, tmp_path, logged):
     before = load(config)
     assert "preparing" in logged()
     load(config)
+    assert logged() == ""  # once a process
+    folder.tell.cache_clear()
+    load(config)
     scale = "16 x 20 pixels, 3 channels, values 0 to 255 on a scale of 0 to 255"
     assert logged() == f"INFO: 20 images, {scale}"
     save(cells / "ill" / "new.png", picture(99))
@@ -233,6 +236,45 @@ def test_axes_are_those_that_a_file_names(tmp_path):
             read_one(tmp_path / "b.npy")
     np.save(tmp_path / "c.npy", picture(0, (3, 48), 48))
     assert read_one(tmp_path / "c.npy").shape == (48, 48, 3)
+
+
+def test_one_file_is_one_image(tmp_path):
+    """Thumbnails in it are passed over; of several images none is taken silently."""
+    grey = picture(0, channels=1)[..., 0]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(grey[::2, ::2], subfiletype=1)
+        file.write(grey)
+    np.testing.assert_array_equal(read_one(tmp_path / "a.tif")[..., 0], grey)
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:
+        file.write(grey)
+        file.write(grey[:10].astype(np.uint16))
+    with pytest.raises(ValueError, match=r"2 series .* uint8, .* uint16\); save each"):
+        read_one(tmp_path / "b.tif")
+    for name in ("c.png", "c.webp", "c.gif"):
+        more = [Image.fromarray(255 - grey)]
+        Image.fromarray(grey).save(tmp_path / name, save_all=True, append_images=more)
+        with pytest.raises(ValueError, match="2 frames; save each as an image"):
+            read_one(tmp_path / name)
+
+
+def test_arrays_of_any_byte_order_are_one_kind(tmp_path):
+    grey = picture(0, channels=1)[..., 0].astype(">u2")
+    np.save(tmp_path / "a.npy", grey)
+    found = read_one(tmp_path / "a.npy")
+    assert str(found.dtype) == "uint16"
+    np.testing.assert_array_equal(found[..., 0], grey)
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "b.npy").write_bytes(content[:-8])
+    with pytest.raises(ValueError, match="a truncated file"):
+        read_one(tmp_path / "b.npy")
+
+
+def test_parts_of_a_split_are_no_labels(cells, tmp_path, logged):
+    for part in ("train", "test"):
+        shutil.copytree(cells, tmp_path / "both" / part)
+    files = listing.find(tmp_path / "both", Config())
+    assert {item.label for item in files.items} == {"ill", "well"}
+    assert "subfolders test, train are no labels" in files.notes[0]
 
 
 def test_a_page_of_an_ome_series_is_one_image(tmp_path):

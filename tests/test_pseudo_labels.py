@@ -20,6 +20,13 @@ from infogan_jax.training.pseudo_labels import (
 )
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The folder of what can be made again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "infogan_jax"
+
+
 def bars(places):
     """Images of a bar, `[N, 20, 20, 1]`; each place is (row, column, slant)."""
     images = np.zeros((len(places), 20, 20, 1), np.uint8)
@@ -211,6 +218,23 @@ def test_images_in_memory_and_on_disk_few_and_equal(trained, images, tmp_path):
         )
         assert found.shape == (1, len(some))
         np.testing.assert_array_equal(again, found)
+
+
+def test_neighbours_are_sought_once(trained, images, tmp_path, cache, monkeypatch):
+    path = tmp_path / "labels.npy"
+    found = pseudo_labels(3, [trained], [0], images, path, 3)
+    [kept] = cache.iterdir()
+    whole = kept.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "neighbours", None)
+        again = pseudo_labels(3, [trained], [0], images, path, 3)
+        np.testing.assert_array_equal(again, found)
+    kept.write_bytes(whole[:100])
+    again = pseudo_labels(3, [trained], [0], images, path, 3)
+    np.testing.assert_array_equal(again, found)
+    assert kept.read_bytes() == whole
+    pseudo_labels(3, [trained], [0], images[:20], path, 3)
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_a_lost_file_is_told(trained, tmp_path, images):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_no_run_ends_for_its_words(trained, tiny_flags, data_dir, output):
     assert (workdir / "report.html").exists()
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
 def test_signals_that_end_a_run(name, capsys):
     signum = getattr(signal, name)
     with contextlib.closing(Interrupts()) as stop:
@@ -94,6 +95,7 @@ def test_a_signal_that_is_ignored_stays_so():
     [
         ("JAX_DISABLE_JIT", "1", "JAX_DISABLE_JIT=1: runs are compiled; unset it"),
         ("JAX_NUMPY_DTYPE_PROMOTION", "strict", "types are promoted as in NumPy"),
+        ("JAX_NUMPY_RANK_PROMOTION", "raise", "shapes are broadcast as in NumPy"),
         ("JAX_TRANSFER_GUARD", "disallow", "images are sent to devices as needed"),
     ],
 )
@@ -106,6 +108,45 @@ def test_settings_of_jax_that_cannot_work(
     monkeypatch.setenv(name, {"JAX_DISABLE_JIT": "0"}.get(name, "allow"))
     if name != "JAX_NUMPY_DTYPE_PROMOTION":
         assert command(f"--workdir={tmp_path / 'run'}", "--dry_run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code", "told"),
+    [
+        ("JAX_DEFAULT_MATMUL_PRECISION", "much", 1, 'Invalid value "much" for'),
+        ("MPLBACKEND", "none", 0, ""),
+    ],
+)
+def test_variables_that_are_read_while_importing(
+    trained, tmp_path, name, value, code, told
+):
+    """Of jax, which cannot be imported then; and of what figures are drawn by."""
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    main = [sys.executable, "-m", "infogan_jax.main"]
+    done = subprocess.run(
+        [*main, "--mode=report", f"--workdir={run}"],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code and told in done.stderr
+    assert done.stderr.count("\n") == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--steps=1e3", "flag --steps=1e3: expected a whole number; --help lists"),
+        ("--gan_weight=much", "flag --gan_weight=much: expected a number"),
+        ("--gan_weight=nan", "--gan_weight=nan: expected a finite number, 0 or more"),
+        ("--restart=maybe", "flag --restart=maybe: expected true or false"),
+        ("--flagfile=none.cfg", "--flagfile: No such file or directory: 'none.cfg'"),
+    ],
+)
+def test_values_that_flags_cannot_have(command, tmp_path, flag, told):
+    code, _, error = command(f"--workdir={tmp_path / 'run'}", flag)
+    assert code == 2 and told in error
 
 
 def test_a_platform_that_is_not_there_is_told_in_a_line(tmp_path, data_dir):

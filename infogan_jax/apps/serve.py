@@ -90,6 +90,12 @@ class Server(http.server.ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+def check_port(port: int) -> None:
+    """Raises UserError for a number that no port has."""
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"--port={port}: expected 0 to 65535")
+
+
 def make_server(folder: Path, host: str, port: int) -> Server:
     """Returns a server of a folder's files, ready for `serve_forever`.
 
@@ -103,8 +109,7 @@ def make_server(folder: Path, host: str, port: int) -> Server:
     """
     if not host:
         raise UserError("--host=: expected an address, or 0.0.0.0 for all interfaces")
-    if not 0 <= port < 1 << 16:
-        raise UserError(f"--port={port}: expected 0 to 65535")
+    check_port(port)
     try:
         return Server(folder, host, port)
     except (OSError, TypeError, ValueError) as error:

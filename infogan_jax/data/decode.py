@@ -35,9 +35,7 @@ def read_file(path: Path, channels: str) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if magic.startswith(_NPY_MAGIC):
-            stored = np.load(path, mmap_mode="r", allow_pickle=False)
-            _check_size(stored.shape)
-            image = _with_channels(np.array(stored))
+            image = _with_channels(_read_npy(path))
         elif magic.startswith(_TIFF_MAGIC):
             image = _read_tiff(path)
         else:
@@ -48,6 +46,7 @@ def read_file(path: Path, channels: str) -> np.ndarray:
         raise ValueError(f"values of type {image.dtype}; expected numbers")
     if image.dtype.kind == "f":
         image = image.astype(np.float32)
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if channels in ("grey", "rgb") and image.shape[-1] not in (1, 3):
         raise ValueError(f"{image.shape[-1]} channels cannot become {channels}")
     if channels == "rgb" and image.shape[-1] == 1:
@@ -58,19 +57,34 @@ def read_file(path: Path, channels: str) -> np.ndarray:
     return image
 
 
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "mmap length" in str(error):
+            raise ValueError("a truncated file") from None
+        raise
+    _check_size(stored.shape)
+    return np.array(stored)
+
+
 def _read_tiff(path: Path) -> np.ndarray:
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
-            series, pages = file.series[0], len(file.pages)
+            whole = [s for s in file.series if not s.keyframe.is_reduced]
+            if len(whole) > 1:
+                found = ", ".join(f"{s.shape} {s.dtype}" for s in whole)
+                raise ValueError(f"{len(whole)} series ({found}); save each as a file")
+            series, pages = (whole or file.series)[0], len(file.pages)
             _check_size(series.shape)
-            page = file.pages.first
+            page = series.keyframe
             if len(series.pages) > pages:  # the others are in other files
                 image = np.stack([p.asarray() for p in file.pages])
                 axes = f"C{page.axes}"
             else:
-                image, axes = file.asarray(), series.axes
+                image, axes = series.asarray(), series.axes
             kind, turn = page.photometric, page.tags.valueof("Orientation", 1)
             inks, is_bits = page.tags.valueof("InkSet", 1), page.bitspersample == 1
             is_jpeg = page.compression in (6, 7)  # decoded to red, green and blue
@@ -154,6 +168,8 @@ def _read_picture(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
             _check_size((*file.size, len(file.getbands())))
+            if (frames := getattr(file, "n_frames", 1)) > 1:
+                raise ValueError(f"{frames} frames; save each as an image")
             wide = any(isinstance(x[3], str) and ";16" in x[3] for x in file.tile)
             picture = ImageOps.exif_transpose(file)
     except UnidentifiedImageError:

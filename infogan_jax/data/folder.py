@@ -1,5 +1,7 @@
 """A user's folder of images: surveyed, and converted to one form."""
 
+import functools
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +19,7 @@ from infogan_jax.errors import UserError, first_line
 from infogan_jax.fields import numbers_in
 from infogan_jax.settings import DataConfig
 
+logger = logging.getLogger(__name__)
 _MIN_SIDE = 8  # pixels
 _MIN_IMAGES = 10
 _SAMPLE, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
@@ -138,6 +141,13 @@ def _summarise(
             f"--value_range={low:g},{high:g} makes them bright"
         )
     return lines
+
+
+@functools.cache  # a run opens its data several times
+def tell(summary: tuple[str, ...]) -> None:
+    """Logs what a folder holds, the first line, and what is odd about it; once."""
+    for i, line in enumerate(summary):
+        (logger.warning if i else logger.info)(line)
 
 
 def read(item: Item, channels: str = "", nan_value: str = "") -> np.ndarray:

@@ -16,6 +16,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".npy", ".tif", "
 _SHOWN = 5  # files that a line names
 _UNSORTED = "unsorted"  # label of images outside of any subfolder
 _NO_IMAGES = {"@eaDir", "__MACOSX"}  # folders in which systems keep their own
+_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _Identity = tuple[int, int]  # of a file or folder: its device, and its inode there
 
 
@@ -41,13 +42,21 @@ def find(root: Path, config: DataConfig) -> Listing:
     """Lists the images below a folder, in the order of their names.
 
     Without `config.file_pattern` each file with a suffix of SUFFIXES is an image, and
-    the subfolder of the root that it lies in is its label. Hidden files are ignored.
+    the subfolder of the root that it lies in is its label; where those are parts of a
+    split, such as train and test, the one below. Hidden files are ignored.
 
     Raises:
         UserError: the folder cannot be read, or has no images; or the pattern is
             malformed.
     """
     paths, notes = walk(root)
+    outer = {path.relative_to(root).parts[0] for path in paths}
+    are_split = bool(outer) and outer <= _SPLITS
+    if are_split:
+        notes.append(
+            f"subfolders {', '.join(sorted(outer))} are no labels, those below them "
+            "are; what is held out is chosen anew"
+        )
     regex = _compile(config.file_pattern) if config.file_pattern else None
     parts: dict[str, dict[str, Path]] = {}
     about: dict[str, tuple[str, str]] = {}
@@ -55,9 +64,7 @@ def find(root: Path, config: DataConfig) -> Listing:
     others: list[Path] = []
     for path in paths:
         relative = path.relative_to(root)
-        # tfds stores a label per line.
-        label = " ".join(relative.parts[0].split()) if len(relative.parts) > 1 else ""
-        label = label or _UNSORTED
+        label = _label_of(relative.parts[:-1][are_split:])
         name, channel, group = relative.as_posix(), "", ""
         match = None
         if regex:
@@ -107,6 +114,11 @@ def find(root: Path, config: DataConfig) -> Listing:
     if others:
         notes.append(_describe_others(others, config))
     return Listing(items, left_out, notes, [c for c in channels if c])
+
+
+def _label_of(folders: tuple[str, ...]) -> str:
+    """The first folder's name in one line, for tfds stores a label per line."""
+    return (" ".join(folders[0].split()) if folders else "") or _UNSORTED
 
 
 def _describe_others(others: list[Path], config: DataConfig) -> str:

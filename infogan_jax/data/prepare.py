@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,7 +122,7 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
     if folder is not None:
         about = open_builder(folder).info.metadata or {}
         if about.get("listing") == digest_now:
-            _tell(about.get("summary", []))
+            own.tell(tuple(about.get("summary", [])))
             return folder
         logger.info(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
@@ -131,7 +131,7 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
         logger.info(note)
     for file in sorted(survey.left_out)[:_SHOWN]:
         logger.info(f"left out: {file}: {survey.left_out[file]}")
-    _tell(survey.summary)
+    own.tell(tuple(survey.summary))
     about = {"source": str(source), "listing": digest_now, "channels": files.channels}
     about |= survey._asdict()
     del about["items"]
@@ -156,12 +156,6 @@ _FOLDER_SETTINGS = (
     *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
     *("max_invalid_percent", "value_range", "nan_value"),
 )
-
-
-def _tell(summary: Sequence[str]) -> None:
-    """Logs what a folder holds, the first line, and what is odd about it."""
-    for i, line in enumerate(summary):
-        (logger.warning if i else logger.info)(line)
 
 
 def _versions(folder: Path) -> list[Path]:

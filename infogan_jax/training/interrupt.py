@@ -9,8 +9,9 @@ from typing import Any
 from infogan_jax import console
 from infogan_jax.distributed import processes
 
-# SIGHUP: a terminal that was closed; SIGUSR1: a cluster's notice before it ends a job
-_NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"
+# SIGHUP: a terminal that was closed; SIGUSR1, SIGUSR2, SIGXCPU: notices of SLURM, LSF
+# and Grid Engine before they end a job
+_NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 

@@ -9,8 +9,11 @@ is divided into communities, which are classes and styles; each goes to the cate
 that most links leading out of it point to, and Q learns the result.
 """
 
+import contextlib
+import hashlib
 import io
 import logging
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +28,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from infogan_jax.cores import core_count
 from infogan_jax.errors import UserError
-from infogan_jax.files import write_atomically
+from infogan_jax.files import cache_folder, write_atomically
 from infogan_jax.inference import Trained
 
 logger = logging.getLogger(__name__)
@@ -76,7 +79,7 @@ def pseudo_labels(
         return _read(path, (len(trained), len(images)), category.size, step)
     sample = np.arange(0, len(images), -(-len(images) // _SAMPLE))
     logger.info(f"step {step:,}: finding the neighbours of {len(sample):,} images")
-    near, squared = neighbours(images[sample])
+    near, squared = _kept_neighbours(images[sample])
     graph, links = neighbour_graph(near, squared), _symmetric(near, np.ones(near.shape))
     divisions, nearest = communities(graph), _nearest(images, sample)
     labels = []
@@ -109,6 +112,24 @@ def _read(path: Path, shape: tuple[int, int], size: int, step: int) -> np.ndarra
             f"{path}: missing or damaged, and needed at step {step}; restore it "
             "from a copy, or start over with --restart"
         ) from None
+
+
+def _kept_neighbours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`neighbours`, which every run on these images shares, kept on disk."""
+    settings = (_CANDIDATES, _MAX_SHIFT, LINKS)
+    digest = hashlib.sha256(repr((images.shape, settings)).encode())
+    digest.update(np.ascontiguousarray(images))
+    path = cache_folder() / f"neighbours_{digest.hexdigest()[:16]}.npz"
+    try:
+        with np.load(path) as kept:
+            return kept["near"], kept["squared"]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        near, squared = neighbours(images)  # there is none yet, or it is damaged
+    content = io.BytesIO()
+    np.savez(content, near=near, squared=squared)
+    with contextlib.suppress(OSError):  # a home that cannot be written
+        write_atomically(path, content.getvalue())
+    return near, squared
 
 
 def neighbours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
