@@ -32,6 +32,15 @@ def numbers_in(text: str) -> list[float]:
     return numbers
 
 
+def axis_letters(text: str) -> str:
+    """Letters of axes with H and W as Y and X; raises ValueError if they are none."""
+    letters = text.upper().replace("H", "Y").replace("W", "X")
+    is_once = len(set(letters)) == len(letters)
+    if not (is_once and set("YX") <= set(letters) <= set("NTZCYX")):
+        raise ValueError
+    return letters
+
+
 def any_of(table: Iterable[str]) -> str:
     *names, last = table
     return f"{', '.join(names)} or {last}"

@@ -1,5 +1,6 @@
 """A user's folder of images: surveyed, and converted to one form."""
 
+import contextlib
 import functools
 import logging
 from collections import Counter, deque
@@ -11,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from infogan_jax.cores import core_count
-from infogan_jax.data.decode import read_file
+from infogan_jax.data.axes import Reading
+from infogan_jax.data.decode import Decoded, count_in_file, read_file
 from infogan_jax.data.imaging import resize
-from infogan_jax.data.listing import Item, Listing
+from infogan_jax.data.listing import ARRAYS, Item, Listing
 from infogan_jax.data.splits import digest
 from infogan_jax.errors import UserError, first_line
 from infogan_jax.fields import numbers_in
@@ -26,6 +28,7 @@ _SAMPLE, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
 BYTES = 0.0, 255.0  # the range of a channel of bytes
 _PREFETCH = 16  # images per core that are read ahead
 _SHOWN = 5  # files that an error names
+_SAME_SCALE = 1.01  # ratio of sizes of pixels up to which they count as equal
 _DIM = 0.1  # of the range of values: pictures that reach no further are too dark
 
 
@@ -37,6 +40,8 @@ class Survey(NamedTuple):
     size: int  # side, pixels
     ranges: list[tuple[float, float]]  # of each channel, what becomes 0 and 255
     summary: list[str]  # a line of what there is, then one for each oddity
+    channels: list[str] | None = None  # their names, where files say them
+    pixel_size: float | None = None  # micrometres, where files say it
 
 
 def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
@@ -51,7 +56,7 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
         UserError: there are too few images or too many unusable ones, or they have
             several channel counts, or several sizes without `config.image_size`.
     """
-    items, seen = files.items, []
+    items, seen = expand(files.items, config), []
     sample = set(range(0, len(items), -(-len(items) // _SAMPLE) or 1))
     all_looks = in_order(
         lambda i: _look(items[i], config, i in sample), range(len(items)), "looking at"
@@ -94,8 +99,37 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
         )
     good, doubles = _join_doubles(good, looks)
     ranges = _ranges(looks, usual, config)
-    summary = _summarise(looks, ranges, sides, doubles)
-    return Survey(good, left_out, size, ranges, summary)
+    channels = files.channels or list(looks[0].channels)
+    pixel_size = looks[0].pixel_size
+    summary = _summarise(looks, ranges, sides, doubles, channels)
+    return Survey(good, left_out, size, ranges, summary, channels, pixel_size)
+
+
+def expand(items: list[Item], config: DataConfig) -> list[Item]:
+    """The items, each image of its own where a file holds several.
+
+    Only arrays are asked how many they hold, or all files if `config.stack` says so:
+    opening each takes its time. A file that cannot be read stays as it is.
+    """
+    reading, result = _reading(config), []
+    for item in items:
+        [path, *others] = item.paths
+        count = 1
+        if not others and (reading.stack or path.name.lower().endswith(ARRAYS)):
+            with contextlib.suppress(Exception):  # reading it will say so
+                count = count_in_file(path, reading)
+        for i in range(count) if count > 1 else ():
+            own = f"{item.name}/{i:06d}"
+            group = own if item.group == item.name else item.group
+            result.append(item._replace(name=own, group=group, place=i))
+        if count == 1:
+            result.append(item)
+    return result
+
+
+def _reading(config: DataConfig) -> Reading:
+    stack = "" if config.stack == "auto" else config.stack
+    return Reading(config.z, config.t, stack, config.array_name)
 
 
 def _join_doubles(items: list[Item], looks: list["_Look"]) -> tuple[list[Item], int]:
@@ -118,18 +152,26 @@ def _summarise(
     ranges: list[tuple[float, float]],
     sides: list[tuple[int, ...]],
     doubles: int,
+    names: list[str],
 ) -> list[str]:
     """What was made of a folder, in a line, and a line for each oddity."""
     channels = looks[0].shape[-1]
+    pixels = sorted({look.pixel_size for look in looks if look.pixel_size})
     low, high = min(x.lowest for x in looks), max(x.highest for x in looks)
     sizes = f"{sides[0][1]} x {sides[0][0]}"
     if len(sides) > 1:
         sizes += f" to {sides[-1][1]} x {sides[-1][0]}"
     lines = [
-        f"{len(looks):,} images, {sizes} pixels, {channels} channel"
-        f"{'s' * (channels > 1)}, values {low:g} to {high:g} on a scale of "
-        f"{_format(ranges)}"
+        f"{len(looks):,} images, {sizes} pixels"
+        f"{f' of {pixels[0]:g} um' if pixels else ''}, {channels} channel"
+        f"{'s' * (channels > 1)}{' ' * bool(names)}{', '.join(names)}, values {low:g} "
+        f"to {high:g} on a scale of {_format(ranges)}"
     ]
+    if len(pixels) > 1 and pixels[-1] > _SAME_SCALE * pixels[0]:
+        lines.append(
+            f"pixels are of {pixels[0]:g} to {pixels[-1]:g} um: size in the pictures "
+            "is not size of the objects"
+        )
     if doubles:
         lines.append(
             f"{doubles} images are equal to others, and are held out only with them"
@@ -150,7 +192,7 @@ def tell(summary: tuple[str, ...]) -> None:
         (logger.warning if i else logger.info)(line)
 
 
-def read(item: Item, channels: str = "", nan_value: str = "") -> np.ndarray:
+def read(item: Item, config: DataConfig) -> Decoded:
     """Returns the image as it is stored, `[h, w, C]` of its own type.
 
     EXIF's orientation is applied, palettes and CMYK become RGB, and transparent pixels
@@ -158,35 +200,37 @@ def read(item: Item, channels: str = "", nan_value: str = "") -> np.ndarray:
     which microscopes' programs call a fourth channel.
 
     Args:
-        item: of `find`.
-        channels: `grey`, `rgb`, or numbers from 1; empty: all as they are.
-        nan_value: a number in place of values that are not finite; empty: none.
+        item: of `find` and `expand`.
+        config: says which channels, and how axes and values are taken.
 
     Raises:
         ValueError: with the reason why it cannot be used.
     """
-    arrays = [read_file(path, channels) for path in item.paths]
-    if len({array.shape for array in arrays}) > 1:
+    channels, reading = _numbers(config), _reading(config)
+    parts = [read_file(path, reading, channels, item.place) for path in item.paths]
+    if len({part.pixels.shape for part in parts}) > 1:
         raise ValueError("channels of several sizes")
-    image = np.concatenate(arrays, axis=-1)
+    image = np.concatenate([part.pixels for part in parts], axis=-1)
+    names = parts[0].channels if len(parts) == 1 else ()
     numbers = channels.split(",")
     if len(item.paths) == 1 and all(n.isdigit() for n in numbers):
         places = [int(n) - 1 for n in numbers]
         if max(places) >= image.shape[-1] or min(places) < 0:
             raise ValueError(f"{image.shape[-1]} channels, no number {channels}")
         image = image[..., places]
+        names = tuple(names[i] for i in places) if names else ()
     height, width, _ = image.shape
     if min(height, width) < _MIN_SIDE:
         raise ValueError(f"{width} x {height} pixels; expected {_MIN_SIDE} or more")
     if not np.isfinite(image).all():
-        if not nan_value:
+        if not config.nan_value:
             raise ValueError(
                 "holds values that are not finite; --nan_value=0 would replace them"
             )
-        image = np.where(np.isfinite(image), image, np.float32(nan_value))
+        image = np.where(np.isfinite(image), image, np.float32(config.nan_value))
     if image.min() == image.max():
         raise ValueError(f"constant: every value is {image.min():g}")
-    return image
+    return Decoded(image, names, parts[0].pixel_size)
 
 
 def convert(
@@ -203,7 +247,7 @@ def convert(
     Raises:
         ValueError: a new image is unlike those of the survey; the reason says how.
     """
-    image = read(item, _numbers(config), config.nan_value)
+    image = read(item, config).pixels
     if is_new and not config.value_range:
         _check_same_kind(image, survey.ranges)
     if image.dtype != np.uint8 or config.value_range:
@@ -262,6 +306,8 @@ class _Look(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: str
+    channels: tuple[str, ...]  # their names
+    pixel_size: float | None  # micrometres
     lowest: float
     highest: float
     digest: str  # of all pixels
@@ -271,13 +317,14 @@ class _Look(NamedTuple):
 def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
     """Reads an image, or returns why it cannot be used."""
     try:
-        image = read(item, _numbers(config), config.nan_value)
+        image, channels, pixel_size = read(item, config)
     except Exception as error:  # decoders raise anything for a damaged file
         return first_line(error)
     pixels = image.reshape(-1, image.shape[-1])
     some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
     extremes = float(image.min()), float(image.max())
-    return _Look(image.shape, str(image.dtype), *extremes, digest(image), some)
+    kind = image.shape, str(image.dtype), channels, pixel_size
+    return _Look(*kind, *extremes, digest(image), some)
 
 
 def _ranges(

@@ -12,7 +12,10 @@ from typing import NamedTuple
 from infogan_jax.errors import UserError
 from infogan_jax.settings import DataConfig
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".npy", ".tif", ".tiff"}
+_PICTURES = ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"
+_MICROSCOPES = ".czi", ".lif", ".nd2", ".dcm", ".nii", ".nii.gz"
+ARRAYS = ".npy", ".npz", ".h5", ".hdf5", ".zarr"  # of many images, often
+SUFFIXES = *_PICTURES, *ARRAYS, *_MICROSCOPES
 _SHOWN = 5  # files that a line names
 _UNSORTED = "unsorted"  # label of images outside of any subfolder
 _NO_IMAGES = {"@eaDir", "__MACOSX"}  # folders in which systems keep their own
@@ -27,6 +30,7 @@ class Item(NamedTuple):
     paths: tuple[Path, ...]
     label: str
     group: str
+    place: int | None = None  # in a file of several images
 
 
 class Listing(NamedTuple):
@@ -71,7 +75,7 @@ def find(root: Path, config: DataConfig) -> Listing:
             match = regex.fullmatch(
                 name if "/" in config.file_pattern else relative.name
             )
-        if path.suffix.lower() not in SUFFIXES or (regex and not match):
+        if not path.name.lower().endswith(SUFFIXES) or (regex and not match):
             others.append(relative)
             continue
         try:
@@ -187,7 +191,7 @@ class _Walk:
                 continue  # macOS leaves some beside each file
             if entry.is_symlink():
                 self._links.append(path)
-            elif not entry.is_dir():
+            elif not entry.is_dir() or _is_array(path):
                 self._take(path)
             elif entry.name in _NO_IMAGES:
                 self._systems.append(path)
@@ -198,7 +202,7 @@ class _Walk:
         """Takes what links lead to, where it is not taken already."""
         while self._links:
             link = self._links.popleft()
-            if not link.is_dir():
+            if not link.is_dir() or _is_array(link):
                 self._take(link)
             elif _identity(link.stat()) in self._folders:
                 self._again.append(link)
@@ -214,7 +218,7 @@ class _Walk:
     def _take(self, path: Path) -> None:
         try:
             about = path.stat()
-            if not stat.S_ISREG(about.st_mode):
+            if not stat.S_ISREG(about.st_mode) and not _is_array(path):
                 self._unreadable.append(path)  # a pipe would be waited for
                 return
             identity = _identity(about)
@@ -236,6 +240,11 @@ class _Walk:
             for what, some in table.items()
             if some
         ]
+
+
+def _is_array(path: Path) -> bool:
+    """Whether a path is a Zarr array, which is a folder."""
+    return path.name.lower().endswith(".zarr") and path.is_dir()
 
 
 def _identity(about: os.stat_result) -> _Identity:

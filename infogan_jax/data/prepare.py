@@ -132,7 +132,7 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
     for file in sorted(survey.left_out)[:_SHOWN]:
         logger.info(f"left out: {file}: {survey.left_out[file]}")
     own.tell(tuple(survey.summary))
-    about = {"source": str(source), "listing": digest_now, "channels": files.channels}
+    about = {"source": str(source), "listing": digest_now}
     about |= survey._asdict()
     del about["items"]
     folder = _build(
@@ -155,6 +155,7 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
 _FOLDER_SETTINGS = (
     *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
     *("max_invalid_percent", "value_range", "nan_value"),
+    *("z", "t", "stack", "array_name"),
 )
 
 

@@ -233,7 +233,7 @@ def read_foreign(
             return item.name, first_line(error)
         return item.name, image
 
-    yield from own.in_order(read, files.items, "reading")
+    yield from own.in_order(read, own.expand(files.items, config), "reading")
 
 
 _UNREADABLE = OSError, RuntimeError, ValueError  # ArrayRecord raises RuntimeError

@@ -1,21 +1,14 @@
-"""The settings of a run, in sections that are types; `Config` joins them.
-
-One field is one setting, one flag and one help text. Numbers are checked against their
-limits, and each section by its own `check`.
-"""
+"""Sections of settings: what is trained, and how."""
 
 import dataclasses
-import re
-from urllib.parse import urlsplit
 
 from infogan_jax.core.augment import WARPS, parse_warp
 from infogan_jax.core.losses import GAN_LOSSES, PENALTIES
 from infogan_jax.core.models import ARCHITECTURES, DTYPES
 from infogan_jax.core.spec import parse_spec
 from infogan_jax.errors import UserError, check_one_of
-from infogan_jax.fields import INT32_END, any_of, field, numbers_in
+from infogan_jax.fields import INT32_END, any_of, field
 
-_MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip
 # Files of infogan_jax/evaluation, one for each.
 EVALUATORS = (
     "appearance",
@@ -29,160 +22,6 @@ EVALUATORS = (
     "two_sample",
 )
 DEFAULT_COMPOSITE = "red,blue,lime,yellow,cyan,magenta"
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Data"""
-
-    dataset: str = field(
-        "mnist_5k",
-        "Dataset: mnist_5k (embedded), mnist, fashion_mnist, malaria, "
-        "malaria_two_channel, malaria_four_channel, folder:PATH with your images, or "
-        "tfds:NAME.",
-    )
-    image_size: int = field(0, "Side of the images in pixels; 0: as they are.", least=0)
-    resize_mode: str = field(
-        "pad",
-        "How images are brought to --image_size: pad with 0, crop to the middle, or "
-        "stretch.",
-    )
-    align: str = field(
-        "none",
-        "Move each object to the centre, or turn its long axis to the horizontal as "
-        "well: none, centre or axis.",
-    )
-    group_csv: str = field(
-        "",
-        "CSV file with the SHA-256 (first 16 digits) of each image's pixels, and its "
-        "group, such as a slide; whole groups are held out. For datasets without a "
-        "split of their own; empty: the last tenth of the images.",
-    )
-    file_pattern: str = field(
-        "",
-        "folder: which files, such as {id}_ch{channel}.tif; {label} and {group} too, * "
-        "is anything; empty: all images, labelled by their subfolder.",
-    )
-    channels: str = field(
-        "",
-        "folder: grey, rgb, numbers from 1 such as 1,3, or values of {channel}; empty: "
-        "all as they are.",
-    )
-    percentiles: str = field(
-        "0.1,99.9",
-        "folder: of images of more than 8 bits, what becomes black and white, in "
-        "percent of a channel's pixels.",
-    )
-    value_range: str = field(
-        "",
-        "folder: the values that become black and white, such as 0,4095, of all "
-        "channels; empty: 0,255 where all values are within, else --percentiles.",
-    )
-    nan_value: str = field(
-        "",
-        "folder: a number in place of values that are not finite, such as 0; empty: "
-        "images that have some are left out.",
-    )
-    max_invalid_percent: float = field(
-        1.0,
-        "folder: percentage of images that may be left out as unusable.",
-        least=0,
-    )
-    data_dir: str = field(
-        "",
-        "Folder of prepared datasets; empty: TFDS_DATA_DIR, else the default of tfds.",
-        changeable=True,
-    )
-    download_url: str = field(
-        "",
-        "URL to fetch a dataset's files from; empty: the official ones.",
-        changeable=True,
-    )
-    data_placement: str = field(
-        "auto",
-        "Training images: resident on the devices, stream from disk, or auto: resident "
-        "if they take at most a quarter of a device's memory.",
-        changeable=True,
-    )
-    filter_classifier: str = field(
-        "",
-        "Work directory of a classification network; images stay only if it finds "
-        "--filter_class in them.",
-    )
-    filter_class: str = field("", "The class that images have to be of, by name.")
-    filter_threshold: float = field(
-        0.9, "The least probability of --filter_class that an image needs."
-    )
-
-    def check(self) -> None:
-        """Raises UserError for the first field that cannot work."""
-        check_one_of("resize_mode", self.resize_mode, ("pad", "crop", "stretch"))
-        check_one_of("align", self.align, ("none", "centre", "axis"))
-        places = ("auto", "resident", "stream")
-        check_one_of("data_placement", self.data_placement, places)
-        if self.image_size and not 8 <= self.image_size <= _MAX_SIDE:
-            raise UserError(
-                f"--image_size={self.image_size}: expected 8 to {_MAX_SIDE} pixels, or "
-                "0 for the images' own size"
-            )
-        self._check_values()
-        self._check_channels()
-        self._check_download_url()
-        if bool(self.filter_classifier) != bool(self.filter_class):
-            raise UserError(
-                f"--filter_classifier={self.filter_classifier} --filter_class="
-                f"{self.filter_class}: expected both or neither"
-            )
-        if not 0 < self.filter_threshold < 1:
-            raise UserError(
-                f"--filter_threshold={self.filter_threshold}: expected more than 0, "
-                "below 1"
-            )
-
-    def _check_values(self) -> None:
-        for name, low, high in (("percentiles", 0, 100), ("value_range", -1e9, 1e9)):
-            value = getattr(self, name)
-            if name == "value_range" and not value:
-                continue
-            try:
-                first, second = numbers_in(value)
-                if not low <= first < second <= high:
-                    raise ValueError
-            except ValueError:
-                raise UserError(
-                    f"--{name}={value}: expected two numbers from {low:g} to {high:g}, "
-                    "the smaller one first"
-                ) from None
-        try:
-            if self.nan_value and len(numbers_in(self.nan_value)) != 1:
-                raise ValueError
-        except ValueError:
-            raise UserError(
-                f"--nan_value={self.nan_value}: expected a number, such as 0"
-            ) from None
-
-    def _check_channels(self) -> None:
-        if self.channels in ("", "grey", "rgb") or "{channel}" in self.file_pattern:
-            return
-        numbers = [number.strip() for number in self.channels.split(",")]
-        if len(set(numbers)) < len(numbers) or not all(
-            re.fullmatch("[1-9][0-9]{0,3}", number) for number in numbers
-        ):
-            raise UserError(
-                f"--channels={self.channels}: expected grey, rgb, or numbers from 1, "
-                "each once, such as 1,3"
-            )
-
-    def _check_download_url(self) -> None:
-        try:
-            scheme = urlsplit(self.download_url).scheme
-        except ValueError:
-            scheme = ""
-        if self.download_url and scheme not in ("http", "https", "file"):
-            raise UserError(
-                f"--download_url={self.download_url}: expected an address that begins "
-                "with https://, http:// or file://"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -437,6 +276,3 @@ class RunConfig:
         """Returns the evaluators that are asked for."""
         names = (name.strip() for name in self.evaluators.split(","))
         return [name for name in names if name]
-
-
-SECTIONS = (DataConfig, ModelConfig, ObjectiveConfig, OptimizerConfig, RunConfig)

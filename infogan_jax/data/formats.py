@@ -1,0 +1,373 @@
+"""Files of arrays: TIFF, NumPy, HDF5, Zarr, NIfTI, DICOM, and those of microscopes.
+
+Each reader gives the array, the letters of its axes (`axes.py`), the names of its
+channels and the size of a pixel, as far as the file says them. What a file is, its
+content tells; its name says nothing.
+"""
+
+import contextlib
+import importlib
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from infogan_jax.data.axes import Sliceable
+from infogan_jax.data.pictures import UNREADABLE, check_size, read_picture
+
+_TO_MICROMETRES = {
+    **dict.fromkeys(("m", "meter", "metre"), 1e6),
+    **dict.fromkeys(("cm", "centimeter"), 1e4),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
+    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "micrometer"), 1.0),
+    **dict.fromkeys(("micrometre",), 1.0),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
+}
+
+
+class Stored(NamedTuple):
+    """An array in a file, and what the file says about it."""
+
+    array: Sliceable
+    axes: str = ""  # a letter each; empty, or unknown letters: the file does not say
+    channels: tuple[str, ...] = ()  # names
+    pixel_size: float | None = None  # micrometres
+
+
+Opened = contextlib.AbstractContextManager[Stored]
+
+
+@contextlib.contextmanager
+def open_array(path: Path, name: str = "") -> Iterator[Stored]:
+    """Opens a file of an array; its values are read as they are asked for.
+
+    Args:
+        path: of the file, or of the folder of a Zarr array.
+        name: of the array, where a file holds several.
+
+    Raises:
+        ValueError: with the reason why it cannot be used.
+    """
+    reader = reader_of(path)
+    if reader is None:
+        raise ValueError(UNREADABLE)
+    with reader(path, name) as stored:
+        yield stored
+
+
+def reader_of(path: Path) -> Callable[[Path, str], Opened] | None:
+    """Returns what reads a file of an array; None if it is of no such kind."""
+    if path.is_dir():
+        return _zarr
+    with path.open("rb") as file:
+        start = file.read(400)
+    for magic, reader in _MAGIC.items():
+        if start.startswith(magic):
+            return reader
+    if start[128:132] == b"DICM":
+        return _dicom
+    if start[344:347] in (b"n+1", b"ni1") or path.name.lower().endswith(".nii.gz"):
+        return _nifti
+    return None
+
+
+def is_read_in_parts(path: Path) -> bool:
+    """Returns whether a part of a file's array can be read without the rest."""
+    return reader_of(path) in (_npy, _hdf5, _zarr)
+
+
+def _import(module: str, kind: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"a file of {kind}, for which {module} is needed: pip install "
+            "'infogan_jax[microscopy]'"
+        ) from None
+
+
+def micrometres(size: float | None, unit: str | None) -> float | None:
+    """Returns a length in micrometres; None if it is not known."""
+    factor = _TO_MICROMETRES.get((unit or "").lower())
+    return size * factor if size and factor else None
+
+
+# TIFF
+
+
+@contextlib.contextmanager
+def _tiff(path: Path, name: str) -> Iterator[Stored]:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            if _has_other_colours(file):
+                stored = Stored(read_picture(path), "YXC")
+            else:
+                stored = _stored_tiff(file)
+    except (tifffile.TiffFileError, KeyError, IndexError, RuntimeError):
+        raise ValueError(UNREADABLE) from None
+    yield stored
+
+
+def _has_other_colours(file: Any) -> bool:
+    """Whether colours are in a form that Pillow makes red, green and blue."""
+    import tifffile
+
+    page, kinds = file.pages.first, tifffile.PHOTOMETRIC
+    is_ink = page.photometric == kinds.SEPARATED and page.tags.valueof("InkSet", 1) == 1
+    # tifffile decodes JPEG's to red, green and blue
+    is_ycbcr = page.photometric == kinds.YCBCR and page.compression not in (6, 7)
+    is_palette = page.photometric == kinds.PALETTE
+    return len(file.pages) == 1 and (is_ink or is_ycbcr or is_palette)
+
+
+def _stored_tiff(file: Any) -> Stored:
+    import tifffile
+
+    whole = [s for s in file.series if not s.keyframe.is_reduced]
+    if len(whole) > 1:
+        found = ", ".join(f"{s.shape} {s.dtype}" for s in whole)
+        raise ValueError(f"{len(whole)} series ({found}); save each as a file")
+    series, pages = (whole or file.series)[0], len(file.pages)
+    page, kinds = series.keyframe, tifffile.PHOTOMETRIC
+    if page.photometric in (kinds.CIELAB, kinds.ICCLAB, kinds.ITULAB):
+        raise ValueError("CIELAB colours; save it as RGB")
+    check_size(series.shape)
+    if len(series.pages) > pages:  # the others are in other files
+        image, axes = np.stack([p.asarray() for p in file.pages]), f"C{page.axes}"
+    else:
+        image, axes = series.asarray(), series.axes
+    if page.bitspersample == 1:
+        image = bits_to_bytes(image)
+    if page.photometric == kinds.MINISWHITE:
+        image = _invert(image)
+    turn = page.tags.valueof("Orientation", 1)
+    if turn != 1:
+        image, axes = _turn(image, axes, turn)
+    return Stored(image, axes, *_about_tiff(file))
+
+
+def bits_to_bytes(image: np.ndarray) -> np.ndarray:
+    """Returns 0 and 255 for bits."""
+    return np.where(image, np.uint8(255), np.uint8(0))
+
+
+def _invert(image: np.ndarray, top: int | None = None) -> np.ndarray:
+    if image.dtype.kind != "u":
+        raise ValueError(f"0 is white, in values of type {image.dtype}; invert it")
+    return (np.iinfo(image.dtype).max if top is None else top) - image
+
+
+def _turn(image: np.ndarray, axes: str, orientation: int) -> tuple[np.ndarray, str]:
+    """Turns an image upright by EXIF's orientation, 1 to 8."""
+    down, across = axes.index("Y"), axes.index("X")
+    if orientation >= 5:
+        image = image.swapaxes(down, across)
+    if orientation in (2, 3, 6, 7):
+        image = np.flip(image, across)
+    if orientation in (3, 4, 7, 8):
+        image = np.flip(image, down)
+    return image, axes
+
+
+def _about_tiff(file: Any) -> tuple[tuple[str, ...], float | None]:
+    """Names of channels and the size of a pixel, by OME's or ImageJ's metadata."""
+    import tifffile
+
+    if file.ome_metadata:
+        found = tifffile.xml2dict(file.ome_metadata).get("OME", {}).get("Image", {})
+        image = found[0] if isinstance(found, list) else found
+        pixels = image.get("Pixels", {})
+        channels = pixels.get("Channel", [])
+        channels = channels if isinstance(channels, list) else [channels]
+        names = tuple(str(channel.get("Name", "")) for channel in channels)
+        size, unit = pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit", "µm")
+        return names if all(names) else (), micrometres(size, unit)
+    if file.imagej_metadata:
+        tags = file.pages.first.tags
+        count, length = tags.valueof("XResolution", (0, 1))
+        unit = file.imagej_metadata.get("unit", "")
+        return (), micrometres(length / count if count else None, unit)
+    return (), None
+
+
+# NumPy, HDF5, Zarr
+
+
+@contextlib.contextmanager
+def _npy(path: Path, name: str) -> Iterator[Stored]:
+    try:
+        yield Stored(np.load(path, mmap_mode="r", allow_pickle=False))
+    except ValueError as error:
+        if "mmap length" in str(error):
+            raise ValueError("a truncated file") from None
+        raise
+
+
+@contextlib.contextmanager
+def _npz(path: Path, name: str) -> Iterator[Stored]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except zipfile.BadZipFile:
+        raise ValueError("a truncated file") from None
+    yield Stored(_choose(arrays, name))
+
+
+@contextlib.contextmanager
+def _hdf5(path: Path, name: str) -> Iterator[Stored]:
+    h5py = _import("h5py", "HDF5")
+    arrays: dict[str, Any] = {}
+
+    def note(key: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[key] = item
+
+    with h5py.File(path) as file:
+        file.visititems(note)
+        yield Stored(_choose(arrays, name))
+
+
+def _choose(arrays: dict[str, Any], name: str) -> Any:
+    """The array of a name; without one, the only array of images."""
+    images = {
+        key: array
+        for key, array in arrays.items()
+        if array.ndim >= 2 and array.dtype.kind in "uifb"
+    }
+    if name and name not in images:
+        raise ValueError(f"no array {name} (--array_name); it has {sorted(images)}")
+    if not name and len(images) != 1:
+        has = f"arrays {sorted(images)}" if images else "no array of images"
+        raise ValueError(f"{has}; --array_name=NAME chooses one")
+    return images[name or next(iter(images))]
+
+
+@contextlib.contextmanager
+def _zarr(path: Path, name: str) -> Iterator[Stored]:
+    """An array, or the full resolution of an image in OME-Zarr."""
+    zarr = _import("zarr", "Zarr")
+    try:
+        root = zarr.open(str(path), mode="r")
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{UNREADABLE} ({error})") from None
+    if isinstance(root, zarr.Array):
+        yield Stored(root)
+        return
+    about = dict(root.attrs)
+    about = about.get("ome", about)
+    if "multiscales" not in about:
+        arrays = dict(root.arrays())
+        yield Stored(_choose(arrays, name))
+        return
+    scales = about["multiscales"][0]
+    full = scales["datasets"][0]
+    axes = [
+        axis if isinstance(axis, dict) else {"name": axis} for axis in scales["axes"]
+    ]
+    changes = full.get("coordinateTransformations", [])
+    scale = next((c["scale"] for c in changes if c["type"] == "scale"), None)
+    names = [c.get("label", "") for c in about.get("omero", {}).get("channels", [])]
+    yield Stored(
+        root[full["path"]],
+        "".join(axis["name"].upper() for axis in axes),
+        tuple(names) if all(names) else (),
+        micrometres(scale[-1] if scale else None, axes[-1].get("unit")),
+    )
+
+
+# Medicine
+
+
+@contextlib.contextmanager
+def _nifti(path: Path, name: str) -> Iterator[Stored]:
+    nibabel = _import("nibabel", "NIfTI")
+    try:
+        image = nibabel.load(path)
+    except nibabel.filebasedimages.ImageFileError:
+        raise ValueError(UNREADABLE) from None
+    check_size(image.shape)
+    length, _ = image.header.get_xyzt_units()
+    unit = {"micron": "um"}.get(length, length)
+    size = micrometres(float(image.header.get_zooms()[0]), unit)
+    # nibabel's scaling makes everything float64, also where there is none.
+    has_scale = image.dataobj.slope != 1 or image.dataobj.inter != 0
+    array = np.asarray(image.dataobj) if has_scale else image.dataobj.get_unscaled()
+    yield Stored(np.asarray(array), "XYZTC"[: array.ndim], (), size)
+
+
+@contextlib.contextmanager
+def _dicom(path: Path, name: str) -> Iterator[Stored]:
+    pydicom = _import("pydicom", "DICOM")
+    found = pydicom.dcmread(path)
+    try:
+        image = found.pixel_array
+    except (AttributeError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{UNREADABLE} ({error})") from None
+    colours = int(found.get("SamplesPerPixel", 1))
+    axes = "ZYXS"[image.ndim == 2 + (colours > 1) :][: image.ndim]
+    if found.PhotometricInterpretation == "MONOCHROME1":
+        image = _invert(image, (1 << int(found.BitsStored)) - 1)
+    spacing = found.get("PixelSpacing")
+    yield Stored(
+        image, axes, (), micrometres(float(spacing[1]), "mm") if spacing else None
+    )
+
+
+# Microscopes
+
+
+@contextlib.contextmanager
+def _czi(path: Path, name: str) -> Iterator[Stored]:
+    czifile = _import("czifile", "Zeiss (CZI)")
+    with czifile.CziFile(path) as file:
+        scenes = list(file.scenes.values())
+        if len(scenes) != 1:
+            raise ValueError(f"{len(scenes)} scenes; export each as a file")
+        [image] = scenes
+        check_size(image.shape)
+        names = [str(name) for name in image.coords.get("C", [])]
+        if any(name.startswith("Channel:") for name in names):
+            names = []  # Zeiss's own numbers
+        size = micrometres(*_step(image, "coord_scales", "coord_units"))
+        yield Stored(image.asarray(), "".join(image.dims), tuple(names), size)
+
+
+def _step(image: Any, scales: str, units: str) -> tuple[float | None, str | None]:
+    """The step from pixel to pixel of czifile's and liffile's images, and its unit."""
+    return getattr(image, scales, {}).get("X"), getattr(image, units, {}).get("X")
+
+
+@contextlib.contextmanager
+def _lif(path: Path, name: str) -> Iterator[Stored]:
+    liffile = _import("liffile", "Leica (LIF)")
+    with liffile.LifFile(path) as file:
+        if len(file.images) != 1:
+            raise ValueError(f"{len(file.images)} images; export each as a file")
+        image = file.images[0]
+        check_size(image.shape)
+        yield Stored(image.asarray(), "".join(image.dims))
+
+
+@contextlib.contextmanager
+def _nd2(path: Path, name: str) -> Iterator[Stored]:
+    nd2 = _import("nd2", "Nikon (ND2)")
+    with nd2.ND2File(path) as file:
+        check_size(file.shape)
+        axes = "".join("N" if axis == "P" else axis for axis in file.sizes)
+        names = [c.channel.name for c in getattr(file.metadata, "channels", None) or []]
+        yield Stored(file.asarray(), axes, tuple(names), file.voxel_size().x or None)
+
+
+_MAGIC: dict[bytes, Callable[[Path, str], Opened]] = {
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
+    b"\x93NUMPY": _npy,
+    b"PK\x03\x04": _npz,
+    b"\x89HDF\r\n\x1a\n": _hdf5,
+    b"ZISRAWFILE": _czi,
+    b"\x70\0\0\0": _lif,
+    b"\xda\xce\xbe\x0a": _nd2,
+}

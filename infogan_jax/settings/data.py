@@ -1,0 +1,200 @@
+"""Settings of the data: where images come from, and how they are read."""
+
+import dataclasses
+import re
+from urllib.parse import urlsplit
+
+from infogan_jax.errors import UserError, check_one_of
+from infogan_jax.fields import axis_letters, field, numbers_in
+
+_MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip
+PROJECTIONS = "max", "mean", "middle"  # of depths
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Data"""
+
+    dataset: str = field(
+        "mnist_5k",
+        "Dataset: mnist_5k (embedded), mnist, fashion_mnist, malaria, "
+        "malaria_two_channel, malaria_four_channel, folder:PATH with your images, or "
+        "tfds:NAME.",
+    )
+    image_size: int = field(0, "Side of the images in pixels; 0: as they are.", least=0)
+    resize_mode: str = field(
+        "pad",
+        "How images are brought to --image_size: pad with 0, crop to the middle, or "
+        "stretch.",
+    )
+    align: str = field(
+        "none",
+        "Move each object to the centre, or turn its long axis to the horizontal as "
+        "well: none, centre or axis.",
+    )
+    group_csv: str = field(
+        "",
+        "CSV file with the SHA-256 (first 16 digits) of each image's pixels, and its "
+        "group, such as a slide; whole groups are held out. For datasets without a "
+        "split of their own; empty: the last tenth of the images.",
+    )
+    file_pattern: str = field(
+        "",
+        "folder: which files, such as {id}_ch{channel}.tif; {label} and {group} too, * "
+        "is anything; empty: all images, labelled by their subfolder.",
+    )
+    channels: str = field(
+        "",
+        "folder: grey, rgb, numbers from 1 such as 1,3, or values of {channel}; empty: "
+        "all as they are.",
+    )
+    z: str = field(
+        "",
+        "folder: what is made of several depths: max or mean of them, middle, or the "
+        "number of one from 1; empty: images of several are left out.",
+    )
+    t: str = field(
+        "",
+        "folder: the number, from 1, of the time to take of several; empty: images of "
+        "several are left out.",
+    )
+    stack: str = field(
+        "auto",
+        "folder: axes of a file's array, such as NHWC: letters of N (images of their "
+        "own), Z, T, C, H and W; auto: as the file says them, or as its shape shows.",
+    )
+    array_name: str = field(
+        "", "folder: which array of .npz, HDF5 or Zarr files; empty: the only one."
+    )
+    percentiles: str = field(
+        "0.1,99.9",
+        "folder: of images of more than 8 bits, what becomes black and white, in "
+        "percent of a channel's pixels.",
+    )
+    value_range: str = field(
+        "",
+        "folder: the values that become black and white, such as 0,4095, of all "
+        "channels; empty: 0,255 where all values are within, else --percentiles.",
+    )
+    nan_value: str = field(
+        "",
+        "folder: a number in place of values that are not finite, such as 0; empty: "
+        "images that have some are left out.",
+    )
+    max_invalid_percent: float = field(
+        1.0,
+        "folder: percentage of images that may be left out as unusable.",
+        least=0,
+    )
+    data_dir: str = field(
+        "",
+        "Folder of prepared datasets; empty: TFDS_DATA_DIR, else the default of tfds.",
+        changeable=True,
+    )
+    download_url: str = field(
+        "",
+        "URL to fetch a dataset's files from; empty: the official ones.",
+        changeable=True,
+    )
+    data_placement: str = field(
+        "auto",
+        "Training images: resident on the devices, stream from disk, or auto: resident "
+        "if they take at most a quarter of a device's memory.",
+        changeable=True,
+    )
+    filter_classifier: str = field(
+        "",
+        "Work directory of a classification network; images stay only if it finds "
+        "--filter_class in them.",
+    )
+    filter_class: str = field("", "The class that images have to be of, by name.")
+    filter_threshold: float = field(
+        0.9, "The least probability of --filter_class that an image needs."
+    )
+
+    def check(self) -> None:
+        """Raises UserError for the first field that cannot work."""
+        check_one_of("resize_mode", self.resize_mode, ("pad", "crop", "stretch"))
+        check_one_of("align", self.align, ("none", "centre", "axis"))
+        places = ("auto", "resident", "stream")
+        check_one_of("data_placement", self.data_placement, places)
+        if self.image_size and not 8 <= self.image_size <= _MAX_SIDE:
+            raise UserError(
+                f"--image_size={self.image_size}: expected 8 to {_MAX_SIDE} pixels, or "
+                "0 for the images' own size"
+            )
+        self._check_axes()
+        self._check_values()
+        self._check_channels()
+        self._check_download_url()
+        if bool(self.filter_classifier) != bool(self.filter_class):
+            raise UserError(
+                f"--filter_classifier={self.filter_classifier} --filter_class="
+                f"{self.filter_class}: expected both or neither"
+            )
+        if not 0 < self.filter_threshold < 1:
+            raise UserError(
+                f"--filter_threshold={self.filter_threshold}: expected more than 0, "
+                "below 1"
+            )
+
+    def _check_axes(self) -> None:
+        if not re.fullmatch(f"|{'|'.join(PROJECTIONS)}|[1-9][0-9]*", self.z):
+            raise UserError(
+                f"--z={self.z}: expected max, mean, middle, or a number from 1"
+            )
+        if not re.fullmatch("|[1-9][0-9]*", self.t):
+            raise UserError(f"--t={self.t}: expected a number from 1")
+        try:
+            if self.stack != "auto":
+                axis_letters(self.stack)
+        except ValueError:
+            raise UserError(
+                f"--stack={self.stack}: expected auto, or letters of N, Z, T, C, H and "
+                "W, each once, H and W among them, such as NHWC"
+            ) from None
+
+    def _check_values(self) -> None:
+        for name, low, high in (("percentiles", 0, 100), ("value_range", -1e9, 1e9)):
+            value = getattr(self, name)
+            if name == "value_range" and not value:
+                continue
+            try:
+                first, second = numbers_in(value)
+                if not low <= first < second <= high:
+                    raise ValueError
+            except ValueError:
+                raise UserError(
+                    f"--{name}={value}: expected two numbers from {low:g} to {high:g}, "
+                    "the smaller one first"
+                ) from None
+        try:
+            if self.nan_value and len(numbers_in(self.nan_value)) != 1:
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"--nan_value={self.nan_value}: expected a number, such as 0"
+            ) from None
+
+    def _check_channels(self) -> None:
+        if self.channels in ("", "grey", "rgb") or "{channel}" in self.file_pattern:
+            return
+        numbers = [number.strip() for number in self.channels.split(",")]
+        if len(set(numbers)) < len(numbers) or not all(
+            re.fullmatch("[1-9][0-9]{0,3}", number) for number in numbers
+        ):
+            raise UserError(
+                f"--channels={self.channels}: expected grey, rgb, or numbers from 1, "
+                "each once, such as 1,3"
+            )
+
+    def _check_download_url(self) -> None:
+        try:
+            scheme = urlsplit(self.download_url).scheme
+        except ValueError:
+            scheme = ""
+        if self.download_url and scheme not in ("http", "https", "file"):
+            raise UserError(
+                f"--download_url={self.download_url}: expected an address that begins "
+                "with https://, http:// or file://"
+            )
