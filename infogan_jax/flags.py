@@ -30,7 +30,7 @@ _BEFORE: Sections = {  # flags beside those of `Config`: name -> default, help t
         "mode": (
             "train",
             "What to do: one of train, train_classifier, evaluate, report, sample, "
-            "encode, export, serve, prepare.",
+            "encode, export, serve, prepare, cells.",
         ),
         "workdir": ("", "Folder of the run; made if need be."),
         "restart": (False, "Move a run that is there aside and start over."),
@@ -56,8 +56,8 @@ _BEHIND: Sections = {
         "member": (None, "Seed of the member to use; default: the chosen one."),
         "output": (
             "",
-            "sample: FILE.png, FILE.npy or a folder; encode: FILE.csv; export, serve: "
-            "a folder; empty: in the workdir.",
+            "sample: FILE.png, FILE.npy or a folder; encode: FILE.csv; export, serve, "
+            "cells: a folder; empty: in the workdir.",
         ),
         "weights": (
             "float32",
@@ -69,6 +69,29 @@ _BEHIND: Sections = {
         ),
         "port": (8000, "serve: the port; 0: any that is free."),
         "open_browser": (True, "serve: open a browser, where there is a screen."),
+    },
+    "Cells of segmented fields": {
+        "images": ("", "cells: a folder of fields of view."),
+        "masks": (
+            "",
+            "cells: a folder of their masks, label images of the fields' names; empty: "
+            "beside the fields.",
+        ),
+        "mask_suffix": (
+            "",
+            "cells: what a mask's name has behind the field's, such as _cp_masks; "
+            "empty: any that is usual.",
+        ),
+        "window": (
+            "",
+            "cells: side of what is cut out, pixels, or 20um; empty: so that almost "
+            "all fit.",
+        ),
+        "surroundings": (
+            "neighbours",
+            "cells: what becomes background: neighbours, all that is not the object, "
+            "or keep: nothing.",
+        ),
     },
     "Several processes": {
         "coordinator_address": (

@@ -34,6 +34,11 @@ except ValueError as error:
 
 from infogan_jax import console, flags, former
 from infogan_jax.config import Config, absolute_path
+from infogan_jax.environment import (
+    check_devices,
+    check_environment,
+    use_compilation_cache,
+)
 from infogan_jax.errors import (
     OUT_OF_MEMORY,
     UserError,
@@ -41,7 +46,6 @@ from infogan_jax.errors import (
     expand_path,
     first_line,
 )
-from infogan_jax.files import cache_folder
 from infogan_jax.flags import FLAGS, config_from_flags
 
 if TYPE_CHECKING:
@@ -52,18 +56,15 @@ _SHOWING = "sample", "encode", "export", "serve"
 _USED_BY = {  # flags that other modes do not use
     **dict.fromkeys(("fix", "num_samples", "latents_file"), ("sample",)),
     "input_dir": ("encode",),
-    **dict.fromkeys(("member", "output"), _SHOWING),
+    "member": _SHOWING,
+    "output": (*_SHOWING, "cells"),
+    **dict.fromkeys(
+        ("images", "masks", "mask_suffix", "window", "surroundings"), ("cells",)
+    ),
     "weights": ("export", "serve"),
     **dict.fromkeys(("host", "port", "open_browser"), ("serve",)),
     "restart": _TRAINING,
 }
-# Variables of jax under which programs fail: name, what is harmless, and what is wrong.
-_JAX_SETTINGS = (
-    ("JAX_DISABLE_JIT", ("0", "false"), "runs are compiled"),
-    ("JAX_NUMPY_DTYPE_PROMOTION", ("standard",), "types are promoted as in NumPy"),
-    ("JAX_NUMPY_RANK_PROMOTION", ("allow", "warn"), "shapes are broadcast as in NumPy"),
-    ("JAX_TRANSFER_GUARD", ("allow", "log"), "images are sent to devices as needed"),
-)
 _ABORTED = "stopped at once; the last checkpoint is kept"
 # Loggers silenced here: start-up noise, and errors that are also raised as exceptions.
 _NOISY = {
@@ -97,15 +98,13 @@ def main(argv: list[str]) -> None:
     """Runs one mode; ends the process with one line for whatever a user can mend."""
     _set_loggers()
     sys.unraisablehook = _report_unraisable
-    # Figures go to files; a notebook's variable may name what is not installed here.
-    os.environ["MPLBACKEND"] = "agg"
     try:
         _check_flags(argv)
         if FLAGS.coordinator_address:
             _join()
         _note_unused_flags()
         workdir = expand_path("workdir", FLAGS.workdir)
-        _check_environment(workdir)
+        check_environment(workdir)
         MODES[FLAGS.mode](workdir)
     except UserError as error:
         _fail(str(error), 2)
@@ -136,7 +135,7 @@ def _check_flags(argv: list[str]) -> None:
         values = flag if isinstance(flag, list) else [flag]
         if any("\0" in str(value) for value in values):
             raise UserError(f"--{name}={flag}: holds a zero byte; leave it out")
-    if FLAGS.mode != "prepare" and not FLAGS.workdir:
+    if FLAGS.mode not in ("prepare", "cells") and not FLAGS.workdir:
         raise UserError("--workdir: expected the folder of the run")
     is_alone = FLAGS.num_processes == 1 and FLAGS.process_id == 0
     if not FLAGS.coordinator_address and not is_alone:
@@ -144,35 +143,6 @@ def _check_flags(argv: list[str]) -> None:
             f"--num_processes={FLAGS.num_processes}, --process_id={FLAGS.process_id}: "
             "expected 1 and 0 without --coordinator_address=HOST:PORT"
         )
-
-
-def _check_environment(workdir: Path) -> None:
-    """Raises UserError for what would fail late, or far from its cause."""
-    try:
-        str(workdir.absolute()).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"--workdir={workdir}: a name that is not UTF-8, which checkpoints cannot "
-            "have; choose another folder"
-        ) from None
-    for name, value, cure in _JAX_SETTINGS:
-        found = os.environ.get(name)
-        if found and found.lower() not in value:
-            raise UserError(f"{name}={found}: {cure}; unset it")
-
-
-def _check_devices() -> None:
-    """Raises UserError unless jax finds the devices that it is told to use."""
-    import jax
-
-    try:
-        jax.devices()
-    except (AssertionError, RuntimeError) as error:
-        platforms = os.environ.get("JAX_PLATFORMS", "")
-        raise UserError(
-            f"JAX_PLATFORMS={platforms}: jax finds no such device "
-            f"({first_line(error)}); unset it, or install jax for that hardware"
-        ) from None
 
 
 def _note_unused_flags() -> None:
@@ -198,7 +168,7 @@ def _train(workdir: Path) -> None:
         console.show(f"note: --{name}={value} has no effect in this run")
     if _is_dry(workdir, config):
         return
-    _use_compilation_cache()
+    use_compilation_cache()
     import jax
 
     from infogan_jax.distributed import processes
@@ -209,7 +179,7 @@ def _train(workdir: Path) -> None:
 
     if config.num_seeds > 1 and not FLAGS.coordinator_address:
         give_members_cores(config.num_seeds)
-    _check_devices()
+    check_devices()
     try:
         run = train if FLAGS.mode == "train" else train_classifier
         run(config, workdir, FLAGS.restart)
@@ -235,6 +205,18 @@ def _prepare(workdir: Path) -> None:
     from infogan_jax.data import prepare
 
     console.show(f"{config.dataset} is prepared in {prepare(config)}")
+
+
+def _cells(workdir: Path) -> None:
+    if not FLAGS.output:
+        raise UserError("--output: expected the name of a folder for the cells")
+    config = config_from_flags()
+    if _is_dry(workdir, config):
+        return
+    from infogan_jax.apps.cells import Request, cut_cells
+
+    given = {name: str(FLAGS[name].value) for name in Request._fields}
+    cut_cells(config, Request(**given), expand_path("output", FLAGS.output))
 
 
 def _evaluate(run: "Run") -> None:
@@ -305,7 +287,7 @@ def _on_run(mode: Callable[["Run"], None]) -> Callable[[Path], None]:
     def start(workdir: Path) -> None:
         run = _open_run(workdir)
         if not _is_dry(workdir, run.config):
-            _check_devices()
+            check_devices()
             mode(run)
 
     return start
@@ -321,6 +303,7 @@ MODES: dict[str, Callable[[Path], None]] = {
     "export": _on_run(_export),
     "serve": _on_run(_serve),
     "prepare": _prepare,
+    "cells": _cells,
 }
 
 
@@ -375,16 +358,6 @@ def _output(run: "Run", standard: str) -> Path:
 def _export_folder(run: "Run") -> Path:
     """The path of --output, or the folder of the run's own page."""
     return expand_path("output", FLAGS.output) if FLAGS.output else run.explorer
-
-
-def _use_compilation_cache() -> None:
-    """Keeps compiled programs on disk for the next start."""
-    import jax
-
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
-        # Many small programs take as long as one large one.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

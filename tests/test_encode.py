@@ -115,7 +115,8 @@ def test_a_folder_is_read_as_the_run_saw_it(tmp_path, logged):
     np.save(root / "one.npy", rng.integers(0, 3000, (16, 16, 1), np.uint16))
     np.save(root / "shares.npy", rng.random((16, 16, 2), np.float32))
     (root / "old.gif").write_bytes(b"")
-    found = dict(read_foreign(root, config, (16, 16, 2), data.ranges))
+    form = data.ranges, data.scale
+    found = dict(read_foreign(root, config, (16, 16, 2), *form))
     assert "passed over: 1 that do not end as images do" in logged()
     assert "uint8 from 0 to 255; expected 10" in found.pop("bytes.npy")
     assert found.pop("one.npy") == "channels: 1; expected 2"

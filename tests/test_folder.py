@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tensorflow_datasets.core import shuffle
 
 from infogan_jax import Config
 from infogan_jax.config import UserError
-from infogan_jax.data import folder, listing, load, prepare
+from infogan_jax.data import folder, listing, load, prepare, read_foreign
 from infogan_jax.data.folder import read
 from infogan_jax.data.listing import Item
 
@@ -784,3 +785,39 @@ except UserError as error:
     assert "make room, or name another folder by --data_dir" in done.stdout, done.stderr
     data = load(config_of(cells, tmp_path))
     assert len(data.images) + len(data.eval_images) == 20
+
+
+def test_size_stays_size(tmp_path, logged):
+    """Boxes of 10 to 29 pixels around discs as large: one factor for all."""
+    rng, areas = np.random.default_rng(0), {}
+    for i in range(60):
+        side = 10 + i // 3
+        rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+        disc = rows**2 + columns**2 < (side / 2) ** 2
+        image = np.where(disc, rng.integers(180, 256, disc.shape), 0).astype(np.uint8)
+        save(tmp_path / "cells" / f"{i:02d}.png", image)
+        areas[f"{i:02d}.png"] = disc.sum()
+    config = config_of(tmp_path / "cells", tmp_path)
+    data = load(config)
+    assert "all scaled alike, 29 pixels to 16" in logged()
+    assert data.scale == 16 / 29
+    seen = [name for name, _ in foreign(config, data)]
+    sizes = [np.count_nonzero(image > 90) for _, image in foreign(config, data)]
+    assert np.corrcoef(sizes, [areas[name] for name in seen])[0, 1] > 0.99
+    each = config_of(tmp_path / "cells", tmp_path, resize_mode="pad")
+    assert load(each).scale is None
+
+
+def foreign(config, data):
+    shape = data.images.shape[1:]
+    root = Path(config.dataset.removeprefix("folder:"))
+    return read_foreign(root, config, shape, data.ranges, data.scale)
+
+
+def test_what_is_beyond_the_scale_is_cut(tmp_path, logged):
+    for i in range(200):
+        size = (60, 60) if i == 7 else (20, 20 - i % 2)
+        save(tmp_path / "cells" / f"{i:03d}.png", picture(i, size))
+    data = load(config_of(tmp_path / "cells", tmp_path))
+    told = "20 pixels to 16, of which 1 larger ones lose their borders"
+    assert told in logged() and data.images.shape[1:3] == (16, 16)

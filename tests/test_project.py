@@ -31,7 +31,7 @@ FLOORS = [
     {"run"},
     {"reporting"},
     {"apps", "training"},
-    {"flags", "main", "__init__"},
+    {"environment", "flags", "main", "__init__"},
 ]
 LONGEST_FUNCTION, LONGEST_MODULE, MOST_IMPORTS = 80, 450, 10
 

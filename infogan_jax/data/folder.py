@@ -29,6 +29,11 @@ BYTES = 0.0, 255.0  # the range of a channel of bytes
 _PREFETCH = 16  # images per core that are read ahead
 _SHOWN = 5  # files that an error names
 _SAME_SCALE = 1.01  # ratio of sizes of pixels up to which they count as equal
+_FITTING = 99  # percent of the images that one scale shows whole
+_FIELD, _FIELD_SHRINKS = 256, 4  # pixels of a side, and how much smaller it becomes
+_FEW_MASKS = 0.1  # of the images that may look like masks
+_CONSTANT = 0.85  # of the pixels are as their neighbour in a mask
+_SILHOUETTE = 2  # values of a picture in black and white, which is no mask
 _DIM = 0.1  # of the range of values: pictures that reach no further are too dark
 
 
@@ -42,6 +47,7 @@ class Survey(NamedTuple):
     summary: list[str]  # a line of what there is, then one for each oddity
     channels: list[str] | None = None  # their names, where files say them
     pixel_size: float | None = None  # micrometres, where files say it
+    scale: float | None = None  # of all images; None: of each its own
 
 
 def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
@@ -72,6 +78,7 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
     for item, look in seen:
         if look.dtype != usual:
             left_out[item.name] = f"{look.dtype}, where most others are {usual}"
+    _check_no_masks(root, seen)
     good = [item for item, look in seen if look.dtype == usual]
     looks = [look for _, look in seen if look.dtype == usual]
     _check_channels(root, [look.shape[-1] for look in looks])
@@ -102,7 +109,52 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
     channels = files.channels or list(looks[0].channels)
     pixel_size = looks[0].pixel_size
     summary = _summarise(looks, ranges, sides, doubles, channels)
-    return Survey(good, left_out, size, ranges, summary, channels, pixel_size)
+    if sides[0][0] >= _FIELD and size <= sides[0][0] / _FIELD_SHRINKS:
+        summary.append(
+            f"images of {sides[0][1]} x {sides[0][0]} become {size} x {size}: if they "
+            "are fields of view of many cells, --mode=cells cuts these out"
+        )
+    scale = None
+    if len(sides) > 1 and config.resize_mode in ("auto", "scale"):
+        scale, told = _one_scale(looks, size)
+        summary[0] += told
+    return Survey(good, left_out, size, ranges, summary, channels, pixel_size, scale)
+
+
+def _check_no_masks(root: Path, seen: list[tuple[Item, "_Look"]]) -> None:
+    masks = [(item, look) for item, look in seen if look.is_mask]
+    if len(masks) > _FEW_MASKS * len(seen):
+        item, look = masks[0]
+        raise UserError(
+            f"{root}: {len(masks)} of {len(seen)} images, such as {item.name}, have "
+            f"whole numbers {look.lowest:g} to {look.highest:g} in large constant "
+            "areas: these look like label masks. --mode=cells cuts the cells out of "
+            "fields by them; --file_pattern leaves them out"
+        )
+
+
+def _looks_like_mask(image: np.ndarray) -> bool:
+    """Whether an image is of a few whole numbers, each in areas of its own."""
+    if image.shape[-1] != 1 or image.dtype.kind not in "ui":
+        return False
+    is_same = image[:, 1:] == image[:, :-1]
+    if is_same.mean() < _CONSTANT:
+        return False
+    labels = np.unique(image)
+    # Of numbered objects almost all numbers are there; grey values leave gaps.
+    is_numbered = labels[0] == 0 and labels[-1] <= 2 * len(labels)
+    return bool(len(labels) > _SILHOUETTE and is_numbered)
+
+
+def _one_scale(looks: list["_Look"], size: int) -> tuple[float, str]:
+    """The factor by which almost every image fits, and words that say so."""
+    longest = np.array([max(look.shape[:2]) for look in looks])
+    largest = int(np.percentile(longest, _FITTING, method="higher"))
+    cut = int((longest > largest).sum())
+    return size / largest, (
+        f", all scaled alike, {largest} pixels to {size}"
+        f"{f', of which {cut} larger ones lose their borders' if cut else ''}"
+    )
 
 
 def expand(items: list[Item], config: DataConfig) -> list[Item]:
@@ -111,7 +163,7 @@ def expand(items: list[Item], config: DataConfig) -> list[Item]:
     Only arrays are asked how many they hold, or all files if `config.stack` says so:
     opening each takes its time. A file that cannot be read stays as it is.
     """
-    reading, result = _reading(config), []
+    reading, result = reading_of(config), []
     for item in items:
         [path, *others] = item.paths
         count = 1
@@ -127,7 +179,8 @@ def expand(items: list[Item], config: DataConfig) -> list[Item]:
     return result
 
 
-def _reading(config: DataConfig) -> Reading:
+def reading_of(config: DataConfig) -> Reading:
+    """Returns how a config has files of arrays taken."""
     stack = "" if config.stack == "auto" else config.stack
     return Reading(config.z, config.t, stack, config.array_name)
 
@@ -206,7 +259,7 @@ def read(item: Item, config: DataConfig) -> Decoded:
     Raises:
         ValueError: with the reason why it cannot be used.
     """
-    channels, reading = _numbers(config), _reading(config)
+    channels, reading = _numbers(config), reading_of(config)
     parts = [read_file(path, reading, channels, item.place) for path in item.paths]
     if len({part.pixels.shape for part in parts}) > 1:
         raise ValueError("channels of several sizes")
@@ -256,7 +309,8 @@ def convert(
         image = np.clip(255 * image, 0, 255).astype(np.float32)
         if is_new and image.min() == image.max():
             raise ValueError(f"nothing within {_format(survey.ranges)}")
-    return np.round(resize(image, survey.size, config.resize_mode)).astype(np.uint8)
+    image = resize(image, survey.size, config.resize_mode, survey.scale)
+    return np.round(image).astype(np.uint8)
 
 
 def _check_same_kind(image: np.ndarray, ranges: list[tuple[float, float]]) -> None:
@@ -311,6 +365,7 @@ class _Look(NamedTuple):
     lowest: float
     highest: float
     digest: str  # of all pixels
+    is_mask: bool  # whether it looks like a label mask
     pixels: np.ndarray | None  # some, `[n, C]`
 
 
@@ -324,7 +379,8 @@ def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
     some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
     extremes = float(image.min()), float(image.max())
     kind = image.shape, str(image.dtype), channels, pixel_size
-    return _Look(*kind, *extremes, digest(image), some)
+    is_mask = _looks_like_mask(image)
+    return _Look(*kind, *extremes, digest(image), is_mask, some)
 
 
 def _ranges(

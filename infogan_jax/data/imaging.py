@@ -40,22 +40,40 @@ def _decode_lossless(encoded: bytes) -> np.ndarray | None:
     return None
 
 
-def resize(image: np.ndarray, size: int, mode: str) -> np.ndarray:
+def resize(
+    image: np.ndarray, size: int, mode: str, scale: float | None = None
+) -> np.ndarray:
     """Returns a square image, by Lanczos' filter.
 
     Args:
         image: uint8 or float32 `[h, w, C]`.
         size: side in pixels; 0 leaves the image as it is.
-        mode: `pad` keeps all of it and the aspect, with 0 around; `crop` keeps the
-            aspect and the middle; `stretch` keeps all of it.
+        mode: `pad`, and `auto`, keeps all of it and the aspect, with 0 around; `crop`
+            keeps the aspect and the middle; `stretch` keeps all of it.
+        scale: factor of the side, in place of what the mode would choose; what is
+            beyond `size` then is cut off, what is missing 0.
     """
-    if not size or image.shape[:2] == (size, size):
+    if not size or (image.shape[:2] == (size, size) and scale in (None, 1)):
         return image
-    change = {
-        "pad": ImageOps.pad,
-        "crop": ImageOps.fit,
-        "stretch": lambda picture, size, method: picture.resize(size, method),
-    }[mode]
+
+    def by_scale(picture: Image.Image, size: tuple, method: int) -> Image.Image:
+        sides = [max(1, round(side * (scale or 1))) for side in picture.size]
+        picture = picture.resize(sides, method)
+        left, top = (
+            (side - whole) // 2 for side, whole in zip(sides, size, strict=True)
+        )
+        return picture.crop((left, top, left + size[0], top + size[1]))
+
+    change = (
+        {
+            "auto": ImageOps.pad,
+            "pad": ImageOps.pad,
+            "crop": ImageOps.fit,
+            "stretch": lambda picture, size, method: picture.resize(size, method),
+        }[mode]
+        if scale is None
+        else by_scale
+    )
     channels = [
         change(Image.fromarray(channel), (size, size), Image.Resampling.LANCZOS)
         for channel in np.ascontiguousarray(np.moveaxis(image, -1, 0))

@@ -43,7 +43,9 @@ class Data(NamedTuple):
     class_names: list[str]
     labels: np.ndarray | None = None  # int [N], if asked for
     ranges: list | None = None  # of each channel, the user's values of 0 and 255
-    channels: list[str] | None = None  # values of a folder's {channel}
+    channels: list[str] | None = None  # names, of a folder's
+    scale: float | None = None  # of a folder's images of several sizes
+    pixel_size: float | None = None  # micrometres, of a folder's files
 
 
 def load(
@@ -100,6 +102,8 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         labels,
         about.get("ranges"),
         about.get("channels"),
+        about.get("scale"),
+        about.get("pixel_size"),
     )
 
 
@@ -194,7 +198,11 @@ def _preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def read_foreign(
-    root: Path, config: Config, image_shape: ImageShape, ranges: list | None
+    root: Path,
+    config: Config,
+    image_shape: ImageShape,
+    ranges: list | None,
+    scale: float | None = None,
 ) -> Iterator[tuple[str, np.ndarray | str]]:
     """Reads the images of any folder in the form of those that a run was trained on.
 
@@ -203,6 +211,7 @@ def read_foreign(
         config: of the run.
         image_shape: of the run's images.
         ranges: of its folder's channels, if it was trained on a folder.
+        scale: of its folder's images, if they were of several sizes.
 
     Yields:
         The name of each image, in order, and the image, uint8 of `image_shape`, or the
@@ -212,7 +221,7 @@ def read_foreign(
         UserError: the folder cannot be read, or has no images.
     """
     size, _, channels = image_shape
-    form = own.Survey([], {}, size, ranges or [], [])
+    form = own.Survey([], {}, size, ranges or [], [], scale=scale)
     config = dataclasses.replace(config, image_size=size)
     if not config.dataset.startswith("folder:"):
         # Bytes; a dataset that changes its images takes those in colour, of any size.

@@ -44,7 +44,9 @@ class RunInfo:
     image_shape: ImageShape
     class_names: list[str]
     ranges: list[tuple[float, float]] | None = None  # of a folder's channels
-    channels: list[str] | None = None  # values of a folder's {channel}
+    channels: list[str] | None = None  # names, of a folder's
+    scale: float | None = None  # of a folder's images of several sizes
+    pixel_size: float | None = None  # micrometres, of a folder's files
     data: str = ""  # fingerprint of the dataset
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     devices: list[str] = dataclasses.field(default_factory=list)

@@ -8,6 +8,7 @@ from infogan_jax.errors import UserError, check_one_of
 from infogan_jax.fields import axis_letters, field, numbers_in
 
 _MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip
+RESIZE_MODES = "auto", "scale", "pad", "crop", "stretch"
 PROJECTIONS = "max", "mean", "middle"  # of depths
 
 
@@ -23,9 +24,10 @@ class DataConfig:
     )
     image_size: int = field(0, "Side of the images in pixels; 0: as they are.", least=0)
     resize_mode: str = field(
-        "pad",
-        "How images are brought to --image_size: pad with 0, crop to the middle, or "
-        "stretch.",
+        "auto",
+        "How images are brought to --image_size: scale (one factor for all of a "
+        "folder, so that size stays size), pad (each as large as fits), both with 0 "
+        "around; crop to the middle, or stretch; auto: scale for folders, else pad.",
     )
     align: str = field(
         "none",
@@ -114,7 +116,12 @@ class DataConfig:
 
     def check(self) -> None:
         """Raises UserError for the first field that cannot work."""
-        check_one_of("resize_mode", self.resize_mode, ("pad", "crop", "stretch"))
+        check_one_of("resize_mode", self.resize_mode, RESIZE_MODES)
+        if self.resize_mode == "scale" and not self.dataset.startswith("folder:"):
+            raise UserError(
+                f"--resize_mode=scale: is for --dataset=folder:PATH, not "
+                f"{self.dataset}; choose another one"
+            )
         check_one_of("align", self.align, ("none", "centre", "axis"))
         places = ("auto", "resident", "stream")
         check_one_of("data_placement", self.data_placement, places)

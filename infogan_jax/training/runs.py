@@ -228,6 +228,8 @@ def _open_run(
         list(data.class_names),
         data.ranges,
         data.channels,
+        data.scale,
+        data.pixel_size,
         digest,
     )
     run = processes.on_primary(lambda: Run.create(path, info, restart, lock))
