@@ -31,7 +31,10 @@ from infogan_jax.settings import (
     RunConfig,
 )
 
-_PATHS = "baseline", "data_dir", "eval_classifier", "filter_classifier", "group_csv"
+_PATHS = (
+    *("baseline", "data_dir", "eval_classifier", "filter_classifier", "group_csv"),
+    "metadata",
+)
 _FOLDER = "folder:"
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infogan_jax.config import Config
-from infogan_jax.data import folder, listing, objects
+from infogan_jax.data import folder, listing, metadata, objects
 from infogan_jax.data.decode import Decoded, read_file
 from infogan_jax.errors import UserError, check_one_of, expand_path, first_line
 from infogan_jax.files import write_atomically
@@ -83,8 +83,13 @@ def _pair(config: Config, request: Request) -> list[_Field]:
         for item in files.items
         if item.paths[0] not in masks.values() and not item.name.endswith(_PICKLED)
     ]
+    files = metadata.attach(files._replace(items=items), config)
+    items = files.items
     for note in files.notes:
         logger.info(note)
+    if files.left_out:
+        names = list(files.left_out)
+        logger.warning(f"{len(names)} fields have no row in --metadata: {_few(names)}")
     fields, without = [], []
     for item in items:
         mask = masks.pop(Path(_stem(Path(item.name))).name, None)
@@ -210,6 +215,7 @@ def _write(
         found = objects.measure(image.pixels, mask, image.channels)
         at_edge += found.at_edge
         crops = objects.cut_out(image.pixels, mask, found, window, request.surroundings)
+        about = {f"Metadata_{k.title()}": v for k, v in field.item.metadata.items()}
         where = Path(field.item.name).parent
         stem = _stem(Path(field.item.name))
         for crop, row in zip(crops, _rows(found.table), strict=True):
@@ -218,7 +224,8 @@ def _write(
                 continue
             name = where / f"{stem}_c{row['label']:04d}.ome.tif"
             _save(part / name, crop, image)
-            rows.append({"image": name.as_posix(), "field": field.item.name, **row})
+            names = {"image": name.as_posix(), "field": field.item.name}
+            rows.append(names | about | row)
     if not rows:
         raise UserError(f"--images={request.images}: no object fits {window} pixels")
     text = io.StringIO()

@@ -93,7 +93,7 @@ def _reading_config(run: Run, images: str) -> Config:
             "--input_dir: expected a folder; the run is of "
             f"--dataset={config.dataset}, whose images have no files of their own"
         )
-    if "{channel}" not in config.file_pattern or config.channels:
+    if not config.has_channel_files or config.channels:
         return config
     # The channels of the run's own folder, whichever another one has.
     channels = run.info.channels

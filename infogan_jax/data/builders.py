@@ -287,7 +287,8 @@ with tfds.core.registered.skip_registration():
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             items = self.survey.items
-            out = held_out([item.group for item in items])
+            groups = [item.group for item in items]
+            out = held_out(groups, [item.label for item in items])
             return {
                 split: self._generate_examples(
                     [

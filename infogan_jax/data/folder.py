@@ -85,12 +85,10 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
     total = len(good) + len(left_out)
     most = config.max_invalid_percent / 100 * total
     if not good or len(left_out) > most:
-        few = [f"{name}: {left_out[name]}" for name in sorted(left_out)[:_SHOWN]]
-        more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
         raise UserError(
             f"{root}: {len(left_out)} of {total} images cannot be used, more than "
             f"--max_invalid_percent={config.max_invalid_percent:g}: "
-            f"{'; '.join(few)}{more}"
+            f"{_describe_reasons(left_out)}"
         )
     if len(good) < _MIN_IMAGES:
         raise UserError(
@@ -155,6 +153,19 @@ def _one_scale(looks: list["_Look"], size: int) -> tuple[float, str]:
         f", all scaled alike, {largest} pixels to {size}"
         f"{f', of which {cut} larger ones lose their borders' if cut else ''}"
     )
+
+
+def _describe_reasons(left_out: dict[str, str]) -> str:
+    """Some of the files that cannot be used, each reason once."""
+    by_reason: dict[str, list[str]] = {}
+    for name in sorted(left_out):
+        by_reason.setdefault(left_out[name], []).append(name)
+    few = [
+        f"{', '.join(names[:_SHOWN])}{', ..' if len(names) > _SHOWN else ''}: {reason}"
+        for reason, names in list(by_reason.items())[:_SHOWN]
+    ]
+    more = len(by_reason) - _SHOWN
+    return "; ".join(few) + (f"; and {more} other reasons" if more > 0 else "")
 
 
 def expand(items: list[Item], config: DataConfig) -> list[Item]:
@@ -413,6 +424,4 @@ def _check_channels(root: Path, counts: list[int]) -> None:
 
 def _numbers(config: DataConfig) -> str:
     """What `config.channels` says about channels within a file."""
-    return (
-        "" if "{channel}" in config.file_pattern else config.channels.replace(" ", "")
-    )
+    return "" if config.has_channel_files else config.channels.replace(" ", "")

@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 import os
-import re
 import stat
 from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from infogan_jax.data.patterns import Pattern
 from infogan_jax.errors import UserError
 from infogan_jax.settings import DataConfig
 
@@ -31,6 +31,7 @@ class Item(NamedTuple):
     label: str
     group: str
     place: int | None = None  # in a file of several images
+    metadata: dict[str, str] = {}  # noqa: RUF012  such as its plate and well
 
 
 class Listing(NamedTuple):
@@ -61,35 +62,24 @@ def find(root: Path, config: DataConfig) -> Listing:
             f"subfolders {', '.join(sorted(outer))} are no labels, those below them "
             "are; what is held out is chosen anew"
         )
-    regex = _compile(config.file_pattern) if config.file_pattern else None
+    pattern = Pattern(config.file_pattern, [p.relative_to(root) for p in paths])
     parts: dict[str, dict[str, Path]] = {}
-    about: dict[str, tuple[str, str]] = {}
+    about: dict[str, tuple[str, str, dict[str, str]]] = {}
     left_out: dict[str, str] = {}
     others: list[Path] = []
     for path in paths:
         relative = path.relative_to(root)
-        label = _label_of(relative.parts[:-1][are_split:])
-        name, channel, group = relative.as_posix(), "", ""
-        match = None
-        if regex:
-            match = regex.fullmatch(
-                name if "/" in config.file_pattern else relative.name
-            )
-        if not path.name.lower().endswith(SUFFIXES) or (regex and not match):
+        named = pattern.match(relative)
+        if not path.name.lower().endswith(SUFFIXES) or named is None:
             others.append(relative)
             continue
+        name, channel = named.image, named.channel
         try:
             name.encode()
         except UnicodeEncodeError:
             shown = name.encode(errors="backslashreplace").decode()
             left_out[shown] = "a name that is not UTF-8"
             continue
-        if match:
-            fields = match.groupdict()
-            label = fields.get("label", label)
-            channel, group = fields.get("channel", ""), fields.get("group", "")
-            if channel:
-                name = _name_of(relative, match)
         former = parts.setdefault(name, {}).setdefault(channel, path)
         if former != path:
             raise UserError(
@@ -97,7 +87,10 @@ def find(root: Path, config: DataConfig) -> Listing:
                 f"{relative} are both channel {channel} of {name}; expected a pattern "
                 "that tells images apart"
             )
-        about[name] = label, group or name
+        label = _label_of(relative.parts[:-1][are_split:])
+        if named.label is not None:
+            label = named.label or _UNSORTED
+        about[name] = label, named.group or name, named.metadata
     if not parts:
         of = (
             f"that match --file_pattern={config.file_pattern}"
@@ -107,14 +100,16 @@ def find(root: Path, config: DataConfig) -> Listing:
         raise UserError(
             f"{root}: has no files {of}; expected some of {sorted(SUFFIXES)}"
         )
-    channels = _wanted(parts, config)
+    channels = _wanted(parts, config, pattern)
     items = []
     for name, files in parts.items():
         missing = [channel for channel in channels if channel not in files]
         if missing:
             left_out[name] = f"channel {', '.join(missing)} is missing"
         else:
-            items.append(Item(name, tuple(files[c] for c in channels), *about[name]))
+            label, group, metadata = about[name]
+            parts_of = tuple(files[c] for c in channels)
+            items.append(Item(name, parts_of, label, group, None, metadata))
     if others:
         notes.append(_describe_others(others, config))
     return Listing(items, left_out, notes, [c for c in channels if c])
@@ -265,40 +260,12 @@ def digest(items: list[Item]) -> str:
     return total.hexdigest()
 
 
-def _compile(pattern: str) -> re.Pattern:
-    """Returns a pattern such as {id}_ch{channel}.tif as a regular expression."""
-    known = "id", "channel", "label", "group"
-    regex, stars = "", itertools.count()
-    for text, field in re.findall(r"([^{}]*)(?:\{([^{}]*)\})?", pattern):
-        regex += re.sub(
-            r"\\\*", lambda _: f"(?P<_{next(stars)}>[^/]*)", re.escape(text)
-        )
-        if field and field not in known:
-            raise UserError(f"--file_pattern={pattern}: {{{field}}}; expected {known}")
-        regex += f"(?P<{field}>[^/]+?)" if field else ""
-    if "{id}" not in pattern or any(pattern.count(f"{{{k}}}") > 1 for k in known):
-        raise UserError(
-            f"--file_pattern={pattern}: expected {{id}}, and no field twice"
-        )
-    return re.compile(regex)
-
-
-def _name_of(relative: Path, match: re.Match) -> str:
-    """A unique name of an image: slides may number their cells alike."""
-    fields = match.groupdict()
-    stars = [key for key in fields if key.startswith("_")]
-    known = [fields[k] for k in ("label", "group", *stars, "id") if k in fields]
-    folder = relative.parent.as_posix()
-    begin, end = match.span("channel")
-    if match.string == relative.as_posix() and end <= len(folder):
-        folder = folder[:begin] + folder[end:]  # one subfolder per channel
-    return Path(folder, *known).as_posix()
-
-
-def _wanted(parts: dict[str, dict[str, Path]], config: DataConfig) -> list[str]:
+def _wanted(
+    parts: dict[str, dict[str, Path]], config: DataConfig, pattern: Pattern
+) -> list[str]:
     """The values of {channel} to read, in order."""
     has = sorted(set(itertools.chain.from_iterable(parts.values())))
-    if not config.channels or "{channel}" not in config.file_pattern:
+    if not config.channels or not pattern.has_channels:
         return has
     wanted = [channel.strip() for channel in config.channels.split(",")]
     for channel in wanted:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from infogan_jax.data import builders, imaging, listing
+from infogan_jax.data import builders, imaging, listing, metadata
 from infogan_jax.data import folder as own
 from infogan_jax.data.download import DownloadError
+from infogan_jax.data.splits import one_sided
 from infogan_jax.errors import UserError, expand_path, first_line
 from infogan_jax.settings import DataConfig
 
@@ -113,7 +114,7 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
             f"--dataset={config.dataset}: {source} is no folder; expected one with "
             "images"
         )
-    files = listing.find(source, config)
+    files = metadata.attach(listing.find(source, config), config)
     digest_now = listing.digest(files.items)
     settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
     digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
@@ -127,6 +128,7 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
         logger.info(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
     survey = own.survey(source, files, config)
+    _check_classes(survey, config)
     for note in files.notes:
         logger.info(note)
     for file in sorted(survey.left_out)[:_SHOWN]:
@@ -151,11 +153,26 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
     return folder
 
 
+def _check_classes(survey: own.Survey, config: DataConfig) -> None:
+    """Raises UserError if the table's labels cannot be on both sides of the split."""
+    groups = [item.group for item in survey.items]
+    labels = [item.label for item in survey.items]
+    alone = one_sided(groups, labels)
+    if config.label_by and alone and len(set(labels)) > 1:
+        group = groups[labels.index(alone[0])]
+        raise UserError(
+            f"--label_by={config.label_by}: {len(alone)} of {len(set(labels))} classes "
+            f"have images of one group only, such as {alone[0]} of {group}; they "
+            "cannot be both trained on and held out; choose smaller groups by "
+            "--group_by"
+        )
+
+
 # The settings that a prepared folder depends on.
 _FOLDER_SETTINGS = (
     *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
     *("max_invalid_percent", "value_range", "nan_value"),
-    *("z", "t", "stack", "array_name"),
+    *("z", "t", "stack", "array_name", "metadata", "group_by", "label_by"),
 )
 
 

@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from infogan_jax.errors import UserError
 _HOLD_OUT_EVERY = 10  # one group in so many is held out, at least one
 
 
-def held_out(groups: Sequence[str]) -> np.ndarray:
+def held_out(groups: Sequence[str], labels: Sequence[str] | None = None) -> np.ndarray:
     """Returns whether each image is held out, bool `[N]`: the same groups every time.
 
     Args:
         groups: the group of each image; its own name if there are no groups.
+        labels: of each image; where groups have several images, each class that is
+            in two groups or more is on both sides then.
 
     Raises:
         UserError: all are of one group.
@@ -30,7 +33,35 @@ def held_out(groups: Sequence[str]) -> np.ndarray:
             "two or more, of which one is held out; leave groups out"
         )
     chosen = set(names[: max(1, len(names) // _HOLD_OUT_EVERY)])
+    if labels is not None and len(names) < len(groups):
+        classes: dict[str, set[str]] = {}
+        for group, label in zip(groups, labels, strict=True):
+            classes.setdefault(label, set()).add(group)
+        _balance(chosen, names, [kinds for kinds in classes.values() if len(kinds) > 1])
     return np.array([group in chosen for group in groups])
+
+
+def _balance(chosen: set[str], names: list[str], classes: list[set[str]]) -> None:
+    """Changes the chosen groups so that each class has some here and some there."""
+    for kinds in classes:
+        if not kinds & chosen:  # one more, that takes no class from the other side
+            ordered = [name for name in names if name in kinds]
+            for name in ordered:
+                if all(len(k - chosen - {name}) for k in classes):
+                    chosen.add(name)
+                    break
+        elif kinds <= chosen:  # back to the other side, unless a class needs it here
+            for name in reversed([name for name in names if name in kinds]):
+                if all(len((k & chosen) - {name}) or name not in k for k in classes):
+                    chosen.remove(name)
+                    break
+
+
+def one_sided(groups: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Returns the classes that have images of one group only."""
+    pairs = set(zip(labels, groups, strict=True))
+    counts = Counter(label for label, _ in pairs)
+    return sorted(label for label, count in counts.items() if count == 1)
 
 
 def digest(image: np.ndarray) -> str:

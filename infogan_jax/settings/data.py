@@ -8,6 +8,17 @@ from infogan_jax.errors import UserError, check_one_of
 from infogan_jax.fields import axis_letters, field, numbers_in
 
 _MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip
+# Names of files as programs write them; the first pattern that fits any file is taken.
+PRESETS = {
+    "opera": (
+        "{plate}/Images/r{row}c{column}f{site}p{_}-ch{channel}sk{_}.tiff",
+        "r{row}c{column}f{site}p{_}-ch{channel}sk{_}.tiff",
+    ),
+    "imagexpress": ("{plate}_{well}_s{site}_w{channel}{_}.tif",),
+    "incell": ("{row} - {column}(fld {site} wv {channel} - {_}).tif",),
+    "ideas": ("{id}_Ch{channel}.ome.tif",),
+    "cellpose": ("{id}.tif",),
+}
 RESIZE_MODES = "auto", "scale", "pad", "crop", "stretch"
 PROJECTIONS = "max", "mean", "middle"  # of depths
 
@@ -42,8 +53,25 @@ class DataConfig:
     )
     file_pattern: str = field(
         "",
-        "folder: which files, such as {id}_ch{channel}.tif; {label} and {group} too, * "
-        "is anything; empty: all images, labelled by their subfolder.",
+        "folder: which files, such as {id}_ch{channel}.tif; {label}, {group}, {plate}, "
+        "{well}, {site} too, * is anything, {_} what tells no images apart; or as a "
+        "program writes them: opera, imagexpress, incell, ideas, cellpose; empty: all "
+        "images, labelled by their subfolder.",
+    )
+    metadata: str = field(
+        "",
+        "folder: a table, CSV or Parquet, of what is known of images, joined by its "
+        "column image, their names, or by plate, well and site of the pattern.",
+    )
+    group_by: str = field(
+        "",
+        "folder: a column of --metadata, or plate, well or site, of which whole values "
+        "are held out; empty: wells where the pattern names them, else images.",
+    )
+    label_by: str = field(
+        "",
+        "folder: a column of --metadata that is the label, for measuring only; empty: "
+        "the subfolder.",
     )
     channels: str = field(
         "",
@@ -113,6 +141,12 @@ class DataConfig:
     filter_threshold: float = field(
         0.9, "The least probability of --filter_class that an image needs."
     )
+
+    @property
+    def has_channel_files(self) -> bool:
+        """Whether a file is one channel of an image."""
+        forms = PRESETS.get(self.file_pattern, (self.file_pattern,))
+        return "{channel}" in forms[0]
 
     def check(self) -> None:
         """Raises UserError for the first field that cannot work."""
@@ -184,7 +218,7 @@ class DataConfig:
             ) from None
 
     def _check_channels(self) -> None:
-        if self.channels in ("", "grey", "rgb") or "{channel}" in self.file_pattern:
+        if self.channels in ("", "grey", "rgb") or self.has_channel_files:
             return
         numbers = [number.strip() for number in self.channels.split(",")]
         if len(set(numbers)) < len(numbers) or not all(
