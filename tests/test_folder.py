@@ -716,7 +716,8 @@ def test_too_many_unusable_files_are_an_error(cells, tmp_path):
     broken(cells)
     text = told(cells, tmp_path)
     assert "12 of 32 images cannot be used, more than --max_invalid_percent=1:" in text
-    assert "black.png: constant" in text and "and 7 more" in text
+    assert "black.png: constant" in text and "and 4 other reasons" in text
+    assert "infinite.npy, nan.npy: holds values that are not finite" in text
 
 
 def test_wrong_folders(tmp_path):
