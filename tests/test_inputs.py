@@ -354,10 +354,17 @@ def stored(suffix: str) -> bytes:
     pixels, out = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), io.BytesIO()
     if suffix == ".npy":
         np.save(out, pixels)
+    elif suffix == ".npz":
+        np.savez(out, images=pixels, labels=np.arange(3))
+    elif suffix == ".czi":
+        return Path(__file__).with_name("data").joinpath("volume.czi").read_bytes()
+    elif suffix in listing.MICROSCOPES or suffix in listing.ARRAYS:
+        return b"no file of this kind at hand, but for its first bytes" * 3
     elif suffix in (".tif", ".tiff"):
         tifffile.imwrite(out, pixels, compression="zlib")
     else:
-        kind = {".jpg": "JPEG", ".jpeg": "JPEG"}.get(suffix, suffix[1:].upper())
+        jpeg = dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG")
+        kind = jpeg.get(suffix, suffix[1:].upper())
         Image.fromarray(pixels).save(out, kind)
     return out.getvalue()
 

@@ -13,9 +13,9 @@ from infogan_jax.errors import UserError
 from infogan_jax.settings import DataConfig
 
 _PICTURES = ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"
-_MICROSCOPES = ".czi", ".lif", ".nd2", ".dcm", ".nii", ".nii.gz"
+MICROSCOPES = ".czi", ".lif", ".nd2", ".dcm", ".nii", ".nii.gz"
 ARRAYS = ".npy", ".npz", ".h5", ".hdf5", ".zarr"  # of many images, often
-SUFFIXES = *_PICTURES, *ARRAYS, *_MICROSCOPES
+SUFFIXES = *_PICTURES, *ARRAYS, *MICROSCOPES
 _SHOWN = 5  # files that a line names
 _UNSORTED = "unsorted"  # label of images outside of any subfolder
 _NO_IMAGES = {"@eaDir", "__MACOSX"}  # folders in which systems keep their own
