@@ -36,6 +36,7 @@ class Stored(NamedTuple):
     pixel_size: float | None = None  # micrometres
 
 
+_NEW_PYTHON = "czifile", "liffile"  # which have no versions for Python 3.11
 Opened = contextlib.AbstractContextManager[Stored]
 
 
@@ -82,9 +83,10 @@ def _import(module: str, kind: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
+        new = ", with Python 3.12 or newer" if module in _NEW_PYTHON else ""
         raise ValueError(
             f"a file of {kind}, for which {module} is needed: pip install "
-            "'infogan_jax[microscopy]'"
+            f"'infogan_jax[microscopy]'{new}"
         ) from None
 
 

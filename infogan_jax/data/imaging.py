@@ -1,6 +1,8 @@
 """Changes of one image before training: size, position, stains."""
 
+import functools
 import io
+from collections.abc import Callable
 
 import imagecodecs
 import numpy as np
@@ -55,31 +57,34 @@ def resize(
     """
     if not size or (image.shape[:2] == (size, size) and scale in (None, 1)):
         return image
-
-    def by_scale(picture: Image.Image, size: tuple, method: int) -> Image.Image:
-        sides = [max(1, round(side * (scale or 1))) for side in picture.size]
-        picture = picture.resize(sides, method)
-        left, top = (
-            (side - whole) // 2 for side, whole in zip(sides, size, strict=True)
-        )
-        return picture.crop((left, top, left + size[0], top + size[1]))
-
-    change = (
-        {
-            "auto": ImageOps.pad,
-            "pad": ImageOps.pad,
-            "crop": ImageOps.fit,
-            "stretch": lambda picture, size, method: picture.resize(size, method),
-        }[mode]
-        if scale is None
-        else by_scale
-    )
+    changes: dict[str, Callable[..., Image.Image]] = {
+        "auto": ImageOps.pad,
+        "pad": ImageOps.pad,
+        "crop": ImageOps.fit,
+        "stretch": lambda picture, size, method: picture.resize(size, method),
+    }
+    change = changes[mode] if scale is None else functools.partial(_scaled, scale)
     channels = [
-        change(Image.fromarray(channel), (size, size), Image.Resampling.LANCZOS)
+        np.asarray(
+            change(Image.fromarray(channel), (size, size), Image.Resampling.LANCZOS)
+        )
         for channel in np.ascontiguousarray(np.moveaxis(image, -1, 0))
     ]
     resized = np.stack(channels, axis=-1)
     return np.clip(resized, min(image.min(), 0), image.max())  # the filter rings
+
+
+def _scaled(
+    scale: float,
+    picture: Image.Image,
+    size: tuple[int, int],
+    method: Image.Resampling,
+) -> Image.Image:
+    """A picture's middle, in a window of that size, after its sides were scaled."""
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    box = (left, top, left + size[0], top + size[1])
+    return picture.resize((width, height), method).crop(box)
 
 
 def pose(image: np.ndarray) -> tuple[float, float, float]:

@@ -118,7 +118,7 @@ def _kept_neighbours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`neighbours`, which every run on these images shares, kept on disk."""
     settings = (_CANDIDATES, _MAX_SHIFT, LINKS)
     digest = hashlib.sha256(repr((images.shape, settings)).encode())
-    digest.update(np.ascontiguousarray(images))
+    digest.update(np.ascontiguousarray(images).data)
     path = cache_folder() / f"neighbours_{digest.hexdigest()[:16]}.npz"
     try:
         with np.load(path) as kept:
