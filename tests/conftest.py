@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 # The same examples each time; `--hypothesis-profile=bulk` draws many more
-settings.register_profile("default", max_examples=30, deadline=None, derandomize=True)
+settings.register_profile("default", max_examples=15, deadline=None, derandomize=True)
 settings.register_profile("bulk", max_examples=1000, deadline=None)
 settings.load_profile("default")
 
