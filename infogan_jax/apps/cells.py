@@ -14,7 +14,14 @@ import numpy as np
 from infogan_jax.config import Config
 from infogan_jax.data import folder, listing, metadata, objects
 from infogan_jax.data.decode import Decoded, read_file
-from infogan_jax.errors import UserError, check_one_of, expand_path, first_line
+from infogan_jax.errors import (
+    UserError,
+    check_is_new,
+    check_one_of,
+    expand_path,
+    first_line,
+    some_of,
+)
 from infogan_jax.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -22,7 +29,6 @@ logger = logging.getLogger(__name__)
 TABLE = "cells.csv"
 _SUFFIXES = "_cp_masks", "_masks", "_mask", "_labels", "_label", "_Cells", "_Nuclei"
 _PICKLED = "_seg.npy"  # cellpose's, which may execute anything when it is read
-_SHOWN = 5  # names in a line
 _LARGEST = 1024  # pixels, of a window
 
 
@@ -57,8 +63,7 @@ def cut_cells(config: Config, request: Request, output: Path) -> None:
         UserError: something is missing or does not fit; nothing is written then.
     """
     check_one_of("surroundings", request.surroundings, objects.SURROUNDINGS)
-    if output.exists() or output.is_symlink():
-        raise UserError(f"--output={output}: exists already; choose another name")
+    check_is_new("output", output)
     fields = _pair(config, request)
     window = _window(config, request, fields)
     part = output.with_name(f".{output.name}.part")
@@ -78,21 +83,22 @@ def _pair(config: Config, request: Request) -> list[_Field]:
     root = _folder("images", request.images)
     masks = _find_masks(request, root)
     files = listing.find(root, config)
+    no_fields = set(masks.values())
     items = [
         item
         for item in files.items
-        if item.paths[0] not in masks.values() and not item.name.endswith(_PICKLED)
+        if item.paths[0] not in no_fields and not item.name.endswith(_PICKLED)
     ]
     files = metadata.attach(files._replace(items=items), config)
     items = files.items
     for note in files.notes:
         logger.info(note)
-    if files.left_out:
-        names = list(files.left_out)
-        logger.warning(f"{len(names)} fields have no row in --metadata: {_few(names)}")
+    if left_out := files.left_out:
+        reasons = folder.describe_reasons(left_out)
+        logger.warning(f"{len(left_out)} fields are left out: {reasons}")
     fields, without = [], []
     for item in items:
-        mask = masks.pop(Path(_stem(Path(item.name))).name, None)
+        mask = masks.pop(_stem(item.name), None)
         if mask is None:
             without.append(item.name)
         else:
@@ -100,12 +106,12 @@ def _pair(config: Config, request: Request) -> list[_Field]:
     if without:
         raise UserError(
             f"--images={request.images}: {len(without)} of {len(items)} fields have no "
-            f"mask: {_few(without)}; expected a file of the field's name and one of "
+            f"mask: {some_of(without)}; expected a file of the field's name and one of "
             f"{', '.join(_SUFFIXES)}, or --mask_suffix"
         )
     if masks:
         names = [path.name for path in masks.values()]
-        logger.warning(f"{len(masks)} masks have no field: {_few(names)}")
+        logger.warning(f"{len(masks)} masks have no field: {some_of(names)}")
     return fields
 
 
@@ -116,46 +122,43 @@ def _folder(flag: str, name: str) -> Path:
     return root
 
 
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", .." if len(names) > _SHOWN else "")
-
-
-def _stem(path: Path) -> str:
-    return re.sub(r"(\.ome)?\.\w+$", "", path.name, flags=re.IGNORECASE)
+def _stem(name: str) -> str:
+    """The last part of a name, without its suffixes."""
+    return re.sub(r"(\.ome)?\.\w+$", "", Path(name).name, flags=re.IGNORECASE)
 
 
 def _find_masks(request: Request, images: Path) -> dict[str, Path]:
     """Masks by the names of their fields."""
     root = _folder("masks", request.masks) if request.masks else images
     suffixes = (request.mask_suffix,) if request.mask_suffix else _SUFFIXES
-    found: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
     pickled = 0
     for path in listing.walk(root)[0]:
         if path.name.endswith(_PICKLED):
             pickled += 1
             continue
-        stem = _stem(path)
+        stem = _stem(path.name)
         is_known = path.name.lower().endswith(listing.SUFFIXES)
         suffix = next((s for s in suffixes if stem.endswith(s)), None)
         if not is_known or (suffix is None and (root == images or request.mask_suffix)):
             continue
         name = stem.removesuffix(suffix or "")
-        if name in found:
+        if name in masks:
             raise UserError(
-                f"--masks={request.masks}: {found[name].name} and {path.name} are both "
+                f"--masks={request.masks}: {masks[name].name} and {path.name} are both "
                 f"masks of {name}; choose by --mask_suffix, such as "
                 f"--mask_suffix={suffix or '_masks'}"
             )
-        found[name] = path
-    if not found:
-        only = f"; {pickled} {_PICKLED} are read by Python's pickle only" * bool(
-            pickled
-        )
+        masks[name] = path
+    if not masks:
+        only = ""
+        if pickled:
+            only = f"; {pickled} {_PICKLED} are read by Python's pickle only"
         raise UserError(
             f"--masks={request.masks or request.images}: has no masks{only}; save them "
             "as PNG or TIFF"
         )
-    return found
+    return masks
 
 
 def _read_field(config: Config, field: _Field) -> Decoded:
@@ -212,13 +215,13 @@ def _write(
                 f"{field.mask.name}: a mask of {mask.shape[1]} x {mask.shape[0]} "
                 f"pixels; its field has {size[1]} x {size[0]}"
             )
-        found = objects.measure(image.pixels, mask, image.channels)
-        at_edge += found.at_edge
-        crops = objects.cut_out(image.pixels, mask, found, window, request.surroundings)
+        cells = objects.measure(image.pixels, mask, image.channels)
+        at_edge += cells.at_edge
+        crops = objects.cut_out(image.pixels, mask, cells, window, request.surroundings)
         about = {f"Metadata_{k.title()}": v for k, v in field.item.metadata.items()}
         where = Path(field.item.name).parent
-        stem = _stem(Path(field.item.name))
-        for crop, row in zip(crops, _rows(found.table), strict=True):
+        stem = _stem(field.item.name)
+        for crop, row in zip(crops, _rows(cells.table), strict=True):
             if max(row["height"], row["width"]) > window:
                 too_large += 1
                 continue

@@ -14,7 +14,7 @@ import numpy as np
 from infogan_jax.config import Config
 from infogan_jax.core.latents import Categorical
 from infogan_jax.data import read_foreign
-from infogan_jax.errors import UserError, expand_path
+from infogan_jax.errors import UserError, check_is_new, expand_path
 from infogan_jax.files import write_atomically
 from infogan_jax.inference import Trained
 from infogan_jax.run.directory import Run
@@ -48,8 +48,7 @@ def encode_folder(run: Run, images: str, output: Path, seed: int | None = None) 
     root = expand_path("input_dir", images or trained_on)
     if not root.is_dir():
         raise UserError(f"--input_dir={root}: is no folder; expected one with images")
-    if output.exists() or output.is_symlink():
-        raise UserError(f"--output={output}: exists already; choose another name")
+    check_is_new("output", output)
     folder, trained = run.load_trained(seed)
     category, class_names = trained.model.category, run.info.class_names
     evaluation, classes = folder.load_evaluation(trained.step), []

@@ -22,7 +22,7 @@ from infogan_jax.core.latents import (
     sample_latents,
     split_latents,
 )
-from infogan_jax.errors import UserError, expand_path
+from infogan_jax.errors import UserError, check_is_new, expand_path
 from infogan_jax.fields import INT32_END
 from infogan_jax.files import write_atomically
 from infogan_jax.inference import weight_digest
@@ -248,8 +248,7 @@ def _check(request: Request, output: Path) -> None:
             f"--latents_file={request.latents_file}: has all values already; leave "
             "--fix out"
         )
-    if output.exists() or output.is_symlink():
-        raise UserError(f"--output={output}: exists already; choose another name")
+    check_is_new("output", output)
     other_kinds = {*Image.registered_extensions(), ".npz"} - {".png"}
     if output.suffix.lower() in other_kinds:
         raise UserError(f"--output={output}: expected FILE.png, FILE.npy or a folder")

@@ -12,7 +12,7 @@ import numpy as np
 
 from infogan_jax.fields import axis_letters
 
-MAX_VALUES = 1 << 28  # pixels times channels of one image; more is a bomb or a slip
+_MAX_VALUES = 1 << 28  # pixels times channels of one image; more is a bomb or a slip
 _MAX_CHANNELS = 10  # of an array that does not say which axis they are
 _KNOWN = set("NTZCSYX")
 _PLURAL = {"T": "times", "Z": "depths"}
@@ -36,6 +36,19 @@ class Reading(NamedTuple):
     array_name: str = ""  # in a file of several arrays; empty: the only one
 
 
+def check_size(taken: Sequence[int], shape: Sequence[int] = ()) -> None:
+    """Raises ValueError before memory is allocated for too large an array.
+
+    Args:
+        taken: shape of what is to be read.
+        shape: of all that is there, to be named; empty: the same.
+    """
+    if math.prod(taken) > _MAX_VALUES:
+        raise ValueError(
+            f"an array of shape {tuple(shape or taken)}; that is too large"
+        )
+
+
 def find_axes(shape: Sequence[int], axes: str, reading: Reading) -> str:
     """Returns the letters of an array's axes.
 
@@ -49,28 +62,22 @@ def find_axes(shape: Sequence[int], axes: str, reading: Reading) -> str:
         ValueError: they are not said, and several readings are possible; or what the
             reading says does not fit.
     """
+    long = [n for n in shape if n > 1]
     if reading.stack:
-        return _as_told(shape, axis_letters(reading.stack), reading.stack)
-    if set(axes) <= _KNOWN and set("YX") <= set(axes):
+        letters = axis_letters(reading.stack)
+        if len(letters) == len(shape):
+            return letters
+        if len(letters) != len(long):
+            raise ValueError(
+                f"an array of shape {tuple(shape)} has no axes {reading.stack}"
+            )
+    elif set(axes) <= _KNOWN and set("YX") <= set(axes):
         return axes
-    long = [(i, n) for i, n in enumerate(shape) if n > 1]
-    guess = _guess([n for _, n in long], tuple(shape))
-    letters = ["C"] * len(shape)  # of length 1, which every letter fits
-    for (i, _), letter in zip(long, guess, strict=True):
-        letters[i] = letter
-    return "".join(letters)
-
-
-def _as_told(shape: Sequence[int], letters: str, told: str) -> str:
-    if len(letters) == len(shape):
-        return letters
-    long = [i for i, n in enumerate(shape) if n > 1]
-    if len(letters) != len(long):
-        raise ValueError(f"an array of shape {tuple(shape)} has no axes {told}")
-    result = ["C"] * len(shape)
-    for i, letter in zip(long, letters, strict=True):
-        result[i] = letter
-    return "".join(result)
+    else:
+        letters = _guess(long, tuple(shape))
+    rest = iter(letters)
+    # Every letter fits an axis of length 1.
+    return "".join(next(rest) if n > 1 else "C" for n in shape)
 
 
 def _guess(long: Sequence[int], shape: tuple[int, ...]) -> str:
@@ -136,8 +143,7 @@ def take(array: Sliceable, axes: str, place: int, reading: Reading) -> np.ndarra
         for a, n, p in zip(axes, array.shape, places, strict=True)
         if isinstance(p, slice)
     ]
-    if math.prod(n for _, n in kept) > MAX_VALUES:
-        raise ValueError(f"an array of shape {tuple(array.shape)}; that is too large")
+    check_size([n for _, n in kept], array.shape)
     image, left = np.asarray(array[tuple(places)]), "".join(a for a, _ in kept)
     if "Z" in left:
         depth = left.index("Z")

@@ -14,10 +14,10 @@ import numpy as np
 
 from infogan_jax.data.axes import Reading, count_images, find_axes, take
 from infogan_jax.data.formats import (
+    READ_IN_PARTS,
+    Reader,
     Stored,
     bits_to_bytes,
-    is_read_in_parts,
-    open_array,
     reader_of,
 )
 from infogan_jax.data.pictures import read_picture
@@ -39,9 +39,10 @@ def count_in_file(path: Path, reading: Reading) -> int:
     Raises:
         ValueError: with the reason why it cannot be used.
     """
-    if reader_of(path) is None:
+    reader = reader_of(path)
+    if reader is None:
         return 1
-    with open_array(path, reading.array_name) as stored:
+    with reader(path, reading.array_name) as stored:
         shape = stored.array.shape
         return count_images(shape, find_axes(shape, stored.axes, reading))
 
@@ -64,25 +65,29 @@ def read_file(
         raise ValueError("an empty file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if reader_of(path) is None:
-            found = Decoded(read_picture(path))
+        reader = reader_of(path)
+        if reader is None:
+            image = Decoded(read_picture(path))
         else:
-            found = _read_array(path, reading, place)
-    return found._replace(pixels=_convert(found.pixels, channels))
+            image = _read_array(reader, path, reading, place)
+    return image._replace(pixels=_convert(image.pixels, channels))
 
 
-def _read_array(path: Path, reading: Reading, place: int | None) -> Decoded:
-    if place is None or is_read_in_parts(path):
-        with open_array(path, reading.array_name) as stored:
+def _read_array(
+    reader: Reader, path: Path, reading: Reading, place: int | None
+) -> Decoded:
+    name = reading.array_name
+    if place is None or reader in READ_IN_PARTS:
+        with reader(path, name) as stored:
             return _take(stored, reading, place)
     with _lock:
-        stored = _read_whole(path, path.stat().st_mtime_ns, reading.array_name)
+        stored = _read_whole(reader, path, path.stat().st_mtime_ns, name)
     return _take(stored, reading, place)
 
 
 @functools.lru_cache(maxsize=1)  # images of a file are read one behind the other
-def _read_whole(path: Path, changed: int, array_name: str) -> Stored:
-    with open_array(path, array_name) as stored:
+def _read_whole(reader: Reader, path: Path, changed: int, name: str) -> Stored:
+    with reader(path, name) as stored:
         return stored
 
 

@@ -17,7 +17,7 @@ from infogan_jax.data.decode import Decoded, count_in_file, read_file
 from infogan_jax.data.imaging import resize
 from infogan_jax.data.listing import ARRAYS, Item, Listing
 from infogan_jax.data.splits import digest
-from infogan_jax.errors import UserError, first_line
+from infogan_jax.errors import SHOWN, UserError, first_line, some_of
 from infogan_jax.fields import numbers_in
 from infogan_jax.settings import DataConfig
 
@@ -27,7 +27,6 @@ _MIN_IMAGES = 10
 _SAMPLE, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
 BYTES = 0.0, 255.0  # the range of a channel of bytes
 _PREFETCH = 16  # images per core that are read ahead
-_SHOWN = 5  # files that an error names
 _SAME_SCALE = 1.01  # ratio of sizes of pixels up to which they count as equal
 _FITTING = 99  # percent of the images that one scale shows whole
 _FIELD, _FIELD_SHRINKS = 256, 4  # pixels of a side, and how much smaller it becomes
@@ -88,7 +87,7 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
         raise UserError(
             f"{root}: {len(left_out)} of {total} images cannot be used, more than "
             f"--max_invalid_percent={config.max_invalid_percent:g}: "
-            f"{_describe_reasons(left_out)}"
+            f"{describe_reasons(left_out)}"
         )
     if len(good) < _MIN_IMAGES:
         raise UserError(
@@ -155,17 +154,16 @@ def _one_scale(looks: list["_Look"], size: int) -> tuple[float, str]:
     )
 
 
-def _describe_reasons(left_out: dict[str, str]) -> str:
-    """Some of the files that cannot be used, each reason once."""
+def describe_reasons(left_out: dict[str, str]) -> str:
+    """Returns some of the files that cannot be used, each reason once."""
     by_reason: dict[str, list[str]] = {}
     for name in sorted(left_out):
         by_reason.setdefault(left_out[name], []).append(name)
-    few = [
-        f"{', '.join(names[:_SHOWN])}{', ..' if len(names) > _SHOWN else ''}: {reason}"
-        for reason, names in list(by_reason.items())[:_SHOWN]
-    ]
-    more = len(by_reason) - _SHOWN
-    return "; ".join(few) + (f"; and {more} other reasons" if more > 0 else "")
+    lines = [f"{some_of(names)}: {reason}" for reason, names in by_reason.items()]
+    more = len(lines) - SHOWN
+    return "; ".join(lines[:SHOWN]) + (
+        f"; and {more} other reasons" if more > 0 else ""
+    )
 
 
 def expand(items: list[Item], config: DataConfig) -> list[Item]:

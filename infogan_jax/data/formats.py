@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infogan_jax.data.axes import Sliceable
-from infogan_jax.data.pictures import UNREADABLE, check_size, read_picture
+from infogan_jax.data.axes import Sliceable, check_size
+from infogan_jax.data.pictures import UNREADABLE, read_picture
 
 _TO_MICROMETRES = {
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
     **dict.fromkeys(("cm", "centimeter"), 1e4),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
-    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "micrometer"), 1.0),
-    **dict.fromkeys(("micrometre",), 1.0),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "micrometer", "micrometre"), 1.0),
+    "\\u00b5m": 1.0,  # as ImageJ writes it
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
 }
 
@@ -37,28 +37,12 @@ class Stored(NamedTuple):
 
 
 _NEW_PYTHON = "czifile", "liffile"  # which have no versions for Python 3.11
-Opened = contextlib.AbstractContextManager[Stored]
+# Opens a file, or the folder of a Zarr array, by its path and the name of the array
+# where it holds several. Raises ValueError with the reason why it cannot be used.
+Reader = Callable[[Path, str], contextlib.AbstractContextManager[Stored]]
 
 
-@contextlib.contextmanager
-def open_array(path: Path, name: str = "") -> Iterator[Stored]:
-    """Opens a file of an array; its values are read as they are asked for.
-
-    Args:
-        path: of the file, or of the folder of a Zarr array.
-        name: of the array, where a file holds several.
-
-    Raises:
-        ValueError: with the reason why it cannot be used.
-    """
-    reader = reader_of(path)
-    if reader is None:
-        raise ValueError(UNREADABLE)
-    with reader(path, name) as stored:
-        yield stored
-
-
-def reader_of(path: Path) -> Callable[[Path, str], Opened] | None:
+def reader_of(path: Path) -> Reader | None:
     """Returns what reads a file of an array; None if it is of no such kind."""
     if path.is_dir():
         return _zarr
@@ -72,11 +56,6 @@ def reader_of(path: Path) -> Callable[[Path, str], Opened] | None:
     if start[344:347] in (b"n+1", b"ni1") or path.name.lower().endswith(".nii.gz"):
         return _nifti
     return None
-
-
-def is_read_in_parts(path: Path) -> bool:
-    """Returns whether a part of a file's array can be read without the rest."""
-    return reader_of(path) in (_npy, _hdf5, _zarr)
 
 
 def _import(module: str, kind: str) -> Any:
@@ -131,8 +110,8 @@ def _stored_tiff(file: Any) -> Stored:
 
     whole = [s for s in file.series if not s.keyframe.is_reduced]
     if len(whole) > 1:
-        found = ", ".join(f"{s.shape} {s.dtype}" for s in whole)
-        raise ValueError(f"{len(whole)} series ({found}); save each as a file")
+        shapes = ", ".join(f"{s.shape} {s.dtype}" for s in whole)
+        raise ValueError(f"{len(whole)} series ({shapes}); save each as a file")
     series, pages = (whole or file.series)[0], len(file.pages)
     page, kinds = series.keyframe, tifffile.PHOTOMETRIC
     if page.photometric in (kinds.CIELAB, kinds.ICCLAB, kinds.ITULAB):
@@ -148,7 +127,7 @@ def _stored_tiff(file: Any) -> Stored:
         image = _invert(image)
     turn = page.tags.valueof("Orientation", 1)
     if turn != 1:
-        image, axes = _turn(image, axes, turn)
+        image = _turn(image, axes, turn)
     return Stored(image, axes, *_about_tiff(file))
 
 
@@ -163,7 +142,7 @@ def _invert(image: np.ndarray, top: int | None = None) -> np.ndarray:
     return (np.iinfo(image.dtype).max if top is None else top) - image
 
 
-def _turn(image: np.ndarray, axes: str, orientation: int) -> tuple[np.ndarray, str]:
+def _turn(image: np.ndarray, axes: str, orientation: int) -> np.ndarray:
     """Turns an image upright by EXIF's orientation, 1 to 8."""
     down, across = axes.index("Y"), axes.index("X")
     if orientation >= 5:
@@ -172,7 +151,7 @@ def _turn(image: np.ndarray, axes: str, orientation: int) -> tuple[np.ndarray, s
         image = np.flip(image, across)
     if orientation in (3, 4, 7, 8):
         image = np.flip(image, down)
-    return image, axes
+    return image
 
 
 def _about_tiff(file: Any) -> tuple[tuple[str, ...], float | None]:
@@ -180,8 +159,8 @@ def _about_tiff(file: Any) -> tuple[tuple[str, ...], float | None]:
     import tifffile
 
     if file.ome_metadata:
-        found = tifffile.xml2dict(file.ome_metadata).get("OME", {}).get("Image", {})
-        image = found[0] if isinstance(found, list) else found
+        images = tifffile.xml2dict(file.ome_metadata).get("OME", {}).get("Image", {})
+        image = images[0] if isinstance(images, list) else images
         pixels = image.get("Pixels", {})
         channels = pixels.get("Channel", [])
         channels = channels if isinstance(channels, list) else [channels]
@@ -293,8 +272,7 @@ def _nifti(path: Path, name: str) -> Iterator[Stored]:
         raise ValueError(UNREADABLE) from None
     check_size(image.shape)
     length, _ = image.header.get_xyzt_units()
-    unit = {"micron": "um"}.get(length, length)
-    size = micrometres(float(image.header.get_zooms()[0]), unit)
+    size = micrometres(float(image.header.get_zooms()[0]), length)
     # nibabel's scaling makes everything float64, also where there is none.
     has_scale = image.dataobj.slope != 1 or image.dataobj.inter != 0
     array = np.asarray(image.dataobj) if has_scale else image.dataobj.get_unscaled()
@@ -304,16 +282,17 @@ def _nifti(path: Path, name: str) -> Iterator[Stored]:
 @contextlib.contextmanager
 def _dicom(path: Path, name: str) -> Iterator[Stored]:
     pydicom = _import("pydicom", "DICOM")
-    found = pydicom.dcmread(path)
+    dataset = pydicom.dcmread(path)
     try:
-        image = found.pixel_array
+        image = dataset.pixel_array
     except (AttributeError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{UNREADABLE} ({error})") from None
-    colours = int(found.get("SamplesPerPixel", 1))
-    axes = "ZYXS"[image.ndim == 2 + (colours > 1) :][: image.ndim]
-    if found.PhotometricInterpretation == "MONOCHROME1":
-        image = _invert(image, (1 << int(found.BitsStored)) - 1)
-    spacing = found.get("PixelSpacing")
+    has_colours = int(dataset.get("SamplesPerPixel", 1)) > 1
+    has_frames = image.ndim > 2 + has_colours
+    axes = "Z" * has_frames + "YX" + "S" * has_colours
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        image = _invert(image, (1 << int(dataset.BitsStored)) - 1)
+    spacing = dataset.get("PixelSpacing")
     yield Stored(
         image, axes, (), micrometres(float(spacing[1]), "mm") if spacing else None
     )
@@ -334,13 +313,8 @@ def _czi(path: Path, name: str) -> Iterator[Stored]:
         names = [str(name) for name in image.coords.get("C", [])]
         if any(name.startswith("Channel:") for name in names):
             names = []  # Zeiss's own numbers
-        size = micrometres(*_step(image, "coord_scales", "coord_units"))
+        size = micrometres(image.coord_scales.get("X"), image.coord_units.get("X"))
         yield Stored(image.asarray(), "".join(image.dims), tuple(names), size)
-
-
-def _step(image: Any, scales: str, units: str) -> tuple[float | None, str | None]:
-    """The step from pixel to pixel of czifile's and liffile's images, and its unit."""
-    return getattr(image, scales, {}).get("X"), getattr(image, units, {}).get("X")
 
 
 @contextlib.contextmanager
@@ -364,7 +338,9 @@ def _nd2(path: Path, name: str) -> Iterator[Stored]:
         yield Stored(file.asarray(), axes, tuple(names), file.voxel_size().x or None)
 
 
-_MAGIC: dict[bytes, Callable[[Path, str], Opened]] = {
+# Of which a part can be read without the rest.
+READ_IN_PARTS: tuple[Reader, ...] = (_npy, _hdf5, _zarr)
+_MAGIC: dict[bytes, Reader] = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
     b"\x93NUMPY": _npy,
     b"PK\x03\x04": _npz,

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infogan_jax.data.patterns import Pattern
-from infogan_jax.errors import UserError
+from infogan_jax.errors import UserError, some_of
 from infogan_jax.settings import DataConfig
 
 _PICTURES = ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"
 MICROSCOPES = ".czi", ".lif", ".nd2", ".dcm", ".nii", ".nii.gz"
 ARRAYS = ".npy", ".npz", ".h5", ".hdf5", ".zarr"  # of many images, often
 SUFFIXES = *_PICTURES, *ARRAYS, *MICROSCOPES
-_SHOWN = 5  # files that a line names
 _UNSORTED = "unsorted"  # label of images outside of any subfolder
 _NO_IMAGES = {"@eaDir", "__MACOSX"}  # folders in which systems keep their own
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -128,9 +127,7 @@ def _describe_others(others: list[Path], config: DataConfig) -> str:
 
 
 def _passed_over(count: int, what: str, paths: list[Path]) -> str:
-    few = ", ".join(map(str, paths[:_SHOWN]))
-    more = ", .." if len(paths) > _SHOWN else ""
-    return f"passed over: {count} {what}: {few}{more}"
+    return f"passed over: {count} {what}: {some_of(paths)}"
 
 
 def walk(root: Path) -> tuple[list[Path], list[str]]:

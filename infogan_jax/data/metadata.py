@@ -13,12 +13,11 @@ from typing import Any
 
 from infogan_jax.data.listing import Item, Listing
 from infogan_jax.data.patterns import plain_value
-from infogan_jax.errors import UserError, expand_path, first_line
+from infogan_jax.errors import UserError, expand_path, first_line, some_of
 from infogan_jax.settings import DataConfig
 
 _KEYS = "plate", "well", "site"  # by which a table is joined, as far as both have them
 _IMAGE = "image"  # the column of a file's name, by which it is joined where it is there
-_SHOWN = 5  # names in a line
 
 
 def attach(files: Listing, config: DataConfig) -> Listing:
@@ -85,11 +84,13 @@ def _join(files: Listing, config: DataConfig) -> Listing:
     if not items:
         raise UserError(
             f"--metadata={config.metadata}: no row is of any file; rows are such as "
-            f"{_describe(keys, next(iter(table)))}, files such as {_few(without)}"
+            f"{_describe(keys, next(iter(table)))}, files such as {some_of(without)}"
         )
     notes = list(files.notes)
     if unused := [_describe(keys, key) for key in table if key not in used]:
-        notes.append(f"{len(unused)} rows of --metadata have no file: {_few(unused)}")
+        notes.append(
+            f"{len(unused)} rows of --metadata have no file: {some_of(unused)}"
+        )
     left_out = files.left_out | dict.fromkeys(without, "no row in --metadata")
     return files._replace(items=items, notes=notes, left_out=left_out)
 
@@ -133,7 +134,3 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 def _describe(keys: Iterable[str], values: Iterable[str]) -> str:
     return " ".join(f"{k} {v}" for k, v in zip(keys, values, strict=True))
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", .." if len(names) > _SHOWN else "")

@@ -58,19 +58,19 @@ def measure(field: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> Object
     names = names or [str(i + 1) for i in range(field.shape[-1])]
     if not mask.any():
         return Objects({}, 0)
-    found: dict[str, Any] = regionprops_table(
+    columns: dict[str, Any] = regionprops_table(
         mask, field, properties=(*_SHAPE, "intensity_mean")
     )
     for i, name in enumerate(names):
-        found[f"intensity_mean_{name}"] = found.pop(f"intensity_mean-{i}")
-    y, x = found.pop("centroid-0"), found.pop("centroid-1")
-    top, left, bottom, right = (found.pop(f"bbox-{i}") for i in range(4))
+        columns[f"intensity_mean_{name}"] = columns.pop(f"intensity_mean-{i}")
+    y, x = columns.pop("centroid-0"), columns.pop("centroid-1")
+    top, left, bottom, right = (columns.pop(f"bbox-{i}") for i in range(4))
     height, width = mask.shape
     inside = (top > 0) & (left > 0) & (bottom < height) & (right < width)
     # The middle of the box, about which a window shows most of the object.
     middle = {"middle_y": (top + bottom - 1) / 2, "middle_x": (left + right - 1) / 2}
     box = {"height": bottom - top, "width": right - left}
-    table = {"label": found.pop("label"), "y": y, "x": x, **middle, **box, **found}
+    table = {"label": columns.pop("label"), "y": y, "x": x, **middle, **box, **columns}
     return Objects({k: v[inside] for k, v in table.items()}, int((~inside).sum()))
 
 

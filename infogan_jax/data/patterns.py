@@ -76,12 +76,12 @@ class Pattern:
 
 def _places(fields: dict[str, str]) -> dict[str, str]:
     """Plate, well and site, in the form in which tables are read."""
-    found = {k: fields[k] for k in ("plate", "well", "site") if k in fields}
+    places = {k: fields[k] for k in ("plate", "well", "site") if k in fields}
     if "row" in fields and "column" in fields:
         row = fields["row"]
         letter = chr(ord("A") + int(row) - 1) if row.isdigit() else row
-        found["well"] = letter + fields["column"]
-    return {name: plain_value(name, value) for name, value in found.items()}
+        places["well"] = letter + fields["column"]
+    return {name: plain_value(name, value) for name, value in places.items()}
 
 
 def plain_value(name: str, value: str) -> str:

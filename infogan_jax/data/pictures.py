@@ -1,20 +1,13 @@
 """Pictures as cameras and the web have them, read as Pillow does."""
 
-import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from infogan_jax.data.axes import MAX_VALUES
+from infogan_jax.data.axes import check_size
 
 UNREADABLE = "no image that can be read"
-
-
-def check_size(shape: tuple[int, ...]) -> None:
-    """Raises ValueError before memory is allocated for too large an array."""
-    if math.prod(shape) > MAX_VALUES:
-        raise ValueError(f"an array of shape {tuple(shape)}; that is too large")
 
 
 def read_picture(path: Path) -> np.ndarray:
