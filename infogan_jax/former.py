@@ -31,7 +31,6 @@ FIELDS = {
 FLAGS = FIELDS | {
     "coordinator": "coordinator_address",
     "count": "num_samples",
-    "images": "input_dir",
     "latents": "latents_file",
     "open": "open_browser",
     "out": "output",

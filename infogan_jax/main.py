@@ -65,6 +65,7 @@ _USED_BY = {  # flags that other modes do not use
     **dict.fromkeys(("host", "port", "open_browser"), ("serve",)),
     "restart": _TRAINING,
 }
+_NAMING_IMAGES = "images", "masks", "input_dir"
 _ABORTED = "stopped at once; the last checkpoint is kept"
 # Loggers silenced here: start-up noise, and errors that are also raised as exceptions.
 _NOISY = {
@@ -146,9 +147,20 @@ def _check_flags(argv: list[str]) -> None:
 
 
 def _note_unused_flags() -> None:
+    """Names the flags that the mode does not use.
+
+    Raises:
+        UserError: one of them names images, so that others would be used instead.
+    """
     for name, modes in _USED_BY.items():
-        if FLAGS[name].present and FLAGS.mode not in modes:
-            console.show(f"note: --{name} is not used by --mode={FLAGS.mode}")
+        if not FLAGS[name].present or FLAGS.mode in modes:
+            continue
+        if name in _NAMING_IMAGES:
+            raise UserError(
+                f"--{name}: is for --mode={modes[0]}; a run's images are those of "
+                "--dataset=folder:PATH"
+            )
+        console.show(f"note: --{name} is not used by --mode={FLAGS.mode}")
 
 
 def _is_dry(workdir: Path, config: Config) -> bool:

@@ -16,6 +16,7 @@ from infogan_jax import (
     Config,
     UserError,
     build_model,
+    flags,
     former,
     make_train_step,
     train,
@@ -143,6 +144,20 @@ def test_a_former_flag_is_an_error_that_names_the_new_one(command, name, tmp_pat
     code, _, error = command(f"--workdir={tmp_path / 'run'}", f"--{name}=1")
     assert (code, error.count("\n")) == (2, 1)
     assert error == f"infogan_jax: --{name}: is now --{former.FLAGS[name]}\n"
+
+
+def test_no_former_flag_is_a_flag_of_today():
+    assert not set(former.FLAGS) & set(flags.FLAGS)
+
+
+@pytest.mark.parametrize("flag", ["images", "masks", "input_dir"])
+def test_images_that_another_mode_would_read_are_not_passed_over(
+    command, flag, tmp_path
+):
+    code, _, error = command(f"--workdir={tmp_path / 'run'}", f"--{flag}=cells")
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"--{flag}: is for --mode=" in error and "--dataset=folder:" in error
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_former_mode_and_a_former_switch_are_errors_too(command, tmp_path):
