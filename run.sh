@@ -2,7 +2,7 @@
 # ./run.sh                            trains and evaluates experiments/quickstart.cfg
 # ./run.sh FLAGFILE [--flag=value..]  any other run; runs/NAME is its work directory
 # ./run.sh serve [--flag=value..]     the page of runs/quickstart, which is trained if need be
-# ./run.sh test [..]                  the tests
+# ./run.sh test [--all] [..]          the tests; the long ones, too
 # ./run.sh check                      linters, formatter and types
 set -euo pipefail
 cd "$(dirname "$0")"

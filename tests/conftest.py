@@ -29,6 +29,28 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="the tests marked long, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--all"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="long; run by --all"))
+
+
+def pytest_configure(config):
+    """Programs are compiled once for all tests, their processes and the next time."""
+    for name, value in {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+    }.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+
+
 # A folder with tfds/, mnist/ and malaria_slides.csv.gz, for tests on real images
 REAL_DATA = Path(os.environ.get("REAL_DATA") or "real_data_is_not_named")
 

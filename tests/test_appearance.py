@@ -150,6 +150,7 @@ def test_texture_features_know_no_place_and_no_constant():
     assert extractor.digest != random_extractor((32, 32, 1)).digest
 
 
+@pytest.mark.long
 def test_two_halves_of_real_images_cannot_be_told_apart():
     real, other = (np.round(255 * x).astype(np.uint8) for x in (REAL, OTHER))
     alike = two_sample.tell_apart(real, other, steps=100)

@@ -27,6 +27,7 @@ from infogan_jax.run.directory import Run
 from tests.conftest import run_in
 
 EXPLORER = Path(export.__file__).parents[1] / "explorer"
+QUICK = ("mnist_tiny", "residual")  # to compile, among the architectures
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,13 @@ def run_onnx(content, values):
     return session.run(None, {session.get_inputs()[0].name: np.asarray(values)})[0]
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.long)
+        for name in sorted(ARCHITECTURES)
+    ],
+)
 def test_every_architecture_exports(architecture):
     grows = not architecture.startswith("mnist")
     shape = (16, 16, 2) if grows else (28, 28, 1)
@@ -95,6 +102,7 @@ def test_every_architecture_exports(architecture):
             np.testing.assert_allclose(found, function(part), atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_run_in_bfloat16_exports_in_float32(tmp_path):
     config = Config(architecture="mnist_tiny", dtype="bfloat16")
     run = run_in(tmp_path / "run", config)

@@ -285,6 +285,7 @@ def test_damaged_lines_of_metrics_go(line, tmp_path):
     assert path.read_text() == '{"step": 5}\n'
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_in_a_whole_run(command, tiny_flags, tmp_path):
     flags = [*tiny_flags, f"--workdir={tmp_path / 'run'}", "--sample_every=0"]
     assert command(*flags)[0] == 0
@@ -328,6 +329,7 @@ time.sleep(600)
         lock.take(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_trial_of_the_harness(tmp_path):
     """One is killed, at a moment that `--seed` draws."""
     command = [sys.executable, "-m", "experiments.faults", "--trials=1", "--seed=3"]
@@ -360,6 +362,7 @@ def test_an_interrupt_while_importing_leaves_no_traceback():
     assert process.wait() in (-signal.SIGINT, 128 + signal.SIGINT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("step", "always", "placement"),
     [(9, False, "resident"), (9, True, "resident"), (4, False, "stream")],

@@ -87,6 +87,7 @@ def test_two_processes_equal_one_and_go_on_as_one(alone, data_dir, tmp_path):
     same(lines(tmp_path / "run"), alone)
 
 
+@pytest.mark.long
 def test_four_processes_with_a_member_each_equal_one_alone(alone, data_dir, tmp_path):
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
     found = together(4, *flags, "--num_seeds=4")
@@ -124,6 +125,7 @@ def test_processes_that_do_not_share_their_work_directory_are_refused(
         assert "expected one folder that all processes share" in error
 
 
+@pytest.mark.long
 def test_when_one_is_killed_the_other_says_so_and_ends(data_dir, tmp_path):
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
     flags += ["--steps=1000000", f"--coordinator_address=localhost:{free_port()}"]
@@ -171,6 +173,7 @@ exit "${code:-0}"
 """
 
 
+@pytest.mark.long
 def test_the_slurm_job_by_the_variables_of_slurm(data_dir, tmp_path):
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()
@@ -211,6 +214,7 @@ app.run(main.main, argv=["main", *sys.argv[1:]], flags_parser=main.parse_flags)
 """
 
 
+@pytest.mark.long
 def test_both_processes_go_back_from_what_is_not_finite(data_dir, tmp_path):
     told = together(
         2,

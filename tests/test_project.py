@@ -175,6 +175,7 @@ def test_help_names_what_there_is(name, table):
     assert set(table) <= set(re.findall(r"\w+", text))
 
 
+@pytest.mark.long
 def test_the_research_example_learns_its_code(data_dir, monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     from experiments import research_step
@@ -227,5 +228,5 @@ def test_the_readme_shows_what_is_there():
         assert (ROOT / name).exists(), name
     for name in re.findall(r"experiments/[\w/]+\.(?:cfg|py)", README):
         assert (ROOT / name).exists(), name
-    for flag in set(re.findall(r"--(\w+)", README)) - {"flagfile", "help"}:
+    for flag in set(re.findall(r"--(\w+)", README)) - {"all", "flagfile", "help"}:
         assert flag in command_line.FLAGS, flag

@@ -127,6 +127,7 @@ def test_eight_devices_have_the_numbers_of_four(trained, resident):
         assert eight[0][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.long
 def test_a_streamed_run_equals_a_resident_one(resident, command, tiny_flags, tmp_path):
     flags = [
         f"--workdir={tmp_path}",
@@ -734,6 +735,7 @@ def plate(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_two_channels_from_a_folder_to_pictures(plate, command, tmp_path):
     run = tmp_path / "run"
     flags = [
@@ -820,6 +822,7 @@ def test_wrong_settings_for_channels(plate, command, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_classifier_filters_images(classifier, command, tiny_flags, tmp_path):
     run = tmp_path / "run"
     flags = [

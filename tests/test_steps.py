@@ -143,6 +143,7 @@ def test_shard_map(tiny, start, batches, reference):
     same(state, metrics, reference)
 
 
+@pytest.mark.long
 def test_what_a_batch_shares_is_the_same_on_all_devices(tiny, batches):
     """Means of logits, ranks of readings, and where between images a penalty looks."""
     config = dataclasses.replace(
@@ -208,6 +209,7 @@ def test_members_equal_runs_alone(tiny, start, images, reference, members, devic
     assert len(set(losses.mean(1).tolist())) == members
 
 
+@pytest.mark.long
 def test_each_member_learns_pseudo_labels_of_its_own(tiny, images):
     """Q follows its labels; by the other member's it is wrong."""
     config = dataclasses.replace(tiny, d_learning_rate=1e-2, real_mi_weight=5.0)

@@ -45,6 +45,7 @@ def test_an_output_that_is_closed_or_absent_ends_nothing(monkeypatch):
     assert not console.is_terminal()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("output", ["/dev/full", "closed", "pipe"])
 def test_no_run_ends_for_its_words(trained, tiny_flags, data_dir, output):
     """A full disk, a closed output, and a reader such as `head` that has gone."""
