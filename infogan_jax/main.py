@@ -325,11 +325,10 @@ def _open_run(workdir: Path) -> "Run":
 
     run = Run.open(workdir)
     config = run.config
-    taken = ("data_dir", "download_url", "evaluators", "eval_classifier", "baseline")
+    taken = ["data_dir", "download_url", "evaluators", "eval_classifier", "baseline"]
+    taken += ["data_placement", *(["metadata"] if FLAGS.mode == "encode" else [])]
     here: dict[str, Any] = {
-        name: FLAGS[name].value
-        for name in (*taken, "data_placement")
-        if FLAGS[name].present
+        name: FLAGS[name].value for name in taken if FLAGS[name].present
     }
     if not Path(config.data_dir).expanduser().is_dir():  # trained on another machine
         here["data_dir"] = FLAGS.data_dir

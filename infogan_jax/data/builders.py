@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import json
 import logging
 import re
 import sys
@@ -242,10 +243,7 @@ with tfds.core.registered.skip_registration():
         }
 
     class Folder(tfds.core.GeneratorBasedBuilder):
-        """Images of a folder, brought to one form.
-
-        Held out are the images of every tenth group, or every tenth image.
-        """
+        """Images of a folder, brought to one form."""
 
         name = "folder"
         VERSION = tfds.core.Version("1.0.0")
@@ -255,17 +253,19 @@ with tfds.core.registered.skip_registration():
             *,
             survey: folder.Survey,
             run: DataConfig,
+            out: np.ndarray,
             about: dict[str, Any],
             **options: Any,
         ):
             """
             Args:
                 survey: what the folder holds.
+                out: which of its images are held out.
                 run: says how to read it.
                 about: the dataset's metadata.
                 options: of tfds.
             """
-            self.survey, self.run, self.about = survey, run, about
+            self.survey, self.run, self.out, self.about = survey, run, out, about
             super().__init__(**options)
 
         def _info(self) -> tfds.core.DatasetInfo:
@@ -278,6 +278,8 @@ with tfds.core.registered.skip_registration():
             }
             if len(labels := sorted({item.label for item in self.survey.items})) > 1:
                 features["label"] = tfds.features.ClassLabel(names=labels)
+            if any(item.metadata for item in self.survey.items):
+                features["metadata"] = tfds.features.Text()  # JSON
             return tfds.core.DatasetInfo(
                 builder=self,
                 description="Images of a folder.",
@@ -286,9 +288,7 @@ with tfds.core.registered.skip_registration():
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            items = self.survey.items
-            groups = [item.group for item in items]
-            out = held_out(groups, [item.label for item in items])
+            items, out = self.survey.items, self.out
             return {
                 split: self._generate_examples(
                     [
@@ -312,6 +312,9 @@ with tfds.core.registered.skip_registration():
                 example = {"image": image}
                 if "label" in self.info.features:
                     example["label"] = item.label
+                if "metadata" in self.info.features:
+                    about = item.metadata | {"group": item.group}
+                    example["metadata"] = json.dumps(about)
                 yield item.name, example
 
     class Malaria(RemoteBuilder):

@@ -12,27 +12,25 @@ from typing import NamedTuple
 import numpy as np
 
 from infogan_jax.cores import core_count
+from infogan_jax.data import ranges as value_ranges
 from infogan_jax.data.axes import Reading
 from infogan_jax.data.decode import Decoded, count_in_file, read_file
 from infogan_jax.data.imaging import resize
 from infogan_jax.data.listing import ARRAYS, Item, Listing
+from infogan_jax.data.objects import looks_like_mask
+from infogan_jax.data.ranges import BYTES, Ranges, Rule
 from infogan_jax.data.splits import digest
 from infogan_jax.errors import SHOWN, UserError, first_line, some_of
-from infogan_jax.fields import numbers_in
 from infogan_jax.settings import DataConfig
 
 logger = logging.getLogger(__name__)
 _MIN_SIDE = 8  # pixels
 _MIN_IMAGES = 10
-_SAMPLE, _PIXELS = 2000, 4096  # images, and pixels of each, for the percentiles
-BYTES = 0.0, 255.0  # the range of a channel of bytes
 _PREFETCH = 16  # images per core that are read ahead
 _SAME_SCALE = 1.01  # ratio of sizes of pixels up to which they count as equal
 _FITTING = 99  # percent of the images that one scale shows whole
 _FIELD, _FIELD_SHRINKS = 256, 4  # pixels of a side, and how much smaller it becomes
 _FEW_MASKS = 0.1  # of the images that may look like masks
-_CONSTANT = 0.85  # of the pixels are as their neighbour in a mask
-_SILHOUETTE = 2  # values of a picture in black and white, which is no mask
 _DIM = 0.1  # of the range of values: pictures that reach no further are too dark
 
 
@@ -42,11 +40,12 @@ class Survey(NamedTuple):
     items: list[Item]
     left_out: dict[str, str]  # file -> reason
     size: int  # side, pixels
-    ranges: list[tuple[float, float]]  # of each channel, what becomes 0 and 255
+    ranges: Ranges
     summary: list[str]  # a line of what there is, then one for each oddity
     channels: list[str] | None = None  # their names, where files say them
     pixel_size: float | None = None  # micrometres, where files say it
     scale: float | None = None  # of all images; None: of each its own
+    plate_ranges: dict[str, Ranges] | None = None  # with `config.normalise_by`
 
 
 def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
@@ -62,9 +61,9 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
             several channel counts, or several sizes without `config.image_size`.
     """
     items, seen = expand(files.items, config), []
-    sample = set(range(0, len(items), -(-len(items) // _SAMPLE) or 1))
+    sample = value_ranges.to_look_at(items, config)
     all_looks = in_order(
-        lambda i: _look(items[i], config, i in sample), range(len(items)), "looking at"
+        lambda item: _look(item, config, item.name in sample), items, "looking at"
     )
     left_out = dict(files.left_out)
     for item, look in zip(items, all_looks, strict=True):
@@ -102,7 +101,7 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
             f"{sides[0][1]} x {sides[0][0]}; resize them to one square by --image_size"
         )
     good, doubles = _join_doubles(good, looks)
-    ranges = _ranges(looks, usual, config)
+    ranges, plates = _ranges(good, looks, config)
     channels = files.channels or list(looks[0].channels)
     pixel_size = looks[0].pixel_size
     summary = _summarise(looks, ranges, sides, doubles, channels)
@@ -111,11 +110,15 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
             f"images of {sides[0][1]} x {sides[0][0]} become {size} x {size}: if they "
             "are fields of view of many cells, --mode=cells cuts these out"
         )
-    scale = None
+    if plates:
+        each = (f"{k} {value_ranges.describe(v)}" for k, v in plates.items())
+        summary[0] += f", of {Rule.of(config).column} {'; '.join(each)}"
+    form = Survey(good, left_out, size, ranges, summary, channels, pixel_size)
     if len(sides) > 1 and config.resize_mode in ("auto", "scale"):
         scale, told = _one_scale(looks, size)
         summary[0] += told
-    return Survey(good, left_out, size, ranges, summary, channels, pixel_size, scale)
+        form = form._replace(scale=scale)
+    return form._replace(plate_ranges=plates)
 
 
 def _check_no_masks(root: Path, seen: list[tuple[Item, "_Look"]]) -> None:
@@ -128,19 +131,6 @@ def _check_no_masks(root: Path, seen: list[tuple[Item, "_Look"]]) -> None:
             "areas: these look like label masks. --mode=cells cuts the cells out of "
             "fields by them; --file_pattern leaves them out"
         )
-
-
-def _looks_like_mask(image: np.ndarray) -> bool:
-    """Whether an image is of a few whole numbers, each in areas of its own."""
-    if image.shape[-1] != 1 or image.dtype.kind not in "ui":
-        return False
-    is_same = image[:, 1:] == image[:, :-1]
-    if is_same.mean() < _CONSTANT:
-        return False
-    labels = np.unique(image)
-    # Of numbered objects almost all numbers are there; grey values leave gaps.
-    is_numbered = labels[0] == 0 and labels[-1] <= 2 * len(labels)
-    return bool(len(labels) > _SILHOUETTE and is_numbered)
 
 
 def _one_scale(looks: list["_Look"], size: int) -> tuple[float, str]:
@@ -227,7 +217,7 @@ def _summarise(
         f"{len(looks):,} images, {sizes} pixels"
         f"{f' of {pixels[0]:g} um' if pixels else ''}, {channels} channel"
         f"{'s' * (channels > 1)}{' ' * bool(names)}{', '.join(names)}, values {low:g} "
-        f"to {high:g} on a scale of {_format(ranges)}"
+        f"to {high:g} on a scale of {value_ranges.describe(ranges)}"
     ]
     if len(pixels) > 1 and pixels[-1] > _SAME_SCALE * pixels[0]:
         lines.append(
@@ -309,17 +299,45 @@ def convert(
     Raises:
         ValueError: a new image is unlike those of the survey; the reason says how.
     """
-    image = read(item, config).pixels
+    image, ranges = read(item, config).pixels, survey.ranges
+    if survey.plate_ranges is not None:
+        ranges = survey.plate_ranges[Rule.of(config).plate_of(item)]
     if is_new and not config.value_range:
-        _check_same_kind(image, survey.ranges)
-    if image.dtype != np.uint8 or config.value_range:
-        low, high = np.array(survey.ranges).T
+        _check_same_kind(image, ranges)
+    if image.dtype != np.uint8 or config.value_range or config.normalise_by:
+        low, high = np.array(ranges).T
         image = (image.astype(np.float32) - low) / np.maximum(high - low, 1e-12)
         image = np.clip(255 * image, 0, 255).astype(np.float32)
         if is_new and image.min() == image.max():
-            raise ValueError(f"nothing within {_format(survey.ranges)}")
+            raise ValueError(f"nothing within {value_ranges.describe(ranges)}")
     image = resize(image, survey.size, config.resize_mode, survey.scale)
     return np.round(image).astype(np.uint8)
+
+
+def with_new_plates(
+    plates: dict[str, Ranges], items: list[Item], config: DataConfig
+) -> dict[str, Ranges]:
+    """Returns the ranges of a run's plates, and those of others by their controls.
+
+    Raises:
+        UserError: a new plate has no control images.
+    """
+    rule = Rule.of(config)
+    rule.check_columns(items, config)
+    new = [item for item in items if rule.plate_of(item) not in plates]
+    if not new:
+        return plates
+    sample = value_ranges.to_look_at(new, config)
+    controls = [item for item in new if item.name in sample]
+    looks = list(in_order(lambda x: _look(x, config, True), controls, "looking at"))
+    usable = [
+        (item, look.pixels)
+        for item, look in zip(controls, looks, strict=True)
+        if not isinstance(look, str) and look.pixels is not None
+    ]
+    rule.check_controls([x for x, _ in usable], map(rule.plate_of, new), config)
+    pixels = [some for _, some in usable]
+    return plates | value_ranges.of_plates([x for x, _ in usable], pixels, config)
 
 
 def _check_same_kind(image: np.ndarray, ranges: list[tuple[float, float]]) -> None:
@@ -337,11 +355,7 @@ def _check_same_kind(image: np.ndarray, ranges: list[tuple[float, float]]) -> No
         is_same = True
     if not is_same:
         values = f"{image.dtype} from {lowest:g} to {highest:g}"
-        raise ValueError(f"{values}; expected {_format(ranges)}")
-
-
-def _format(ranges: list[tuple[float, float]]) -> str:
-    return " or ".join(dict.fromkeys(f"{low:g} to {high:g}" for low, high in ranges))
+        raise ValueError(f"{values}; expected {value_ranges.describe(ranges)}")
 
 
 def in_order(function: Callable, inputs: Sequence, label: str) -> Iterator:
@@ -385,30 +399,31 @@ def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
     except Exception as error:  # decoders raise anything for a damaged file
         return first_line(error)
     pixels = image.reshape(-1, image.shape[-1])
-    some = pixels[:: -(-len(pixels) // _PIXELS)] if with_pixels else None
+    some = pixels[:: -(-len(pixels) // value_ranges.PIXELS)] if with_pixels else None
     extremes = float(image.min()), float(image.max())
     kind = image.shape, str(image.dtype), channels, pixel_size
-    is_mask = _looks_like_mask(image)
+    is_mask = looks_like_mask(image)
     return _Look(*kind, *extremes, digest(image), is_mask, some)
 
 
 def _ranges(
-    looks: list[_Look], dtype: str, config: DataConfig
-) -> list[tuple[float, float]]:
-    """What the config says; or 0 and 255 for bytes, also in a wider integer type; or
-    percentiles."""
-    channels = looks[0].shape[-1]
-    if config.value_range:
-        black, white = numbers_in(config.value_range)
-        return [(black, white)] * channels
-    is_whole = np.issubdtype(np.dtype(dtype), np.integer)
+    items: list[Item], looks: list[_Look], config: DataConfig
+) -> tuple[Ranges, dict[str, Ranges] | None]:
+    """The ranges of all images, and those of each plate, if they are asked for."""
+    is_whole = np.issubdtype(np.dtype(looks[0].dtype), np.integer)
     are_bytes = all(look.lowest >= 0 and look.highest <= 255 for look in looks)
-    if is_whole and are_bytes:
-        return [BYTES] * channels
-    pixels = np.concatenate([x.pixels for x in looks if x.pixels is not None])
-    percents = numbers_in(config.percentiles)
-    low, high = np.percentile(pixels.astype(np.float64), percents, axis=0)
-    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    some = [
+        (item, look.pixels)
+        for item, look in zip(items, looks, strict=True)
+        if look.pixels is not None
+    ]
+    pixels = [part for _, part in some]
+    ranges = value_ranges.of_folder(pixels, is_whole and are_bytes, config)
+    if not config.normalise_by:
+        return ranges, None
+    rule = Rule.of(config)  # controls may be among what is left out
+    rule.check_controls(items, map(rule.plate_of, items), config)
+    return ranges, value_ranges.of_plates([item for item, _ in some], pixels, config)
 
 
 def _check_channels(root: Path, counts: list[int]) -> None:

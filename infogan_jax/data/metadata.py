@@ -17,6 +17,7 @@ from infogan_jax.errors import UserError, expand_path, first_line, some_of
 from infogan_jax.settings import DataConfig
 
 _KEYS = "plate", "well", "site"  # by which a table is joined, as far as both have them
+BATCHES = "plate", "batch"  # columns of which pictures should tell nothing
 _IMAGE = "image"  # the column of a file's name, by which it is joined where it is there
 
 
@@ -35,7 +36,7 @@ def attach(files: Listing, config: DataConfig) -> Listing:
             continue
         column = plain_name(told)
         if not all(column in item.metadata for item in items):
-            has = sorted(set.intersection(*(set(item.metadata) for item in items)))
+            has = list(columns_of(items))
             raise UserError(f"--{flag}={told}: no such column; expected one of {has}")
         values = [item.metadata[column] or "none" for item in items]
         pairs = list(zip(items, values, strict=True))
@@ -44,6 +45,34 @@ def attach(files: Listing, config: DataConfig) -> Listing:
         else:
             items = [item._replace(label=value) for item, value in pairs]
     return files._replace(items=items)
+
+
+def columns_of(items: Iterable[Item]) -> dict[str, list[str]]:
+    """Returns the columns that all images have, with a value for each image."""
+    rows = [item.metadata for item in items]
+    names = set.intersection(*map(set, rows)) if rows else set()
+    return {name: [row[name] for row in rows] for name in sorted(names)}
+
+
+def confounded(items: Iterable[Item]) -> list[str]:
+    """Returns a line for each column whose values are each of one plate only.
+
+    Unless every image, or every well, has a value of its own.
+    """
+    columns, lines = columns_of(items), []
+    groups = len({item.group for item in items})
+    for batch in (columns[name] for name in BATCHES if name in columns):
+        plates = len(set(batch))
+        for name, values in columns.items():
+            kinds = len(set(values))
+            if name in (*BATCHES, *_KEYS, _IMAGE) or not 2 <= kinds < groups:
+                continue
+            if plates > 1 and len(set(zip(values, batch, strict=True))) == kinds:
+                lines.append(
+                    f"every {name} is of one plate only: what tells {name}s apart "
+                    "cannot be told from what tells plates apart"
+                )
+    return lines
 
 
 def plain_name(column: str) -> str:

@@ -22,11 +22,28 @@ _SHAPE = (
 )
 
 
+_CONSTANT = 0.85  # of the pixels are as their neighbour in a mask
+_SILHOUETTE = 2  # values of a picture in black and white, which is no mask
+
+
 class Objects(NamedTuple):
     """The objects of a field, those that touch its edge left out."""
 
     table: dict[str, np.ndarray]  # a column for each measure, a row for each object
     at_edge: int  # how many were left out
+
+
+def looks_like_mask(image: np.ndarray) -> bool:
+    """Returns whether an image is of a few whole numbers, each in areas of its own."""
+    if image.shape[-1] != 1 or image.dtype.kind not in "ui":
+        return False
+    is_same = image[:, 1:] == image[:, :-1]
+    if is_same.mean() < _CONSTANT:
+        return False
+    labels = np.unique(image)
+    # Of numbered objects almost all numbers are there; grey values leave gaps.
+    is_numbered = labels[0] == 0 and labels[-1] <= 2 * len(labels)
+    return bool(len(labels) > _SILHOUETTE and is_numbered)
 
 
 def check_mask(mask: np.ndarray) -> np.ndarray:

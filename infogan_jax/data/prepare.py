@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 from infogan_jax.data import builders, imaging, listing, metadata
 from infogan_jax.data import folder as own
 from infogan_jax.data.download import DownloadError
-from infogan_jax.data.splits import one_sided
-from infogan_jax.errors import UserError, expand_path, first_line
+from infogan_jax.data.splits import held_out, one_sided
+from infogan_jax.errors import UserError, expand_path, first_line, some_of
 from infogan_jax.settings import DataConfig
 
 logger = logging.getLogger(__name__)
@@ -128,12 +128,14 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
         logger.info(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
     survey = own.survey(source, files, config)
+    survey.summary.extend(metadata.confounded(survey.items))
     _check_classes(survey, config)
     for note in files.notes:
         logger.info(note)
     for file in sorted(survey.left_out)[:_SHOWN]:
         logger.info(f"left out: {file}: {survey.left_out[file]}")
     own.tell(tuple(survey.summary))
+    out = _hold_out(survey.items)
     about = {"source": str(source), "listing": digest_now}
     about |= survey._asdict()
     del about["items"]
@@ -143,6 +145,7 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
         config.dataset,
         survey=survey,
         run=config,
+        out=out,
         about=about,
         config=tfds.core.BuilderConfig(name=name),
     )
@@ -151,6 +154,19 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
             f"left out: {len(survey.left_out)} in all, see {folder}/metadata.json"
         )
     return folder
+
+
+def _hold_out(items: list[listing.Item]) -> np.ndarray:
+    """Which images are held out, bool `[N]`; says of which groups they are."""
+    groups = [item.group for item in items]
+    columns = metadata.columns_of(items)
+    out = held_out(groups, [item.label for item in items], *columns.values())
+    if len(set(groups)) < len(groups):
+        chosen = sorted({g for g, is_out in zip(groups, out, strict=True) if is_out})
+        logger.info(
+            f"held out: {out.sum():,} of {len(out):,} images, all of {some_of(chosen)}"
+        )
+    return out
 
 
 def _check_classes(survey: own.Survey, config: DataConfig) -> None:
@@ -173,6 +189,7 @@ _FOLDER_SETTINGS = (
     *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
     *("max_invalid_percent", "value_range", "nan_value"),
     *("z", "t", "stack", "array_name", "metadata", "group_by", "label_by"),
+    "normalise_by",
 )
 
 

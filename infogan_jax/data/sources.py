@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from infogan_jax.config import Config
 from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
-from infogan_jax.data import imaging, listing, splits
+from infogan_jax.data import imaging, listing, metadata, splits
 from infogan_jax.data.prepare import DATASETS, REMEDY, open_builder, prepare
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
 from infogan_jax.errors import UserError, expand_path, first_line
@@ -46,6 +47,8 @@ class Data(NamedTuple):
     channels: list[str] | None = None  # names, of a folder's
     scale: float | None = None  # of a folder's images of several sizes
     pixel_size: float | None = None  # micrometres, of a folder's files
+    plate_ranges: dict[str, list] | None = None  # instead, of a folder's plates
+    eval_metadata: dict[str, list[str]] | None = None  # column -> value of each image
 
 
 def load(
@@ -86,6 +89,7 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         eval_images = reader.images(test, math.inf).materialize()[:]
         labels = reader.labels(train) if with_labels else None
         eval_labels = reader.labels(test)
+        eval_metadata = reader.metadata(test)
     except _UNREADABLE as error:
         raise _unreadable(config, folder, error) from None
     if with_labels and (labels is None or eval_labels is None):
@@ -104,6 +108,8 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         about.get("channels"),
         about.get("scale"),
         about.get("pixel_size"),
+        about.get("plate_ranges"),
+        eval_metadata,
     )
 
 
@@ -127,6 +133,8 @@ class _Reader:
         self._mode = _mode(config, features[key].shape[-1]) if self.is_encoded else ""
         self._has_one_size = None not in features[key].shape or bool(config.image_size)
         self._label_key = _only_feature(features, tfds.features.ClassLabel)
+        is_own = config.dataset.startswith("folder:")
+        self._has_metadata = is_own and "metadata" in features
         self.class_names: list[str] = (
             list(features[self._label_key].names) if self._label_key else []
         )
@@ -174,19 +182,28 @@ class _Reader:
         """The labels of records; None if there are none."""
         if self._label_key is None:
             return None
-        # A record brings its image along, so few are read at once.
-        labels = np.array(
-            [
-                record[self._label_key]
-                for places in _batches(len(records))
-                for record in records.__getitems__(places)
-            ]
-        )
+        labels = np.array(_values(records, self._label_key))
         if (labels == -1).all():
             return None  # tfds marks a split without labels like that
         if not (labels.min() >= 0 and labels.max() < len(self.class_names)):
             raise ValueError(f"labels beyond the {len(self.class_names)} class names")
         return labels
+
+    def metadata(self, records: Any) -> dict[str, list[str]] | None:
+        """The columns of what a folder's table and names say of records."""
+        if not self._has_metadata:
+            return None
+        rows = [json.loads(text) for text in _values(records, "metadata")]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _values(records: Any, key: str) -> list:
+    """One feature of records; each brings its image along, so few are read at once."""
+    return [
+        record[key]
+        for places in _batches(len(records))
+        for record in records.__getitems__(places)
+    ]
 
 
 def _preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -203,6 +220,7 @@ def read_foreign(
     image_shape: ImageShape,
     ranges: list | None,
     scale: float | None = None,
+    plate_ranges: dict[str, list] | None = None,
 ) -> Iterator[tuple[str, np.ndarray | str]]:
     """Reads the images of any folder in the form of those that a run was trained on.
 
@@ -212,6 +230,8 @@ def read_foreign(
         image_shape: of the run's images.
         ranges: of its folder's channels, if it was trained on a folder.
         scale: of its folder's images, if they were of several sizes.
+        plate_ranges: of its folder's plates, with `config.normalise_by`. Other plates
+            get their own, by their control images.
 
     Yields:
         The name of each image, in order, and the image, uint8 of `image_shape`, or the
@@ -231,9 +251,16 @@ def read_foreign(
         mode = {1: "grey", 3: "rgb"}.get(stored, "")
         config = dataclasses.replace(config, channels=mode)
     files = listing.find(root, config)
+    if config.normalise_by:
+        files = metadata.attach(files, config)
     for note in files.notes:
         logger.info(note)
     yield from sorted(files.left_out.items())
+    items = own.expand(files.items, config)
+    if plate_ranges is not None:
+        form = form._replace(
+            plate_ranges=own.with_new_plates(plate_ranges, items, config)
+        )
 
     def read(item: listing.Item) -> tuple[str, np.ndarray | str]:
         try:
@@ -242,7 +269,7 @@ def read_foreign(
             return item.name, first_line(error)
         return item.name, image
 
-    yield from own.in_order(read, own.expand(files.items, config), "reading")
+    yield from own.in_order(read, items, "reading")
 
 
 _UNREADABLE = OSError, RuntimeError, ValueError  # ArrayRecord raises RuntimeError

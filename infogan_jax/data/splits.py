@@ -4,7 +4,6 @@ import csv
 import gzip
 import hashlib
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,15 +12,22 @@ import numpy as np
 from infogan_jax.errors import UserError
 
 _HOLD_OUT_EVERY = 10  # one group in so many is held out, at least one
+_GROUPS_OF_VALUE = 4  # on average, of a column whose values are on both sides
 
 
-def held_out(groups: Sequence[str], labels: Sequence[str] | None = None) -> np.ndarray:
+def held_out(
+    groups: Sequence[str],
+    labels: Sequence[str] | None = None,
+    *columns: Sequence[str],
+) -> np.ndarray:
     """Returns whether each image is held out, bool `[N]`: the same groups every time.
 
     Args:
         groups: the group of each image; its own name if there are no groups.
         labels: of each image; where groups have several images, each class that is
             in two groups or more is on both sides then.
+        *columns: of metadata, a value for each image; the same is done for them as far
+            as they are of whole groups, and of few values.
 
     Raises:
         UserError: all are of one group.
@@ -34,11 +40,22 @@ def held_out(groups: Sequence[str], labels: Sequence[str] | None = None) -> np.n
         )
     chosen = set(names[: max(1, len(names) // _HOLD_OUT_EVERY)])
     if labels is not None and len(names) < len(groups):
-        classes: dict[str, set[str]] = {}
-        for group, label in zip(groups, labels, strict=True):
-            classes.setdefault(label, set()).add(group)
-        _balance(chosen, names, [kinds for kinds in classes.values() if len(kinds) > 1])
+        classes = list(_groups_of(labels, groups).values())
+        for column in columns:
+            has = _groups_of(column, groups)
+            are_whole = sum(map(len, has.values())) == len(names)
+            if are_whole and len(has) * _GROUPS_OF_VALUE <= len(names):
+                classes += has.values()
+        _balance(chosen, names, [kinds for kinds in classes if len(kinds) > 1])
     return np.array([group in chosen for group in groups])
+
+
+def _groups_of(values: Sequence[str], groups: Sequence[str]) -> dict[str, set[str]]:
+    """The groups that have images of each value."""
+    found: dict[str, set[str]] = {}
+    for value, group in zip(values, groups, strict=True):
+        found.setdefault(value, set()).add(group)
+    return found
 
 
 def _balance(chosen: set[str], names: list[str], classes: list[set[str]]) -> None:
@@ -59,9 +76,7 @@ def _balance(chosen: set[str], names: list[str], classes: list[set[str]]) -> Non
 
 def one_sided(groups: Sequence[str], labels: Sequence[str]) -> list[str]:
     """Returns the classes that have images of one group only."""
-    pairs = set(zip(labels, groups, strict=True))
-    counts = Counter(label for label, _ in pairs)
-    return sorted(label for label, count in counts.items() if count == 1)
+    return sorted(k for k, has in _groups_of(labels, groups).items() if len(has) == 1)
 
 
 def digest(image: np.ndarray) -> str:

@@ -67,6 +67,18 @@ class LabelFreeRow(TypedDict):
     consistency: NotRequired[float]
 
 
+class MetadataRow(TypedDict):
+    """How much codes tell of a column of metadata, beside what chance tells."""
+
+    nmi: float  # of the main code's categories
+    nmi_by_chance: float
+    auc: float  # of the best code, for the value that it tells best from the others
+    auc_by_chance: float
+    code: str
+    value: str
+    units: int  # groups, or images, among which values were shuffled
+
+
 class PoseRow(TypedDict):
     """R2 of a code as a function of the object's pose."""
 
@@ -111,11 +123,16 @@ _ROWS: dict[str, Any] = {
     "conditional_accuracy": ConditionalAccuracyRow,
     "fidelity": FidelityRow,
     "label_free": LabelFreeRow,
+    "metadata": MetadataRow,
     "pose_r2": PoseRow,
     "traversal": TraversalRow,
     "two_sample": TwoSampleRow,
 }
-_OVERALL: dict[str, Any] = {"fidelity": FidelityOverall, "label_free": Warnings}
+_OVERALL: dict[str, Any] = {
+    "fidelity": FidelityOverall,
+    "label_free": Warnings,
+    "metadata": Warnings,
+}
 
 
 @dataclasses.dataclass(frozen=True)

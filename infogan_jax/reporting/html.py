@@ -16,7 +16,7 @@ from infogan_jax.core.model import InfoGAN
 from infogan_jax.errors import UserError
 from infogan_jax.files import write_atomically
 from infogan_jax.reporting.draw import title_of
-from infogan_jax.reporting.report import choice_table, summarize
+from infogan_jax.reporting.report import choice_table, summarize, warnings
 from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.filter import named_by
 from infogan_jax.run.records import Evaluation, read_metrics
@@ -63,6 +63,7 @@ def write_page(run: Run, baseline: str = "") -> Path:
         ("The bound on I(c; G)", _bounds(page, other)),
         ("Confusions on held-out images", _confusions(page)),
         ("Classes that a code separates", _separated(page)),
+        ("What codes tell of metadata", _metadata(page)),
         ("Generated images, measured", _generated(page)),
         ("While it trained", animation),
         ("How to repeat it", _repeat(page)),
@@ -103,6 +104,10 @@ def _result(page: _Page) -> str:
             "and the names of classes only."
         )
     choice = page.run.load_choice()
+    text += "".join(
+        f"</p><p><strong>Warning: {html.escape(line)}.</strong>"
+        for line in warnings(evaluation)
+    )
     if choice is None or len(page.evaluations) == 1:
         return f"<p>{text}</p>"
     header, *rows = choice_table(choice)
@@ -234,6 +239,29 @@ def _separated(page: _Page) -> str:
         picture = _picture(page.member, f"code_auc_{number}.png", caption)
         parts.append(picture or f"<p>{html.escape(text)}</p>")
     return "".join(parts)
+
+
+def _metadata(page: _Page) -> str:
+    measured = page.evaluation.rows("metadata")
+    if not measured:
+        return ""
+    header = ["column", "NMI", "by chance", "AUC", "by chance", "for", "by", "units"]
+    rows = [
+        [
+            name,
+            *(f"{row[k]:.2f}" for k in ("nmi", "nmi_by_chance")),
+            *(f"{row[k]:.2f}" for k in ("auc", "auc_by_chance")),
+            *(row["value"], row["code"], str(row["units"])),
+        ]
+        for name, row in measured.items()
+    ]
+    text = (
+        "Of held-out images: NMI of the categories with the column, and AUC of the "
+        "code that best tells one of its values from the others. By chance: means "
+        "after the values were shuffled among that many groups, such as wells, or "
+        "images. The best of many codes is above 0.5 by chance, too."
+    )
+    return f"{_table(header, rows)}<p>{text}</p>"
 
 
 def _generated(page: _Page) -> str:

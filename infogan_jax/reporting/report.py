@@ -106,8 +106,19 @@ def describe(evaluation: Evaluation, class_names: list[str]) -> list[str]:
         )
     for name, row in evaluation.rows("code_auc").items():
         lines.append(f"{name}: AUC {row['auc']:.3f} by {row['code']}")
-    warnings = evaluation.overall("label_free").get("warnings", [])
-    return lines + [f"warning: {text}" for text in warnings]
+    for name, row in evaluation.rows("metadata").items():
+        lines.append(
+            f"{name}: NMI with categories {row['nmi']:.2f} (by chance "
+            f"{row['nmi_by_chance']:.2f}), AUC {row['auc']:.2f} ("
+            f"{row['auc_by_chance']:.2f}) for {row['value']} by {row['code']}"
+        )
+    return lines + [f"warning: {text}" for text in warnings(evaluation)]
+
+
+def warnings(evaluation: Evaluation) -> list[str]:
+    """Returns signs that something went wrong."""
+    names = "label_free", "metadata"
+    return [t for name in names for t in evaluation.overall(name).get("warnings", [])]
 
 
 def report_classifier(run: Run, trained: TrainedClassifier, data: Data) -> list[str]:

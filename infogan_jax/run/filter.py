@@ -77,6 +77,8 @@ def apply_filter(config: DataConfig, data: Data) -> tuple[Data, Borderline | Non
         labels=None if data.labels is None else data.labels[kept],
         eval_images=data.eval_images[kept_out],
         eval_labels=None if eval_labels is None else eval_labels[kept_out],
+        eval_metadata=data.eval_metadata
+        and {k: [v[i] for i in kept_out] for k, v in data.eval_metadata.items()},
     )
     return filtered, _borderline(data.images, train, config.filter_threshold)
 

@@ -47,6 +47,7 @@ class RunInfo:
     channels: list[str] | None = None  # names, of a folder's
     scale: float | None = None  # of a folder's images of several sizes
     pixel_size: float | None = None  # micrometres, of a folder's files
+    plate_ranges: dict[str, list[tuple[float, float]]] | None = None  # instead
     data: str = ""  # fingerprint of the dataset
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     devices: list[str] = dataclasses.field(default_factory=list)
@@ -84,7 +85,9 @@ class RunInfo:
         with _raise_if_corrupted(path, "restore it from a copy"):
             content["config"] = config
             info = msgspec.convert(content, cls, from_attributes=True)
-            if not all(math.isfinite(x) for ends in info.ranges or [] for x in ends):
+            every = [info.ranges or [], *(info.plate_ranges or {}).values()]
+            ends = [end for ranges in every for pair in ranges for end in pair]
+            if not all(map(math.isfinite, ends)):
                 raise ValueError("ranges that are not finite")
         return info
 

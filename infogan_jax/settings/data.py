@@ -73,6 +73,12 @@ class DataConfig:
         "folder: a column of --metadata that is the label, for measuring only; empty: "
         "the subfolder.",
     )
+    normalise_by: str = field(
+        "",
+        "folder: a column, such as plate, for each value of which --percentiles are "
+        "measured by itself, so that plates of several brightness become alike; "
+        "plate:treatment=DMSO measures them on these images only.",
+    )
     channels: str = field(
         "",
         "folder: grey, rgb, numbers from 1 such as 1,3, or values of {channel}; empty: "
@@ -209,6 +215,15 @@ class DataConfig:
                     f"--{name}={value}: expected two numbers from {low:g} to {high:g}, "
                     "the smaller one first"
                 ) from None
+        if self.normalise_by and (
+            self.value_range
+            or not re.fullmatch("[^:=]+(:[^:=]+=[^=]+)?", self.normalise_by)
+        ):
+            raise UserError(
+                f"--normalise_by={self.normalise_by}: expected COLUMN or "
+                "COLUMN:COLUMN=CONTROL, such as plate:treatment=DMSO, and no "
+                "--value_range"
+            )
         try:
             if self.nan_value and len(numbers_in(self.nan_value)) != 1:
                 raise ValueError

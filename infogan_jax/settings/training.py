@@ -17,6 +17,7 @@ EVALUATORS = (
     "conditional_accuracy",
     "fidelity",
     "label_free",
+    "metadata",
     "pose_r2",
     "traversal",
     "two_sample",

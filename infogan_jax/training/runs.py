@@ -230,6 +230,7 @@ def _open_run(
         data.channels,
         data.scale,
         data.pixel_size,
+        data.plate_ranges,
         digest,
     )
     run = processes.on_primary(lambda: Run.create(path, info, restart, lock))

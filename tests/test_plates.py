@@ -1,0 +1,185 @@
+"""Plates of several brightness: made alike before training, and watched after it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tifffile
+
+from infogan_jax import UserError
+from infogan_jax.data import load, read_foreign
+from infogan_jax.data.listing import Item
+from infogan_jax.data.metadata import confounded
+from infogan_jax.data.splits import held_out
+from infogan_jax.evaluation import metadata
+from tests.test_folder import config_of
+
+GAIN, OFFSET = 1.6, 300  # of the second plate
+WELLS = "B02", "B03", "C02", "C03"
+DRUGS = {"02": "DMSO", "03": "drug"}
+SIDE, CELLS = 8, 6  # pixels; images of each well
+
+
+def write_plate(root, name, gain=1.0, offset=0.0):
+    """The same cells on each plate; those of the drug are four times as bright."""
+    rng = np.random.default_rng(0)
+    for well in WELLS:
+        treated = 4.0 if DRUGS[well[1:]] == "drug" else 1.0
+        for site in range(CELLS):
+            image = rng.uniform(100, 1000, (SIDE, SIDE)) * treated
+            path = root / f"{name}_{well}_s{site}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, np.round(gain * image + offset).astype(np.uint16))
+
+
+@pytest.fixture
+def plates(tmp_path):
+    """Two of them, and the config that reads them."""
+    write_plate(tmp_path / "cells", "P1")
+    write_plate(tmp_path / "cells", "P2", GAIN, OFFSET)
+    rows = [f"{w},{DRUGS[w[1:]]}" for w in WELLS]
+    (tmp_path / "wells.csv").write_text("\n".join(["Well,Treatment", *rows]) + "\n")
+    return config_of(
+        tmp_path / "cells",
+        tmp_path,
+        file_pattern="{plate}_{well}_s{site}.tif",
+        metadata=str(tmp_path / "wells.csv"),
+        normalise_by="plate:Metadata_Treatment=DMSO",
+        image_size=0,
+    )
+
+
+def by_name(config, root, ranges):
+    """What is read of a folder: name -> image, or why it is none."""
+    shape = (SIDE, SIDE, 1)
+    return dict(read_foreign(root, config, shape, None, plate_ranges=ranges))
+
+
+def test_gain_and_offset_of_plates_vanish(plates, tmp_path, logged):
+    data = load(plates)
+    assert "of plate P1 " in logged()
+    assert set(data.plate_ranges) == {"P1", "P2"}
+    [[low, high]] = data.plate_ranges["P1"]
+    # Percentiles of control cells only, uniform from 100 to 1,000
+    assert low == pytest.approx(100, abs=3) and high == pytest.approx(1000, abs=5)
+    images = by_name(plates, tmp_path / "cells", data.plate_ranges)
+    assert len(images) == 2 * len(WELLS) * CELLS
+    for name, image in images.items():
+        other = images[name.replace("P1", "P2")]
+        np.testing.assert_allclose(image, other.astype(float), atol=1)
+    assert images["P1_B03_s0.tif"].mean() > images["P1_B02_s0.tif"].mean() + 50
+    raw = load(dataclasses.replace(plates, normalise_by=""))
+    assert raw.plate_ranges is None and len(raw.ranges) == 1
+
+
+def test_another_plate_is_read_by_its_own_controls(plates, tmp_path):
+    ranges = load(plates).plate_ranges
+    write_plate(tmp_path / "new", "P7", 3.0, 50)
+    images = by_name(plates, tmp_path / "new", ranges)
+    known = by_name(plates, tmp_path / "cells", ranges)
+    for name, image in images.items():
+        same = known[name.replace("P7", "P1")]
+        np.testing.assert_allclose(image, same.astype(float), atol=1)
+    for path in (tmp_path / "new").glob("P7_?02_*"):
+        path.unlink()
+    with pytest.raises(UserError, match="plate P7 has no images of treatment DMSO"):
+        by_name(plates, tmp_path / "new", ranges)
+
+
+def test_what_is_known_of_held_out_images_is_kept(plates, logged):
+    data = load(plates)
+    table = data.eval_metadata
+    assert set(table) == {"plate", "well", "site", "treatment", "group"}
+    assert {len(values) for values in table.values()} == {len(data.eval_images)}
+    # Whole wells, of both plates and of both treatments
+    assert set(table["plate"]) == {"P1", "P2"}
+    assert set(table["treatment"]) == {"DMSO", "drug"}
+    wells = sorted(set(table["group"]))
+    assert len(data.eval_images) == CELLS * len(wells)
+    told = f"held out: {len(data.eval_images)} of 48 images, all of {', '.join(wells)}"
+    assert told in logged()
+    for plate, well, group in zip(
+        table["plate"], table["well"], table["group"], strict=True
+    ):
+        assert group == f"{plate}/{well}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"normalise_by": "dose"}, "no column dose; expected one of ['plate', 'site'"),
+        ({"normalise_by": "plate:dose=0"}, "no column dose; expected one of"),
+        (
+            {"normalise_by": "plate:treatment=none"},
+            "plate P1, P2 has no images of treatment none; expected some of each; "
+            "treatment is one of DMSO, drug",
+        ),
+        ({"normalise_by": "plate:"}, "expected COLUMN or COLUMN:COLUMN=CONTROL"),
+        ({"value_range": "0,9"}, "such as plate:treatment=DMSO, and no --value_range"),
+    ],
+)
+def test_plates_that_cannot_be_made_alike(plates, changes, told):
+    with pytest.raises(UserError) as error:
+        load(dataclasses.replace(plates, **changes))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def items(rows, *names):
+    return [
+        Item(
+            str(i), (), "", f"{row[0]}{i % 4}", None, dict(zip(names, row, strict=True))
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def test_treatments_of_one_plate_each_are_told():
+    rows = [("P1", "DMSO"), ("P2", "drug")] * 8
+    [line] = confounded(items(rows, "plate", "treatment"))
+    assert line.startswith("every treatment is of one plate only")
+    crossed = [(p, d) for p in ("P1", "P2") for d in ("DMSO", "drug")] * 4
+    assert not confounded(items(crossed, "plate", "treatment"))
+    assert not confounded(items(rows, "plate", "well"))
+
+
+def test_values_of_whole_groups_are_on_both_sides():
+    """Twelve wells of two plates; without the column all held out are of one."""
+    groups = [f"well{i // 5:02d}" for i in range(60)]
+    plate = ["P1" if i // 5 < 6 else "P2" for i in range(60)]
+    out = held_out(groups, ["x"] * 60, plate)
+    for side in (out, ~out):
+        assert {p for p, here in zip(plate, side, strict=True) if here} == {"P1", "P2"}
+    assert out.sum() == 10
+    of_images = [
+        str(i % 2) for i in range(60)
+    ]  # not of whole wells: no reason for more
+    assert held_out(groups, ["x"] * 60, of_images).sum() == 5
+
+
+def test_area_under_the_curve_by_hand():
+    scores = np.array([[0.0, 0.0, 1.0, 2.0], [4.0, 3.0, 2.0, 1.0]])
+    # The second score, with the other sign, tells the values apart
+    assert metadata.best_auc(scores, np.array([0, 0, 1, 1]), 2) == (1.0, 0, 0)
+    # Of pairs (0, 1), (0, 2), (0, 1), (0, 2) the first image of each is less: ties half
+    area, score, value = metadata.best_auc(scores[:1], np.array([0, 1, 0, 1]), 2)
+    assert (area, score, value) == (0.625, 0, 0)
+
+
+def test_what_codes_tell_of_a_column():
+    wells = np.repeat(np.arange(12), 20)
+    plate, noise = wells // 6, np.random.default_rng(0).normal(size=240)
+    groups, column = [f"w{w}" for w in wells], [f"P{p}" for p in plate]
+    row = metadata.measures(
+        plate, {"a": noise, "b": plate + 0.0}, column, groups, np.random.default_rng(1)
+    )
+    assert (row["nmi"], row["auc"], row["code"]) == (1.0, 1.0, "b")
+    assert row["units"] == 12 and row["nmi_by_chance"] < 0.4
+    nothing = metadata.measures(
+        wells % 2, {"a": noise}, column, groups, np.random.default_rng(1)
+    )
+    assert nothing["nmi"] == pytest.approx(0, abs=1e-9) and nothing["auc"] < 0.6
+    sites = [str(i % 2) for i in range(240)]  # several in a well: images are shuffled
+    row = metadata.measures(None, {"a": noise}, sites, groups, np.random.default_rng(1))
+    assert (row["nmi"], row["units"]) == (0.0, 240)
+    assert abs(row["auc"] - row["auc_by_chance"]) < 0.1
