@@ -56,8 +56,8 @@ _BEHIND: Sections = {
         "member": (None, "Seed of the member to use; default: the chosen one."),
         "output": (
             "",
-            "sample: FILE.png, FILE.npy or a folder; encode: FILE.csv; export, serve, "
-            "cells: a folder; empty: in the workdir.",
+            "sample: FILE.png, FILE.npy, FILE.tif or a folder; encode: FILE.csv; "
+            "export, serve, cells: a folder; empty: in the workdir.",
         ),
         "weights": (
             "float32",

@@ -150,6 +150,15 @@ def _rename(fields: Any) -> Any:
     return {_MEASURES.get(name, name): value for name, value in fields.items()}
 
 
+def upgrade_run(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns the content of config.json with what belongs to the form within it."""
+    if "form" in content:
+        return content
+    names = "ranges", "scale", "pixel_size"
+    form = {name: content[name] for name in names if name in content}
+    return {k: v for k, v in content.items() if k not in names} | {"form": form}
+
+
 def upgrade_flag(name: str) -> str | None:
     """Returns the name of today of a former flag, with or without `no` before it."""
     return FLAGS.get(name) or FLAGS.get(name.removeprefix("no"))

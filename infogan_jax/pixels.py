@@ -46,7 +46,8 @@ def with_names(text: str, names: list[str] | None) -> str:
     parts = []
     for k, name in enumerate(names):
         own, _, colour = items[k % len(items)].rpartition("=")
-        parts.append(f"{own.strip() or name.replace(',', ' ')}={colour}")
+        name = f"channel {name}" if name.isdigit() else name.replace(",", " ")
+        parts.append(f"{own.strip() or name}={colour}")
     return ",".join(parts)
 
 

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from infogan_jax import Config, Trained, build_model
-from infogan_jax.data import load, read_foreign
+from infogan_jax.data import Form, load, read_foreign
 from infogan_jax.data.imaging import resize, separate_stains
 from infogan_jax.reporting.draw import examples_by_category
 from infogan_jax.run.directory import Run
@@ -115,8 +115,7 @@ def test_a_folder_is_read_as_the_run_saw_it(tmp_path, logged):
     np.save(root / "one.npy", rng.integers(0, 3000, (16, 16, 1), np.uint16))
     np.save(root / "shares.npy", rng.random((16, 16, 2), np.float32))
     (root / "old.gif").write_bytes(b"")
-    form = data.ranges, data.scale
-    found = dict(read_foreign(root, config, (16, 16, 2), *form))
+    found = dict(read_foreign(root, config, (16, 16, 2), data.form))
     assert "passed over: 1 that do not end as images do" in logged()
     assert "uint8 from 0 to 255; expected 10" in found.pop("bytes.npy")
     assert found.pop("one.npy") == "channels: 1; expected 2"
@@ -131,7 +130,7 @@ def test_stains_are_taken_apart_before_resizing(tmp_path):
     cell[14:18, 14:18] = 120, 40, 130
     Image.fromarray(cell).save(tmp_path / "cell.png")
     config = Config(dataset="malaria_two_channel", image_size=16)
-    ((name, image),) = read_foreign(tmp_path, config, (16, 16, 2), None)
+    ((name, image),) = read_foreign(tmp_path, config, (16, 16, 2), Form())
     assert name == "cell.png"
     np.testing.assert_array_equal(image, resize(separate_stains(cell), 16, "pad"))
 

@@ -19,7 +19,7 @@ from tensorflow_datasets.core import shuffle
 
 from infogan_jax import Config
 from infogan_jax.config import UserError
-from infogan_jax.data import folder, listing, load, prepare, read_foreign
+from infogan_jax.data import listing, load, prepare, read_foreign, survey
 from infogan_jax.data.folder import read
 from infogan_jax.data.listing import Item
 
@@ -58,7 +58,7 @@ def test_a_folder_becomes_a_dataset(cells, tmp_path):
     assert data.eval_images.shape == (2, 16, 16, 3)
     assert data.class_names == ["ill", "well"]
     assert sum(data.labels) + sum(data.eval_labels) == 10
-    assert data.ranges == [[0, 255]] * 3
+    assert data.form.ranges == [[0, 255]] * 3
 
 
 def test_preparing_twice_gives_the_same_bytes(cells, tmp_path):
@@ -83,7 +83,7 @@ def test_changed_files_are_noticed(cells, tmp_path, logged):
     assert "preparing" in logged()
     load(config)
     assert logged() == ""  # once a process
-    folder.tell.cache_clear()
+    survey.tell.cache_clear()
     load(config)
     scale = "16 x 20 pixels, 3 channels, values 0 to 255 on a scale of 0 to 255"
     assert logged() == f"INFO: 20 images, {scale}"
@@ -399,7 +399,7 @@ def test_a_file_for_each_channel(tmp_path):
     assert data.images.shape == (16, 16, 16, 2)  # of five groups one is held out
     assert data.eval_images.shape == (4, 16, 16, 2)
     # From the lowest to the highest value: 100 to 100 + 16 * 255
-    np.testing.assert_allclose(data.ranges, [[100, 4180]] * 2, atol=16 * 3)
+    np.testing.assert_allclose(data.form.ranges, [[100, 4180]] * 2, atol=16 * 3)
     every = np.concatenate([data.images, data.eval_images])
     assert every.min() == 0 and every.max() == 255
     found = {image.tobytes() for image in every}
@@ -527,7 +527,7 @@ def test_pictures_that_are_almost_black_are_told_and_made_bright(tmp_path, logge
         "--value_range=0,1 makes them bright"
     ) in logged()
     bright = load(config_of(tmp_path / "masks", tmp_path, value_range="0,1"))
-    assert bright.images[:].max() == 255 and bright.ranges == [[0, 1]]
+    assert bright.images[:].max() == 255 and bright.form.ranges == [[0, 1]]
     assert "WARNING" not in logged()
     load(config_of(tmp_path / "dim", tmp_path))
     assert "--value_range=2,20 makes" in logged()
@@ -587,7 +587,7 @@ def test_bytes_in_wider_clothes_keep_their_scale(tmp_path):
             root / f"{i}.tif", picture(i, (16, 16), 1)[..., 0].astype("u2")
         )
     data = load(config_of(root, tmp_path))
-    assert data.ranges == [[0, 255]]
+    assert data.form.ranges == [[0, 255]]
     found = {image.tobytes() for image in (*data.images, *data.eval_images)}
     assert picture(3, (16, 16), 1).tobytes() in found
 
@@ -600,7 +600,7 @@ def test_signed_numbers_are_no_bytes(tmp_path):
         np.save(root / f"{i}.npy", picture(i, (16, 16), 1)[..., 0].astype("i2") - 2000)
     data = load(config_of(root, tmp_path))
     assert data.images.max() == 255 and data.images.min() == 0
-    assert data.ranges[0][1] < -1700
+    assert data.form.ranges[0][1] < -1700
 
 
 def test_labels_are_one_line(tmp_path):
@@ -648,7 +648,7 @@ def test_no_file_takes_memory_beyond_reason_or_is_unpickled(tmp_path):
     bombs(tmp_path)
     tracemalloc.start()
     for path in sorted(tmp_path.iterdir()):
-        look = folder._look(Item("x", (path,), "", ""), Config(), True)
+        look = survey._look(Item("x", (path,), "", ""), Config(), True)
         assert isinstance(look, str) and look, path
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -801,18 +801,18 @@ def test_size_stays_size(tmp_path, logged):
     config = config_of(tmp_path / "cells", tmp_path)
     data = load(config)
     assert "all scaled alike, 29 pixels to 16" in logged()
-    assert data.scale == 16 / 29
+    assert data.form.scale == 16 / 29
     seen = [name for name, _ in foreign(config, data)]
     sizes = [np.count_nonzero(image > 90) for _, image in foreign(config, data)]
     assert np.corrcoef(sizes, [areas[name] for name in seen])[0, 1] > 0.99
     each = config_of(tmp_path / "cells", tmp_path, resize_mode="pad")
-    assert load(each).scale is None
+    assert load(each).form.scale is None
 
 
 def foreign(config, data):
     shape = data.images.shape[1:]
     root = Path(config.dataset.removeprefix("folder:"))
-    return read_foreign(root, config, shape, data.ranges, data.scale)
+    return read_foreign(root, config, shape, data.form)
 
 
 def test_what_is_beyond_the_scale_is_cut(tmp_path, logged):

@@ -24,7 +24,7 @@ from infogan_jax.apps.sample import class_to_category, parse_fixed, read_latents
 from infogan_jax.core.augment import parse_warp
 from infogan_jax.core.latents import latent_dim
 from infogan_jax.core.spec import parse_spec
-from infogan_jax.data import folder, listing
+from infogan_jax.data import listing, survey
 from infogan_jax.pixels import parse_composite
 from infogan_jax.reporting.html import write_page
 from infogan_jax.run.checkpoints import Checkpoints
@@ -376,7 +376,7 @@ def test_images(tmp_path, data):
     path = tmp_path / f"odd{suffix}"
     path.write_bytes(data.draw(harmed(stored(suffix)) | st.binary(max_size=40)))
     item = listing.Item("odd", (path,), "", "")
-    look = folder._look(item, Config(), True)
+    look = survey._look(item, Config(), True)
     if isinstance(look, str):
         assert is_line(look)
     else:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.linalg import sqrtm
+from scipy.ndimage import gaussian_filter
 
 from infogan_jax import Config, Trained, UserError, build_model
 from infogan_jax.core.augment import Warp, WarpParams
@@ -22,7 +23,7 @@ from infogan_jax.evaluation.properties import properties
 from infogan_jax.evaluation.results import Skipped
 from infogan_jax.inference import in_batches
 from infogan_jax.pixels import begins_with_rgb, channel_names, panels, with_names
-from infogan_jax.reporting.figures import animate, save_frame
+from infogan_jax.reporting.figures import animate, image_grid, save_frame
 from infogan_jax.settings import DEFAULT_COMPOSITE
 
 
@@ -166,6 +167,37 @@ def test_colours_of_a_composite_say_what_is_measured():
     assert channel_names(2, "red,DNA=lime") == ["channel 1", "DNA"]
 
 
+def test_properties_of_a_stain():
+    """A disc of actin, and in it DNA and spots of a pathogen, at any exposure."""
+    y, x = np.mgrid[:32, :32] - 15.5
+    actin, dna = (gaussian_filter((np.hypot(y, x) < r) * 1.0, 0.7) for r in (12, 6))
+    spots = np.zeros((32, 32))
+    spots[[8, 15, 22], [15, 22, 10]] = 1
+    pathogen = 0.2 * actin + 0.8 * spots
+    images = np.stack([dna, actin, pathogen], -1)[None] * 0.9
+    colours = "DNA=red,actin=lime,pathogen=blue"
+    found = properties(images, colours)
+    assert found["area of DNA"] == pytest.approx(np.pi * 6**2, rel=0.05)
+    assert found["area of actin"] == pytest.approx(np.pi * 12**2, rel=0.05)
+    assert found["intensity of actin"] == pytest.approx(0.9, abs=0.01)
+    assert found["spots of pathogen"] == pytest.approx(0.8, abs=0.01)  # of 1 - 0.2
+    assert found["spots of DNA"] < 0.1 and found["spots of actin"] < 0.35
+    dim = properties(images / 2, colours)
+    for name in ("area of DNA", "share of DNA", "spots of pathogen"):
+        assert dim[name] == pytest.approx(found[name])
+    assert dim["intensity of DNA"] == pytest.approx(found["intensity of DNA"] / 2)
+
+
+def test_a_scale_bar_is_of_a_round_length():
+    images = np.full((4, 16, 16, 1), 255, np.uint8)  # shown four times as large
+    plain, barred = image_grid(images, 2), image_grid(images, 2, pixel_size=0.5)
+    assert barred.width == plain.width and barred.height > plain.height
+    below = np.asarray(barred)[plain.height :, :, 0]
+    rows = (below < 100).sum(1)
+    # An image is 8 um wide: the bar has 5, of 0.125 um each
+    assert rows[3:6].tolist() == [40] * 3
+
+
 def test_three_stains_are_no_red_green_and_blue():
     assert begins_with_rgb(3, DEFAULT_COMPOSITE)
     named = with_names(DEFAULT_COMPOSITE, ["DAPI", "actin", "a,b"])
@@ -174,7 +206,9 @@ def test_three_stains_are_no_red_green_and_blue():
     assert channel_names(3, named) == ["DAPI", "actin", "a b"]
     assert begins_with_rgb(4, "red,lime,blue,DNA=black")
     assert not begins_with_rgb(3, with_names("red,lime,blue", ["1", "2", "3"]))
-    assert with_names("own=red,blue", ["1", "2", "3"]) == "own=red,2=blue,own=red"
+    assert with_names("own=red,blue", ["1", "2", "3"]) == (
+        "own=red,channel 2=blue,own=red"
+    )
     assert with_names("red,blue", None) == "red,blue"
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from infogan_jax import UserError
-from infogan_jax.data import load, read_foreign
+from infogan_jax import Config, UserError
+from infogan_jax.data import Form, load, ome, read_foreign
+from infogan_jax.data.axes import Reading
+from infogan_jax.data.decode import read_file
 from infogan_jax.data.listing import Item
 from infogan_jax.data.metadata import confounded
 from infogan_jax.data.splits import held_out
@@ -49,41 +51,41 @@ def plates(tmp_path):
     )
 
 
-def by_name(config, root, ranges):
+def by_name(config, root, form):
     """What is read of a folder: name -> image, or why it is none."""
     shape = (SIDE, SIDE, 1)
-    return dict(read_foreign(root, config, shape, None, plate_ranges=ranges))
+    return dict(read_foreign(root, config, shape, form))
 
 
 def test_gain_and_offset_of_plates_vanish(plates, tmp_path, logged):
     data = load(plates)
     assert "of plate P1 " in logged()
-    assert set(data.plate_ranges) == {"P1", "P2"}
-    [[low, high]] = data.plate_ranges["P1"]
+    assert set(data.form.plate_ranges) == {"P1", "P2"}
+    [[low, high]] = data.form.plate_ranges["P1"]
     # Percentiles of control cells only, uniform from 100 to 1,000
     assert low == pytest.approx(100, abs=3) and high == pytest.approx(1000, abs=5)
-    images = by_name(plates, tmp_path / "cells", data.plate_ranges)
+    images = by_name(plates, tmp_path / "cells", data.form)
     assert len(images) == 2 * len(WELLS) * CELLS
     for name, image in images.items():
         other = images[name.replace("P1", "P2")]
         np.testing.assert_allclose(image, other.astype(float), atol=1)
     assert images["P1_B03_s0.tif"].mean() > images["P1_B02_s0.tif"].mean() + 50
     raw = load(dataclasses.replace(plates, normalise_by=""))
-    assert raw.plate_ranges is None and len(raw.ranges) == 1
+    assert raw.form.plate_ranges is None and len(raw.form.ranges) == 1
 
 
 def test_another_plate_is_read_by_its_own_controls(plates, tmp_path):
-    ranges = load(plates).plate_ranges
+    form = load(plates).form
     write_plate(tmp_path / "new", "P7", 3.0, 50)
-    images = by_name(plates, tmp_path / "new", ranges)
-    known = by_name(plates, tmp_path / "cells", ranges)
+    images = by_name(plates, tmp_path / "new", form)
+    known = by_name(plates, tmp_path / "cells", form)
     for name, image in images.items():
         same = known[name.replace("P7", "P1")]
         np.testing.assert_allclose(image, same.astype(float), atol=1)
     for path in (tmp_path / "new").glob("P7_?02_*"):
         path.unlink()
     with pytest.raises(UserError, match="plate P7 has no images of treatment DMSO"):
-        by_name(plates, tmp_path / "new", ranges)
+        by_name(plates, tmp_path / "new", form)
 
 
 def test_what_is_known_of_held_out_images_is_kept(plates, logged):
@@ -183,3 +185,61 @@ def test_what_codes_tell_of_a_column():
     row = metadata.measures(None, {"a": noise}, sites, groups, np.random.default_rng(1))
     assert (row["nmi"], row["units"]) == (0.0, 240)
     assert abs(row["auc"] - row["auc_by_chance"]) < 0.1
+
+
+def test_other_scales_fields_and_exposures_are_not_read_in_silence(tmp_path, logged):
+    """By a form of images of at most 8 pixels of 0.5 um, white at 1,000."""
+    form = Form([(0.0, 1000.0)], pixel_size=0.5, longest=SIDE)
+    config = Config(dataset="folder:cells")
+    rng = np.random.default_rng(0)
+
+    def read(name, top=1000, side=SIDE, pixel_size=0.5):
+        for i in range(4):
+            image = rng.uniform(0, top, (side, side, 1)).astype(np.uint16)
+            (tmp_path / name).mkdir(exist_ok=True)
+            ome.write(tmp_path / name / f"{i}.tif", image, (), pixel_size)
+        found = dict(read_foreign(tmp_path / name, config, (SIDE, SIDE, 1), form))
+        return found["0.tif"], logged()
+
+    image, told = read("same")
+    assert image.shape == (SIDE, SIDE, 1) and "WARNING" not in told
+    assert read("coarse", pixel_size=1.0)[0] == "pixels of 1 um; expected 0.5"
+    assert read("unknown", pixel_size=None)[0].shape == (SIDE, SIDE, 1)
+    reason, _ = read("fields", side=64)
+    assert reason.startswith("64 x 64 pixels; expected 8 or less") and "cells" in reason
+    _, told = read("bright", top=10_000)
+    assert "have 89% or more of their pixels at or above what is white" in told
+    _, told = read("dark", top=100)
+    assert "half of the images reach 10% or less of what is white to this run" in told
+
+
+def test_three_channels_of_a_microscope_are_stains(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        image = rng.integers(0, 60_000, (16, 16, 3)).astype(np.uint16)
+        (tmp_path / "stains").mkdir(exist_ok=True)
+        ome.write(tmp_path / "stains" / f"{i}.tif", image, (), 0.25)
+    config = config_of(tmp_path / "stains", tmp_path, image_size=8)
+    data = load(config)
+    assert data.channels == ["1", "2", "3"]
+    assert data.form.shown_pixel_size == 0.5  # half as many pixels
+    named = dataclasses.replace(config, channel_names="DNA, actin,pathogen")
+    assert named.names_of_channels() == ["DNA", "actin", "pathogen"]
+    load(named)
+    with pytest.raises(UserError, match=r"2 names; the images of .* have 3 channels"):
+        load(dataclasses.replace(config, channel_names="DNA,actin"))
+    for wrong in ("a,,b", "a,a,b", "a=red,b,c"):
+        with pytest.raises(UserError, match="expected a name for each channel, none"):
+            dataclasses.replace(config, channel_names=wrong)
+
+
+def test_images_of_several_channels_keep_names_and_units(tmp_path):
+    images = np.random.default_rng(0).uniform(0, 9, (3, 8, 10, 2)).astype(np.float32)
+    ome.write(tmp_path / "x.tif", images, ["DNA", "actin"], 0.25)
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        assert file.series[0].axes == "TCYX"
+        assert 'Name="actin"' in file.ome_metadata
+    for t in (1, 2, 3):
+        found = read_file(tmp_path / "x.tif", Reading(t=str(t)))
+        np.testing.assert_array_equal(found.pixels, images[t - 1])
+        assert (found.channels, found.pixel_size) == (("DNA", "actin"), 0.25)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infogan_jax.config import Config
-from infogan_jax.data import folder, listing, metadata, objects
+from infogan_jax.data import folder, listing, metadata, objects, ome
 from infogan_jax.data.decode import Decoded, read_file
 from infogan_jax.errors import (
     UserError,
@@ -226,7 +226,8 @@ def _write(
                 too_large += 1
                 continue
             name = where / f"{stem}_c{row['label']:04d}.ome.tif"
-            _save(part / name, crop, image)
+            (part / where).mkdir(parents=True, exist_ok=True)
+            ome.write(part / name, crop, image.channels, image.pixel_size)
             names = {"image": name.as_posix(), "field": field.item.name}
             rows.append(names | about | row)
     if not rows:
@@ -249,23 +250,3 @@ def _rows(table: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
             name: round(value, 3) if isinstance(value, float) else value
             for name, value in zip(columns, values, strict=True)
         }
-
-
-def _save(path: Path, crop: np.ndarray, image: Decoded) -> None:
-    import tifffile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {"axes": "CYX"}
-    if image.channels:
-        about["Channel"] = {"Name": list(image.channels)}
-    if image.pixel_size:
-        for axis in "XY":
-            about[f"PhysicalSize{axis}"] = image.pixel_size
-            about[f"PhysicalSize{axis}Unit"] = "µm"
-    tifffile.imwrite(
-        path,
-        np.moveaxis(crop, -1, 0),
-        ome=True,
-        photometric="minisblack",
-        metadata=about,
-    )

@@ -265,7 +265,7 @@ def describe(run: Run, folder: MemberFolder, trained: Trained) -> dict[str, Any]
             "channels": channels,
             "composite": channel_colours(channels, run.config.composite),
             "channel_names": channel_names(channels, run.config.composite),
-            "ranges": info.ranges,
+            "ranges": info.form.ranges,
         },
         "codes": codes,
         "dataset": run.config.dataset.rpartition("/")[2],

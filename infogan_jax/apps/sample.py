@@ -22,17 +22,19 @@ from infogan_jax.core.latents import (
     sample_latents,
     split_latents,
 )
+from infogan_jax.data import ome
 from infogan_jax.errors import UserError, check_is_new, expand_path
 from infogan_jax.fields import INT32_END
 from infogan_jax.files import write_atomically
 from infogan_jax.inference import weight_digest
-from infogan_jax.pixels import composite, to_picture, to_uint8
+from infogan_jax.pixels import channel_names, composite, to_picture, to_uint8
 from infogan_jax.reporting import figures
 from infogan_jax.run.directory import MemberFolder, Run
 
 logger = logging.getLogger(__name__)
 
 _DIGITS = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
+_TIFF = ".tif", ".tiff"
 _MAX_IMAGES = 100_000
 LATENTS_FORMAT = "infogan_jax latents 1"
 
@@ -249,9 +251,11 @@ def _check(request: Request, output: Path) -> None:
             "--fix out"
         )
     check_is_new("output", output)
-    other_kinds = {*Image.registered_extensions(), ".npz"} - {".png"}
+    other_kinds = {*Image.registered_extensions(), ".npz"} - {".png", *_TIFF}
     if output.suffix.lower() in other_kinds:
-        raise UserError(f"--output={output}: expected FILE.png, FILE.npy or a folder")
+        raise UserError(
+            f"--output={output}: expected FILE.png, FILE.tif, FILE.npy or a folder"
+        )
 
 
 def class_to_category(run: Run, folder: MemberFolder, step: int) -> dict[str, int]:
@@ -269,15 +273,19 @@ def class_to_category(run: Run, folder: MemberFolder, step: int) -> dict[str, in
 
 def _write(images: np.ndarray, columns: int, output: Path, run: Run) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    colours, ranges = run.config.composite, run.info.ranges
+    colours, form = run.config.composite, run.info.form
     if output.suffix.lower() == ".png":
         figures.save(figures.image_grid(images, columns, colours=colours), output)
-    elif output.suffix.lower() == ".npy":
-        if ranges is not None:  # back to the user's units
-            low, high = np.asarray(ranges, np.float32).T
+    elif output.suffix.lower() in (".npy", *_TIFF):
+        if form.ranges is not None:  # back to the user's units
+            low, high = np.asarray(form.ranges, np.float32).T
             images = low + images * (high - low)
         content = io.BytesIO()
-        np.save(content, images, allow_pickle=False)
+        if output.suffix.lower() == ".npy":
+            np.save(content, images, allow_pickle=False)
+        else:
+            names = channel_names(images.shape[-1], colours)
+            ome.write(content, images, names, form.shown_pixel_size)
         write_atomically(output, content.getbuffer())
     else:
         for i, image in enumerate(to_uint8(images)):

@@ -1,5 +1,6 @@
 """Images: their sources, and the order of batches."""
 
+from infogan_jax.data.folder import Form
 from infogan_jax.data.prepare import DATASETS, prepare
 from infogan_jax.data.sources import (
     Data,
@@ -14,6 +15,7 @@ from infogan_jax.data.stream import Stream, batch_indices, epoch_order
 __all__ = [
     "DATASETS",
     "Data",
+    "Form",
     "ImageArray",
     "StoredImages",
     "Stream",

@@ -20,6 +20,7 @@ from tensorflow_datasets.core import shuffle
 from infogan_jax.data import folder, listing
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
 from infogan_jax.data.splits import held_out
+from infogan_jax.data.survey import Survey
 from infogan_jax.settings import DataConfig
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -251,7 +252,7 @@ with tfds.core.registered.skip_registration():
         def __init__(
             self,
             *,
-            survey: folder.Survey,
+            survey: Survey,
             run: DataConfig,
             out: np.ndarray,
             about: dict[str, Any],
@@ -269,7 +270,7 @@ with tfds.core.registered.skip_registration():
             super().__init__(**options)
 
         def _info(self) -> tfds.core.DatasetInfo:
-            image = folder.convert(self.survey.items[0], self.survey, self.run)
+            image = self._convert(self.survey.items[0])
             shape = (self.survey.size, self.survey.size, image.shape[-1])
             features = {
                 "image": tfds.features.Tensor(
@@ -287,6 +288,10 @@ with tfds.core.registered.skip_registration():
                 metadata=tfds.core.MetadataDict(self.about),
             )
 
+        def _convert(self, item: listing.Item) -> np.ndarray:
+            size, form = self.survey.size, self.survey.form
+            return folder.convert(item, size, form, self.run)
+
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             items, out = self.survey.items, self.out
             return {
@@ -303,11 +308,7 @@ with tfds.core.registered.skip_registration():
         def _generate_examples(
             self, items: list[listing.Item]
         ) -> Iterator[tuple[str, dict]]:
-            images = folder.in_order(
-                lambda item: folder.convert(item, self.survey, self.run),
-                items,
-                "preparing",
-            )
+            images = folder.in_order(self._convert, items, "preparing")
             for item, image in zip(items, images, strict=True):
                 example = {"image": image}
                 if "label" in self.info.features:

@@ -100,7 +100,14 @@ def _take(stored: Stored, reading: Reading, place: int | None) -> Decoded:
         raise ValueError(f"{count} images; --stack={letters} takes each")
     pixels = take(stored.array, axes, place or 0, reading)
     names = stored.channels if len(stored.channels) == pixels.shape[-1] else ()
+    if not names and pixels.shape[-1] == 3 and _are_stains(axes, pixels.dtype):
+        names = "1", "2", "3"
     return Decoded(pixels, names, stored.pixel_size)
+
+
+def _are_stains(axes: str, dtype: np.dtype) -> bool:
+    """Whether three channels are no red, green and blue, which cameras store so."""
+    return "S" not in axes and dtype != np.uint8
 
 
 def _convert(image: np.ndarray, channels: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Datasets by name, prepared by tfds as ArrayRecord without TensorFlow."""
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -13,9 +14,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from infogan_jax.data import builders, imaging, listing, metadata
-from infogan_jax.data import folder as own
 from infogan_jax.data.download import DownloadError
 from infogan_jax.data.splits import held_out, one_sided
+from infogan_jax.data.survey import Survey, survey, tell
 from infogan_jax.errors import UserError, expand_path, first_line, some_of
 from infogan_jax.settings import DataConfig
 
@@ -123,35 +124,36 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
     if folder is not None:
         about = open_builder(folder).info.metadata or {}
         if about.get("listing") == digest_now:
-            own.tell(tuple(about.get("summary", [])))
+            tell(tuple(about.get("summary", [])))
             return folder
         logger.info(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
-    survey = own.survey(source, files, config)
-    survey.summary.extend(metadata.confounded(survey.items))
-    _check_classes(survey, config)
+    found = survey(source, files, config)
+    found.summary.extend(metadata.confounded(found.items))
+    _check_classes(found, config)
     for note in files.notes:
         logger.info(note)
-    for file in sorted(survey.left_out)[:_SHOWN]:
-        logger.info(f"left out: {file}: {survey.left_out[file]}")
-    own.tell(tuple(survey.summary))
-    out = _hold_out(survey.items)
+    for file in sorted(found.left_out)[:_SHOWN]:
+        logger.info(f"left out: {file}: {found.left_out[file]}")
+    tell(tuple(found.summary))
+    out = _hold_out(found.items)
     about = {"source": str(source), "listing": digest_now}
-    about |= survey._asdict()
+    about |= found._asdict()
     del about["items"]
+    about["form"] = dataclasses.asdict(found.form)
     folder = _build(
         builders.Folder,
         root,
         config.dataset,
-        survey=survey,
+        survey=found,
         run=config,
         out=out,
         about=about,
         config=tfds.core.BuilderConfig(name=name),
     )
-    if len(survey.left_out) > _SHOWN:
+    if len(found.left_out) > _SHOWN:
         logger.info(
-            f"left out: {len(survey.left_out)} in all, see {folder}/metadata.json"
+            f"left out: {len(found.left_out)} in all, see {folder}/metadata.json"
         )
     return folder
 
@@ -169,7 +171,7 @@ def _hold_out(items: list[listing.Item]) -> np.ndarray:
     return out
 
 
-def _check_classes(survey: own.Survey, config: DataConfig) -> None:
+def _check_classes(survey: Survey, config: DataConfig) -> None:
     """Raises UserError if the table's labels cannot be on both sides of the split."""
     groups = [item.group for item in survey.items]
     labels = [item.label for item in survey.items]
@@ -189,7 +191,7 @@ _FOLDER_SETTINGS = (
     *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
     *("max_invalid_percent", "value_range", "nan_value"),
     *("z", "t", "stack", "array_name", "metadata", "group_by", "label_by"),
-    "normalise_by",
+    *("normalise_by", "channel_names"),
 )
 
 

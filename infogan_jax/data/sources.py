@@ -19,7 +19,9 @@ from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
 from infogan_jax.data import imaging, listing, metadata, splits
 from infogan_jax.data.prepare import DATASETS, REMEDY, open_builder, prepare
+from infogan_jax.data.ranges import describe
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
+from infogan_jax.data.survey import with_new_plates
 from infogan_jax.errors import UserError, expand_path, first_line
 from infogan_jax.settings import DataConfig
 
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
 _BATCH = 1000  # records read at once for their labels or groups
+_MUCH_WHITE = 0.2  # of the pixels; where white is a percentile, a thousandth are
+_LITTLE = 0.2  # of white
 _HOLD_OUT_EVERY = 10  # of a dataset with one split, one image in so many is held out
 
 
@@ -43,11 +47,8 @@ class Data(NamedTuple):
     eval_labels: np.ndarray | None  # int [M], for measuring only
     class_names: list[str]
     labels: np.ndarray | None = None  # int [N], if asked for
-    ranges: list | None = None  # of each channel, the user's values of 0 and 255
     channels: list[str] | None = None  # names, of a folder's
-    scale: float | None = None  # of a folder's images of several sizes
-    pixel_size: float | None = None  # micrometres, of a folder's files
-    plate_ranges: dict[str, list] | None = None  # instead, of a folder's plates
+    form: own.Form = own.Form()  # of a folder's images
     eval_metadata: dict[str, list[str]] | None = None  # column -> value of each image
 
 
@@ -104,11 +105,8 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         eval_labels,
         reader.class_names,
         labels,
-        about.get("ranges"),
         about.get("channels"),
-        about.get("scale"),
-        about.get("pixel_size"),
-        about.get("plate_ranges"),
+        own.Form(**about.get("form", {})),
         eval_metadata,
     )
 
@@ -215,12 +213,7 @@ def _preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def read_foreign(
-    root: Path,
-    config: Config,
-    image_shape: ImageShape,
-    ranges: list | None,
-    scale: float | None = None,
-    plate_ranges: dict[str, list] | None = None,
+    root: Path, config: Config, image_shape: ImageShape, form: own.Form
 ) -> Iterator[tuple[str, np.ndarray | str]]:
     """Reads the images of any folder in the form of those that a run was trained on.
 
@@ -228,10 +221,8 @@ def read_foreign(
         root: the folder; subfolders are looked through.
         config: of the run.
         image_shape: of the run's images.
-        ranges: of its folder's channels, if it was trained on a folder.
-        scale: of its folder's images, if they were of several sizes.
-        plate_ranges: of its folder's plates, with `config.normalise_by`. Other plates
-            get their own, by their control images.
+        form: of its folder, if it was trained on one. Plates that it does not have get
+            ranges of their own, by their control images.
 
     Yields:
         The name of each image, in order, and the image, uint8 of `image_shape`, or the
@@ -241,13 +232,12 @@ def read_foreign(
         UserError: the folder cannot be read, or has no images.
     """
     size, _, channels = image_shape
-    form = own.Survey([], {}, size, ranges or [], [], scale=scale)
     config = dataclasses.replace(config, image_size=size)
     if not config.dataset.startswith("folder:"):
         # Bytes; a dataset that changes its images takes those in colour, of any size.
         changes = config.dataset in DATASETS and DATASETS[config.dataset].change
         stored = 3 if changes else channels
-        form = own.Survey([], {}, 0, [own.BYTES] * stored, [])
+        size, form = 0, own.Form([own.BYTES] * stored)
         mode = {1: "grey", 3: "rgb"}.get(stored, "")
         config = dataclasses.replace(config, channels=mode)
     files = listing.find(root, config)
@@ -257,19 +247,48 @@ def read_foreign(
         logger.info(note)
     yield from sorted(files.left_out.items())
     items = own.expand(files.items, config)
-    if plate_ranges is not None:
-        form = form._replace(
-            plate_ranges=own.with_new_plates(plate_ranges, items, config)
-        )
+    if form.plate_ranges is not None:
+        form = with_new_plates(form, items, config)
 
     def read(item: listing.Item) -> tuple[str, np.ndarray | str]:
         try:
-            image = _preprocess(own.convert(item, form, config, is_new=True), config)
+            image = own.convert(item, size, form, config, is_new=True)
+            image = _preprocess(image, config)
         except Exception as error:  # decoders raise anything for a damaged file
             return item.name, first_line(error)
         return item.name, image
 
-    yield from own.in_order(read, items, "reading")
+    brightest, white = [], []
+    for name, image in own.in_order(read, items, "reading"):
+        if not isinstance(image, str):
+            brightest.append(image.max() / 255)
+            white.append((image == 255).mean((0, 1)).max())
+        yield name, image
+    _check_exposure(brightest, white, form)
+
+
+def _check_exposure(brightest: list[float], white: list[float], form: own.Form) -> None:
+    """Warns of images that are much brighter or darker than what a run has learned.
+
+    Args:
+        brightest: the largest value of each image, of white.
+        white: the fraction of each image's pixels that are white in a channel.
+        form: says what is white.
+    """
+    if not brightest or not form.ranges:
+        return
+    at = f"what is white to this run, {describe(form.ranges)}"
+    much = float(np.median(white))
+    if much > _MUCH_WHITE:
+        logger.warning(
+            f"half of the images have {much:.0%} or more of their pixels at or above "
+            f"{at}: they seem to be of another exposure"
+        )
+    if (little := float(np.median(brightest))) < _LITTLE:
+        logger.warning(
+            f"half of the images reach {little:.0%} or less of {at}: they seem to be "
+            "of another exposure"
+        )
 
 
 _UNREADABLE = OSError, RuntimeError, ValueError  # ArrayRecord raises RuntimeError

@@ -1,7 +1,7 @@
 """Measured properties of images: what the object is like, and how well it is drawn."""
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt, laplace
+from scipy.ndimage import binary_erosion, distance_transform_edt, laplace, white_tophat
 
 from infogan_jax.errors import UserError
 from infogan_jax.pixels import begins_with_rgb, channel_names, to_uint8
@@ -9,6 +9,9 @@ from infogan_jax.settings import DEFAULT_COMPOSITE
 
 _BACKGROUND = 40  # of 255, the largest value of the brightest channel
 _TINY = 1e-6
+_SPOT = 7  # pixels
+_SPOT_SHAPE = np.hypot(*np.mgrid[:_SPOT, :_SPOT] - _SPOT // 2) <= _SPOT / 2 - 0.4
+_FAINT = 0.1  # of what is white: less is no stain
 
 
 def properties(
@@ -67,8 +70,34 @@ def properties(
     if channels > 1:
         names = channel_names(channels, colours)
         for k in range(3 * is_rgb, channels):
-            measured[f"area of {names[k]}"] = (images[..., k] > 0.5).sum((1, 2)) * 1.0
+            stain = np.asarray(images[..., k], np.float64)
+            measured |= _stain(stain, names[k], measured["area"])
     return measured
+
+
+def _stain(images: np.ndarray, name: str, area: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns properties of one channel, whatever its exposure but for the intensity.
+
+    Spots are what a white top-hat leaves, peaks that hold no disc of _SPOT pixels: its
+    largest value over the channel's.
+
+    Args:
+        images: `[N, H, W]`.
+        name: of the channel.
+        area: of the whole object, pixels `[N]`.
+    """
+    top = np.percentile(images, 99, axis=(1, 2))
+    shown = images > np.maximum(top / 2, _FAINT)[:, None, None]
+    own = shown.sum((1, 2)).astype(float)
+    spots = np.array(
+        [white_tophat(image, footprint=_SPOT_SHAPE).max() for image in images]
+    )
+    return {
+        f"area of {name}": own,
+        f"share of {name}": own / np.maximum(area, 1),
+        f"intensity of {name}": top,
+        f"spots of {name}": spots / np.maximum(images.max((1, 2)), _FAINT),
+    }
 
 
 def _roundness(var_y: np.ndarray, var_x: np.ndarray, cov: np.ndarray) -> np.ndarray:

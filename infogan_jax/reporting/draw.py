@@ -84,7 +84,10 @@ class _Drawing:
         self._key = figures.figure_key(folder.config.seed)
         self._seed = folder.config.seed
         colours = folder.config.composite
-        self._grid = functools.partial(figures.image_grid, colours=colours)
+        size = data.form.shown_pixel_size
+        self._grid = functools.partial(
+            figures.image_grid, colours=colours, pixel_size=size
+        )
 
     def _save(self, picture: Image.Image, name: str) -> None:
         figures.save(picture, self._folder / f"{name}.png")

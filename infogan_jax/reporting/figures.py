@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,8 @@ _GAP, _MARGIN = 2, 16  # pixels between images, between panels
 _GIF_FRAMES = 32  # of the animation; all frames stay in frames/
 _GIF_SIDE = (1 << 16) - 1  # pixels, the largest that the format holds
 _GIF_GREYS, _GIF_COLOURS = 16, 64  # look the same as 256, in fewer bytes
+_SIDE = 56  # pixels that an image is shown at, about
+_BAR = 24  # pixels below a picture, for its scale bar
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
 
@@ -39,11 +42,12 @@ def image_grid(
     column_labels: Sequence[str] = (),
     title: str = "",
     colours: str = DEFAULT_COMPOSITE,
+    pixel_size: float | None = None,
 ) -> Image.Image:
     """Returns images `[N, H, W, C]` row by row, with labels at the edges if given.
 
     Images that are neither grey nor RGB are shown as several panels; see
-    `pixels.panels`.
+    `pixels.panels`. With the size of a pixel, in micrometres, they have a scale bar.
     """
     draw = functools.partial(_grid, columns=columns, column_labels=column_labels)
     shown = panels(to_uint8(images), colours)
@@ -63,7 +67,37 @@ def image_grid(
     for panel, length in zip(drawn, lengths, strict=True):
         canvas.paste(panel, (0, at) if below else (at, 0))
         at += length + _MARGIN
+    if pixel_size:
+        zoom = _zoom(images.shape[1])
+        canvas = _with_scale_bar(canvas, pixel_size / zoom, images.shape[2] * zoom)
     return canvas
+
+
+def _zoom(height: int) -> int:
+    """How much larger images are shown."""
+    return max(1, round(_SIDE / height))
+
+
+def _with_scale_bar(canvas: Image.Image, pixel_size: float, most: int) -> Image.Image:
+    """A picture with a bar below it, of a length that is 1, 2 or 5 times a power of 10.
+
+    Args:
+        canvas: the picture.
+        pixel_size: micrometres.
+        most: pixels that the bar may be long.
+    """
+    longest = most * pixel_size
+    power = 10.0 ** math.floor(math.log10(longest))
+    length = max(n * power for n in (1, 2, 5) if n * power <= longest)
+    taller = Image.new("RGB", (canvas.width, canvas.height + _BAR), _PAPER)
+    taller.paste(canvas)
+    draw, end = ImageDraw.Draw(taller), canvas.width
+    bar = (end - round(length / pixel_size), canvas.height + 3, end - 1)
+    draw.rectangle((*bar, canvas.height + 5), _INK)
+    text = f"{length:g} \u00b5m"
+    font = ImageFont.load_default(size=13)
+    draw.text((end - 1, taller.height - 2), text, _INK, font, anchor="rs")
+    return taller
 
 
 def _grid(
@@ -75,7 +109,7 @@ def _grid(
 ) -> Image.Image:
     """Images `[N, H, W, 1 or 3]`, uint8."""
     n, height, width, _ = images.shape
-    zoom = max(1, round(56 / height))
+    zoom = _zoom(height)
     height, width = height * zoom, width * zoom
     rows = -(-n // columns)
     font = ImageFont.load_default(size=13)

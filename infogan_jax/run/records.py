@@ -18,6 +18,7 @@ import msgspec
 from infogan_jax import former
 from infogan_jax.config import Config
 from infogan_jax.core.models import ImageShape
+from infogan_jax.data.folder import Form
 from infogan_jax.errors import UserError
 from infogan_jax.evaluation import results as evaluator_results
 from infogan_jax.evaluation.results import Measures, Skipped
@@ -43,11 +44,8 @@ class RunInfo:
     config: Config
     image_shape: ImageShape
     class_names: list[str]
-    ranges: list[tuple[float, float]] | None = None  # of a folder's channels
     channels: list[str] | None = None  # names, of a folder's
-    scale: float | None = None  # of a folder's images of several sizes
-    pixel_size: float | None = None  # micrometres, of a folder's files
-    plate_ranges: dict[str, list[tuple[float, float]]] | None = None  # instead
+    form: Form = dataclasses.field(default_factory=Form)  # of a folder's images
     data: str = ""  # fingerprint of the dataset
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     devices: list[str] = dataclasses.field(default_factory=list)
@@ -77,6 +75,7 @@ class RunInfo:
             )
         with _raise_if_corrupted(path, "restore it from a copy"):
             content = {"kind": INFOGAN} | json.loads(path.read_text())
+            content = former.upgrade_run(content)
             settings = json.dumps(content["config"])
         try:
             config = Config.from_json(settings)
@@ -85,7 +84,8 @@ class RunInfo:
         with _raise_if_corrupted(path, "restore it from a copy"):
             content["config"] = config
             info = msgspec.convert(content, cls, from_attributes=True)
-            every = [info.ranges or [], *(info.plate_ranges or {}).values()]
+            form = info.form
+            every = [form.ranges or [], *(form.plate_ranges or {}).values()]
             ends = [end for ranges in every for pair in ranges for end in pair]
             if not all(map(math.isfinite, ends)):
                 raise ValueError("ranges that are not finite")

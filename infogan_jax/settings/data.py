@@ -84,6 +84,11 @@ class DataConfig:
         "folder: grey, rgb, numbers from 1 such as 1,3, or values of {channel}; empty: "
         "all as they are.",
     )
+    channel_names: str = field(
+        "",
+        "folder: a name for each channel, such as DNA,actin,pathogen; empty: those "
+        "that the files say.",
+    )
     z: str = field(
         "",
         "folder: what is made of several depths: max or mean of them, middle, or the "
@@ -154,6 +159,11 @@ class DataConfig:
         forms = PRESETS.get(self.file_pattern, (self.file_pattern,))
         return "{channel}" in forms[0]
 
+    def names_of_channels(self) -> list[str]:
+        """Returns the names that `channel_names` gives; empty: none."""
+        text = self.channel_names
+        return [name.strip() for name in text.split(",")] if text else []
+
     def check(self) -> None:
         """Raises UserError for the first field that cannot work."""
         check_one_of("resize_mode", self.resize_mode, RESIZE_MODES)
@@ -173,6 +183,12 @@ class DataConfig:
         self._check_axes()
         self._check_values()
         self._check_channels()
+        names = self.names_of_channels()
+        if len(set(names)) < len(names) or not all(names) or "=" in self.channel_names:
+            raise UserError(
+                f"--channel_names={self.channel_names}: expected a name for each "
+                "channel, none twice, such as DNA,actin"
+            )
         self._check_download_url()
         if bool(self.filter_classifier) != bool(self.filter_class):
             raise UserError(

@@ -220,17 +220,15 @@ def _open_run(
             shared[f"--{name}"] = value
     processes.check_equal(shared)
     # Three files for an image are no red, green and blue, whatever the colours
-    composite = with_names(config.composite, data.channels)
+    names = config.names_of_channels() or data.channels
+    composite = with_names(config.composite, names)
     info = RunInfo(
         kind,
         dataclasses.replace(config, composite=composite).with_absolute_paths(),
         data.images.shape[1:],
         list(data.class_names),
-        data.ranges,
         data.channels,
-        data.scale,
-        data.pixel_size,
-        data.plate_ranges,
+        data.form,
         digest,
     )
     run = processes.on_primary(lambda: Run.create(path, info, restart, lock))
