@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from infogan_jax.data import builders, imaging, listing, metadata
 from infogan_jax.data.download import DownloadError
+from infogan_jax.data.folder import convert
 from infogan_jax.data.splits import held_out, one_sided
 from infogan_jax.data.survey import Survey, survey, tell
 from infogan_jax.errors import UserError, expand_path, first_line, some_of
@@ -40,6 +41,8 @@ DATASETS = {
 }
 
 REMEDY = "if it is damaged, delete that folder and prepare it again"
+DROPPED = "dropped.npz"  # in a prepared folder: kind -> images, uint8 [n, H, W, C]
+_DROPPED = 12  # images of each kind that are kept
 _SHOWN = 10  # files left out that are printed
 
 
@@ -139,7 +142,7 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
     out = _hold_out(found.items)
     about = {"source": str(source), "listing": digest_now}
     about |= found._asdict()
-    del about["items"]
+    del about["items"], about["dropped"]
     about["form"] = dataclasses.asdict(found.form)
     folder = _build(
         builders.Folder,
@@ -151,11 +154,25 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
         about=about,
         config=tfds.core.BuilderConfig(name=name),
     )
+    _save_dropped(folder, found, config)
     if len(found.left_out) > _SHOWN:
         logger.info(
             f"left out: {len(found.left_out)} in all, see {folder}/metadata.json"
         )
     return folder
+
+
+def _save_dropped(folder: Path, found: Survey, config: DataConfig) -> None:
+    """Keeps some of the images that `config.drop` left out, to be looked at."""
+    if not found.dropped:
+        return
+    some = {
+        kind: np.stack(
+            [convert(item, found.size, found.form, config) for item in items[:_DROPPED]]
+        )
+        for kind, items in found.dropped.items()
+    }
+    np.savez_compressed(folder / DROPPED, **some)  # type: ignore[arg-type]
 
 
 def _hold_out(items: list[listing.Item]) -> np.ndarray:
@@ -191,7 +208,7 @@ _FOLDER_SETTINGS = (
     *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
     *("max_invalid_percent", "value_range", "nan_value"),
     *("z", "t", "stack", "array_name", "metadata", "group_by", "label_by"),
-    *("normalise_by", "channel_names"),
+    *("normalise_by", "channel_names", "drop"),
 )
 
 

@@ -18,7 +18,7 @@ from infogan_jax.config import Config
 from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
 from infogan_jax.data import imaging, listing, metadata, splits
-from infogan_jax.data.prepare import DATASETS, REMEDY, open_builder, prepare
+from infogan_jax.data.prepare import DATASETS, DROPPED, REMEDY, open_builder, prepare
 from infogan_jax.data.ranges import describe
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
 from infogan_jax.data.survey import with_new_plates
@@ -49,6 +49,7 @@ class Data(NamedTuple):
     labels: np.ndarray | None = None  # int [N], if asked for
     channels: list[str] | None = None  # names, of a folder's
     form: own.Form = own.Form()  # of a folder's images
+    dropped: dict[str, np.ndarray] | None = None  # by `config.drop`: kind -> some
     eval_metadata: dict[str, list[str]] | None = None  # column -> value of each image
 
 
@@ -107,8 +108,16 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         labels,
         about.get("channels"),
         own.Form(**about.get("form", {})),
+        _load_dropped(folder),
         eval_metadata,
     )
+
+
+def _load_dropped(folder: Path) -> dict[str, np.ndarray] | None:
+    if not (folder / DROPPED).exists():
+        return None
+    with np.load(folder / DROPPED) as file:
+        return dict(file)
 
 
 class _Reader:

@@ -13,6 +13,7 @@ from infogan_jax.data import ranges as value_ranges
 from infogan_jax.data.folder import Form, describe_reasons, expand, in_order, read
 from infogan_jax.data.listing import Item, Listing
 from infogan_jax.data.objects import looks_like_mask
+from infogan_jax.data.quality import Quality, find_bad, find_copies, measure, thumbnail
 from infogan_jax.data.ranges import Ranges, Rule
 from infogan_jax.data.splits import digest
 from infogan_jax.errors import UserError, first_line
@@ -23,6 +24,7 @@ _MIN_IMAGES = 10
 _SAME_SCALE = 1.01  # ratio of sizes of pixels up to which they count as equal
 _FITTING = 99  # percent of the images that one scale shows whole
 _FIELD, _FIELD_SHRINKS = 256, 4  # pixels of a side, and how much smaller it becomes
+_MOST_COMPARED = 20_000  # images, each with each other
 _FEW_MASKS = 0.1  # of the images that may look like masks
 _DIM = 0.1  # of the range of values: pictures that reach no further are too dark
 
@@ -36,6 +38,7 @@ class Survey(NamedTuple):
     form: Form
     summary: list[str]  # a line of what there is, then one for each oddity
     channels: list[str]  # their names, where files say them
+    dropped: dict[str, list[Item]]  # by `config.drop`: kind -> images, among left_out
 
 
 def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
@@ -51,6 +54,7 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
             several channel counts, or several sizes without `config.image_size`.
     """
     good, looks, left_out = _look_at_all(root, files, config)
+    good, looks, dropped = _drop(root, good, looks, config)
     _check_channels(root, [look.shape[-1] for look in looks])
     sides = sorted({look.shape[:2] for look in looks})
     size = config.image_size or sides[0][0]
@@ -85,7 +89,12 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
     factor = scale or (size / longest if len(sides) == 1 else None)
     shown = pixel_size / factor if pixel_size and factor else None
     form = Form(ranges, scale, plates, pixel_size, longest, shown)
-    return Survey(good, left_out, size, form, summary, channels)
+    for kind, items in dropped.items():
+        left_out |= dict.fromkeys((item.name for item in items), kind)
+    if dropped:
+        counts = (f"{len(items)} {kind}" for kind, items in dropped.items())
+        summary[0] += f"; dropped: {', '.join(counts)}"
+    return Survey(good, left_out, size, form, summary, channels, dropped)
 
 
 def _look_at_all(
@@ -118,12 +127,33 @@ def _look_at_all(
             f"--max_invalid_percent={config.max_invalid_percent:g}: "
             f"{describe_reasons(left_out)}"
         )
-    if len(good) < _MIN_IMAGES:
+    _check_enough(root, len(good))
+    return good, [look for _, look in seen if look.dtype == usual], left_out
+
+
+def _check_enough(root: Path, count: int) -> None:
+    if count < _MIN_IMAGES:
         raise UserError(
-            f"{root}: {len(good)} image{'s' * (len(good) > 1)}; expected {_MIN_IMAGES} "
+            f"{root}: {count} image{'s' * (count > 1)}; expected {_MIN_IMAGES} "
             "or more, and thousands to learn from"
         )
-    return good, [look for _, look in seen if look.dtype == usual], left_out
+
+
+def _drop(
+    root: Path, items: list[Item], looks: list["_Look"], config: DataConfig
+) -> tuple[list[Item], list["_Look"], dict[str, list[Item]]]:
+    """Those that stay, and what `config.drop` leaves out, by kind."""
+    kinds = config.kinds_to_drop()
+    qualities = [look.quality for look in looks if look.quality is not None]
+    if not kinds or not qualities:
+        return items, looks, {}
+    bad = find_bad(qualities, np.stack([look.thumbnail for look in looks]), kinds)
+    dropped: dict[str, list[Item]] = {}
+    for place, kind in sorted(bad.items()):
+        dropped.setdefault(kind, []).append(items[place])
+    kept = [k for k in range(len(items)) if k not in bad]
+    _check_enough(root, len(kept))
+    return [items[k] for k in kept], [looks[k] for k in kept], dropped
 
 
 def _check_no_masks(root: Path, seen: list[tuple[Item, "_Look"]]) -> None:
@@ -149,26 +179,44 @@ def _one_scale(looks: list["_Look"], size: int) -> tuple[float, str]:
     )
 
 
-def _join_doubles(items: list[Item], looks: list["_Look"]) -> tuple[list[Item], int]:
-    """The items, equal images of one group; and how many are equal to an earlier one.
+def _join_doubles(
+    items: list[Item], looks: list["_Look"]
+) -> tuple[list[Item], list[str]]:
+    """The items, equal images of one group; and lines about what is left.
 
     Otherwise one could be trained on while its double is measured on. Groups that the
     files name stay as they are.
     """
     first: dict[tuple, str] = {}
-    joined, doubles = [], 0
+    joined, doubles, apart = [], 0, 0
     for item, look in zip(items, looks, strict=True):
         group = first.setdefault((look.shape, look.digest), item.group)
-        doubles += group != item.group
-        joined.append(item._replace(group=group) if item.group == item.name else item)
-    return joined, doubles
+        if group != item.group:
+            is_free = item.group == item.name
+            doubles, apart = doubles + is_free, apart + (not is_free)
+            item = item._replace(group=group) if is_free else item
+        joined.append(item)
+    lines = []
+    if doubles:
+        lines.append(
+            f"{doubles} images are equal to others, and are held out only with them"
+        )
+    if len(items) <= _MOST_COMPARED:
+        copies = find_copies(np.stack([look.thumbnail for look in looks]))
+        apart = max(apart, len(copies) - doubles)
+    if apart:
+        lines.append(
+            f"{apart} images are equal, or almost, to others, and may be trained on "
+            "while these are measured on; --drop=copy leaves them out"
+        )
+    return joined, lines
 
 
 def _summarise(
     looks: list["_Look"],
     ranges: list[tuple[float, float]],
     sides: list[tuple[int, ...]],
-    doubles: int,
+    doubles: list[str],
     names: list[str],
 ) -> list[str]:
     """What was made of a folder, in a line, and a line for each oddity."""
@@ -189,10 +237,7 @@ def _summarise(
             f"pixels are of {pixels[0]:g} to {pixels[-1]:g} um: size in the pictures "
             "is not size of the objects"
         )
-    if doubles:
-        lines.append(
-            f"{doubles} images are equal to others, and are held out only with them"
-        )
+    lines += doubles
     darkest, brightest = ranges[0]
     if high < darkest + _DIM * (brightest - darkest):
         lines.append(
@@ -247,6 +292,8 @@ class _Look(NamedTuple):
     digest: str  # of all pixels
     is_mask: bool  # whether it looks like a label mask
     pixels: np.ndarray | None  # some, `[n, C]`
+    thumbnail: np.ndarray
+    quality: Quality | None  # if it may be left out for it
 
 
 def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
@@ -260,7 +307,9 @@ def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
     extremes = float(image.min()), float(image.max())
     kind = image.shape, str(image.dtype), channels, pixel_size
     is_mask = looks_like_mask(image)
-    return _Look(*kind, *extremes, digest(image), is_mask, some)
+    quality = measure(image) if config.drop else None
+    small = thumbnail(image)
+    return _Look(*kind, *extremes, digest(image), is_mask, some, small, quality)
 
 
 def _ranges(

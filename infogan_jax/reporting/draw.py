@@ -158,6 +158,19 @@ def draw_real_images(run: Run, data: Data) -> None:
     figures.save(picture, run.figures / "real.png")
 
 
+def draw_dropped(run: Run, dropped: dict[str, np.ndarray]) -> None:
+    """Draws figures/dropped.png: images that were left out, a row for each kind."""
+    columns = max(map(len, dropped.values()))
+    rows = [
+        np.pad(some, [(0, columns - len(some)), *[(0, 0)] * 3])
+        for some in dropped.values()
+    ]
+    picture = figures.image_grid(
+        np.concatenate(rows), columns, list(dropped), colours=run.config.composite
+    )
+    figures.save(picture, run.figures / "dropped.png")
+
+
 def draw_borderline(run: Run, examples: Borderline) -> None:
     """Draws figures/filter.png: kept images above dropped ones, with probabilities."""
     columns, images, labels = figures.COLUMNS, [], []

@@ -20,6 +20,7 @@ PRESETS = {
     "cellpose": ("{id}.tif",),
 }
 RESIZE_MODES = "auto", "scale", "pad", "crop", "stretch"
+DROPS = "blurred", "saturated", "empty", "edge", "copy"  # kinds of bad images
 PROJECTIONS = "max", "mean", "middle"  # of depths
 
 
@@ -122,6 +123,11 @@ class DataConfig:
         "folder: a number in place of values that are not finite, such as 0; empty: "
         "images that have some are left out.",
     )
+    drop: str = field(
+        "",
+        f"folder: which images to leave out, by commas: {', '.join(DROPS)}; each is "
+        "compared with the others of the folder. figures/dropped.png shows some.",
+    )
     max_invalid_percent: float = field(
         1.0,
         "folder: percentage of images that may be left out as unusable.",
@@ -164,6 +170,10 @@ class DataConfig:
         text = self.channel_names
         return [name.strip() for name in text.split(",")] if text else []
 
+    def kinds_to_drop(self) -> list[str]:
+        """Returns the kinds of images that `drop` leaves out."""
+        return [kind.strip() for kind in self.drop.split(",") if kind.strip()]
+
     def check(self) -> None:
         """Raises UserError for the first field that cannot work."""
         check_one_of("resize_mode", self.resize_mode, RESIZE_MODES)
@@ -172,6 +182,8 @@ class DataConfig:
                 f"--resize_mode=scale: is for --dataset=folder:PATH, not "
                 f"{self.dataset}; choose another one"
             )
+        for kind in self.kinds_to_drop():
+            check_one_of("drop", kind, DROPS)
         check_one_of("align", self.align, ("none", "centre", "axis"))
         places = ("auto", "resident", "stream")
         check_one_of("data_placement", self.data_placement, places)

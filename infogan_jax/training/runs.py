@@ -78,6 +78,8 @@ def train(
             _print_networks(model)
         if processes.is_primary():
             draw.draw_real_images(run, data)
+            if data.dropped:
+                draw.draw_dropped(run, data.dropped)
             if borderline is not None:
                 draw.draw_borderline(run, borderline)
         states = fit(_infogan_task(run, model, data, classifier), run)
