@@ -704,6 +704,23 @@ def test_unusable_files_are_left_out_and_listed(cells, tmp_path, logged):
     assert "left out: 12 in all, see " in out
 
 
+def test_one_scene_in_8_and_in_16_bits(tmp_path, logged):
+    """Both are taken as fractions of their own white."""
+    root = tmp_path / "cells"
+    for i in range(10):
+        image = picture(i, (16, 16), 1)
+        save(root / f"a{i}.png", image)
+        Image.fromarray(image[..., 0].astype(np.uint16) * 257).save(root / f"b{i}.png")
+    config = config_of(root, tmp_path)
+    data = load(config)
+    assert "10 images are of 8 bits, 10 of 16: each is taken as a fraction" in logged()
+    assert len(data.images) + len(data.eval_images) == 20
+    assert data.form.are_widened and data.form.ranges[0][1] > 65_000
+    images = dict(read_foreign(root, config, (16, 16, 1), data.form))
+    for i in range(10):
+        np.testing.assert_array_equal(images[f"a{i}.png"], images[f"b{i}.png"])
+
+
 def told(root, tmp_path, **changes) -> str:
     with pytest.raises(UserError) as error:
         load(config_of(root, tmp_path, **changes))

@@ -18,6 +18,7 @@ from infogan_jax.data.ranges import BYTES, Ranges, Rule
 from infogan_jax.errors import SHOWN, some_of
 from infogan_jax.settings import DataConfig
 
+WIDER = 257  # white of 16 bits, in white of 8
 _MIN_SIDE = 8  # pixels
 _PREFETCH = 16  # images per core that are read ahead
 _SAME_SIZE = 1.05  # ratio of sizes of pixels up to which objects are of one scale
@@ -32,6 +33,7 @@ class Form:
     scale: float | None = None  # of images of several sizes; None: of each its own
     plate_ranges: dict[str, Ranges] | None = None  # with `config.normalise_by`
     pixel_size: float | None = None  # micrometres, in the files
+    are_widened: bool = False  # those of 8 bits, since others have 16
     longest: int = 0  # side of the largest image, pixels; 0: not known
     shown_pixel_size: float | None = None  # micrometres, of pixels as networks see them
 
@@ -97,6 +99,8 @@ def convert(
     if form.plate_ranges is not None:
         ranges = form.plate_ranges[Rule.of(config).plate_of(item)]
     ranges = ranges or [BYTES] * image.shape[-1]
+    if form.are_widened and image.dtype == np.uint8:
+        image = widen(image)
     if is_new:
         _check_same_scale(decoded, form)
     if is_new and not config.value_range:
@@ -109,6 +113,11 @@ def convert(
             raise ValueError(f"nothing within {value_ranges.describe(ranges)}")
     image = resize(image, size, config.resize_mode, form.scale)
     return np.round(image).astype(np.uint8)
+
+
+def widen(image: np.ndarray) -> np.ndarray:
+    """Returns numbers of 8 bits as of 16, the same fraction of the largest one."""
+    return image.astype(np.uint16) * WIDER
 
 
 def _check_same_scale(image: Decoded, form: Form) -> None:

@@ -10,11 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from infogan_jax.data import ranges as value_ranges
-from infogan_jax.data.folder import Form, describe_reasons, expand, in_order, read
+from infogan_jax.data.folder import (
+    WIDER,
+    Form,
+    describe_reasons,
+    expand,
+    in_order,
+    read,
+    widen,
+)
 from infogan_jax.data.listing import Item, Listing
 from infogan_jax.data.objects import looks_like_mask
 from infogan_jax.data.quality import Quality, find_bad, find_copies, measure, thumbnail
-from infogan_jax.data.ranges import Ranges, Rule
+from infogan_jax.data.ranges import BYTES, Ranges, Rule
 from infogan_jax.data.splits import digest
 from infogan_jax.errors import UserError, first_line
 from infogan_jax.settings import DataConfig
@@ -88,7 +96,13 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
     pixel_size, longest = looks[0].pixel_size, max(map(max, sides))
     factor = scale or (size / longest if len(sides) == 1 else None)
     shown = pixel_size / factor if pixel_size and factor else None
-    form = Form(ranges, scale, plates, pixel_size, longest, shown)
+    wider = sum(look.is_widened for look in looks)
+    if wider:
+        summary.append(
+            f"{wider:,} images are of 8 bits, {len(looks) - wider:,} of 16: each is "
+            "taken as a fraction of its own white"
+        )
+    form = Form(ranges, scale, plates, pixel_size, bool(wider), longest, shown)
     for kind, items in dropped.items():
         left_out |= dict.fromkeys((item.name for item in items), kind)
     if dropped:
@@ -112,6 +126,9 @@ def _look_at_all(
             left_out[item.name] = look
         else:
             seen.append((item, look))
+    # What has 16 bits without need may be of the same 8 as others: who knows?
+    if any(look.dtype == "uint16" and look.highest > BYTES[1] for _, look in seen):
+        seen = [(item, _widened(look)) for item, look in seen]
     kinds = Counter(look.dtype for _, look in seen)
     usual = kinds.most_common(1)[0][0] if kinds else ""
     for item, look in seen:
@@ -294,6 +311,7 @@ class _Look(NamedTuple):
     pixels: np.ndarray | None  # some, `[n, C]`
     thumbnail: np.ndarray
     quality: Quality | None  # if it may be left out for it
+    is_widened: bool = False  # of 8 bits, in a folder where others have 16
 
 
 def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
@@ -304,12 +322,32 @@ def _look(item: Item, config: DataConfig, with_pixels: bool) -> _Look | str:
         return first_line(error)
     pixels = image.reshape(-1, image.shape[-1])
     some = pixels[:: -(-len(pixels) // value_ranges.PIXELS)] if with_pixels else None
-    extremes = float(image.min()), float(image.max())
-    kind = image.shape, str(image.dtype), channels, pixel_size
-    is_mask = looks_like_mask(image)
-    quality = measure(image) if config.drop else None
-    small = thumbnail(image)
-    return _Look(*kind, *extremes, digest(image), is_mask, some, small, quality)
+    return _Look(
+        shape=image.shape,
+        dtype=str(image.dtype),
+        channels=channels,
+        pixel_size=pixel_size,
+        lowest=float(image.min()),
+        highest=float(image.max()),
+        digest=digest(image),
+        is_mask=looks_like_mask(image),
+        pixels=some,
+        thumbnail=thumbnail(image),
+        quality=measure(image) if config.drop else None,
+    )
+
+
+def _widened(look: _Look) -> _Look:
+    """What an image of 8 bits shows as one of 16."""
+    if look.dtype != "uint8":
+        return look
+    return look._replace(
+        dtype="uint16",
+        lowest=WIDER * look.lowest,
+        highest=WIDER * look.highest,
+        pixels=None if look.pixels is None else widen(look.pixels),
+        is_widened=True,
+    )
 
 
 def _ranges(
