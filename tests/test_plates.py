@@ -187,6 +187,15 @@ def test_what_codes_tell_of_a_column():
     assert abs(row["auc"] - row["auc_by_chance"]) < 0.1
 
 
+def test_numbers_of_many_values_become_two_halves():
+    areas = [str(x) for x in range(100)]
+    halved = metadata.halves(areas)
+    assert halved[0] == "up to 49.5" and halved[-1] == "above 49.5"
+    assert halved.count("above 49.5") == 50
+    for column in (["0.0", "1.0", "10.0"] * 9, [f"w{x}" for x in range(30)]):
+        assert metadata.halves(column) == column
+
+
 def test_other_scales_fields_and_exposures_are_not_read_in_silence(tmp_path, logged):
     """By a form of images of at most 8 pixels of 0.5 um, white at 1,000."""
     form = Form([(0.0, 1000.0)], pixel_size=0.5, longest=SIDE)

@@ -11,7 +11,8 @@ from infogan_jax.evaluation import Subject
 from infogan_jax.evaluation.results import Measures, Skipped
 
 _TELLING = 0.1  # normalised mutual information from which on a warning is due
-_MOST_VALUES = 50
+_MOST_VALUES = 50  # of a column; numbers of more than these become two halves
+_MOST_NUMBERS = 10
 _SHUFFLES = 20
 
 
@@ -92,6 +93,18 @@ def measures(
     }
 
 
+def halves(column: Sequence[str]) -> Sequence[str]:
+    """Returns whether each of many numbers is above their median; else the column."""
+    if len(set(column)) <= _MOST_NUMBERS:
+        return column
+    try:
+        numbers = np.array([float(value) for value in column])
+    except ValueError:
+        return column
+    middle = float(np.median(numbers))
+    return [f"{'above' if x > middle else 'up to'} {middle:g}" for x in numbers]
+
+
 def evaluate(subject: Subject) -> Measures | Skipped:
     """Measures each column of held-out images that has two values or more."""
     table, trained = subject.data.eval_metadata, subject.trained
@@ -106,7 +119,8 @@ def evaluate(subject: Subject) -> Measures | Skipped:
         categories = found[category.name]
     rng = np.random.default_rng(subject.seed)
     rows, warnings = {}, []
-    for name, column in table.items():
+    for name, values in table.items():
+        column = halves(values)
         if name == "group" or not 2 <= len(set(column)) <= _MOST_VALUES:
             continue
         row = measures(categories, scores, column, table["group"], rng)
