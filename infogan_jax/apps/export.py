@@ -266,6 +266,7 @@ def describe(run: Run, folder: MemberFolder, trained: Trained) -> dict[str, Any]
             "composite": channel_colours(channels, run.config.composite),
             "channel_names": channel_names(channels, run.config.composite),
             "ranges": info.form.ranges,
+            "pixel_size": info.form.shown_pixel_size,
         },
         "codes": codes,
         "dataset": run.config.dataset.rpartition("/")[2],

@@ -25,7 +25,7 @@ import {
   parseModel,
   titleOf,
 } from "./model";
-import { draw, drawSmooth, panelsOf, panelTitle, readImage } from "./picture";
+import { draw, drawSmooth, panelsOf, panelTitle, readImage, scaleBar } from "./picture";
 import { fromHash, toFile, toHash } from "./share";
 import { Sliders } from "./sliders";
 import { Strip } from "./strip";
@@ -66,6 +66,12 @@ class Panels {
       return make("figure", {}, canvas, make("figcaption", {}, words));
     });
     into.replaceChildren(...figures);
+    const scale = scaleBar(model);
+    if (scale) {
+      const bar = make("span");
+      bar.style.width = `${100 * scale.part}%`;
+      figures[0]?.append(make("div", { class: "scale" }, bar, scale.text));
+    }
   }
 
   /** Draws an image, or again the last one. */

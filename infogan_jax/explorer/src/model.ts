@@ -32,6 +32,7 @@ export interface Model {
   // Colour of each channel; null: grey, or red, green and blue
   readonly composite: readonly (readonly number[])[] | null;
   readonly channelNames: readonly string[];
+  readonly pixelSize: number | null; // micrometres
   readonly codes: readonly Code[];
   readonly metrics: readonly (readonly [string, number])[];
   readonly files: ReadonlyMap<string, { bytes: number; sha256: string }>;
@@ -86,6 +87,7 @@ export function parseModel(json: unknown): Model {
     channels,
     composite: parseComposite(image.composite, channels),
     channelNames: parseNames(image.channel_names, channels),
+    pixelSize: parsePixelSize(image.pixel_size),
     codes,
     metrics: Object.entries(record(about.metrics, "metrics")).map(
       ([name, value]) => [name, number(value, name)] as const,
@@ -144,6 +146,13 @@ function parseNames(value: unknown, channels: number) {
     "channel_names do not fit the channels",
   );
   return names as string[];
+}
+
+function parsePixelSize(value: unknown): number | null {
+  if (value === null || value === undefined) return null;
+  const size = number(value, "pixel_size");
+  check(size > 0, `pixel_size is ${size}`);
+  return size;
 }
 
 /** The code that the strip of pictures stands for: the first categorical one. */

@@ -18,6 +18,20 @@ export function panelsOf({ channels, composite, channelNames }: Model): Panel[] 
   return isRgb && !isShown ? panels : [...panels, "composite"];
 }
 
+/**
+ * The length of a scale bar, in micrometres: 1, 2 or 5 times a power of ten, and at most
+ * half of a picture; and which part of the picture that is.
+ */
+export function scaleBar({ pixelSize, width }: Pick<Model, "pixelSize" | "width">) {
+  if (!pixelSize) return null;
+  const whole = pixelSize * width;
+  const power = 10 ** Math.floor(Math.log10(whole / 2));
+  const length = Math.max(
+    ...[1, 2, 5].map((n) => n * power).filter((n) => n <= whole / 2),
+  );
+  return { text: `${Number(length.toPrecision(1))} µm`, part: length / whole };
+}
+
 /** What to call a panel. */
 export function panelTitle(model: Model, panel: Panel): string {
   if (typeof panel === "number") return model.channelNames[panel] ?? "";

@@ -9,7 +9,7 @@ import {
   withValue,
 } from "../src/latents";
 import { type Code, Fault, type Model, orderOf, parseModel } from "../src/model";
-import { panelsOf, panelTitle, toPixels } from "../src/picture";
+import { panelsOf, panelTitle, scaleBar, toPixels } from "../src/picture";
 import { fromHash, toFile, toHash, type View } from "../src/share";
 
 const file = { bytes: 1, sha256: "0" };
@@ -128,6 +128,11 @@ describe("model.json", () => {
       "range",
       (a) => Object.assign((a.codes as object[])[1] ?? {}, { trained: [1, 1] }),
       /is empty/,
+    ],
+    [
+      "pixels",
+      (a) => Object.assign(a.image as object, { pixel_size: -1 }),
+      /pixel_size is -1/,
     ],
     [
       "names",
@@ -309,6 +314,17 @@ describe("pictures", () => {
       255, 255, 255, 255, 255, 255, 255, 255,
     ]);
     expect(toPixels(model, grey, 1)[0]).toBe(64);
+  });
+
+  it("have a scale bar of a round length where the size of pixels is known", () => {
+    expect(model.pixelSize).toBeNull();
+    expect(scaleBar(model)).toBeNull();
+    // 20.8 um wide, of which half is 10.4
+    expect(scaleBar({ pixelSize: 0.65, width: 32 })).toEqual({
+      text: "10 µm",
+      part: 10 / 20.8,
+    });
+    expect(scaleBar({ pixelSize: 0.01, width: 64 })?.text).toBe("0.2 µm");
   });
 
   it("add up coloured channels", () => {
