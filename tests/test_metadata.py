@@ -8,7 +8,7 @@ import pytest
 from infogan_jax import Config, UserError
 from infogan_jax.data import listing, load
 from infogan_jax.data.metadata import attach
-from infogan_jax.data.patterns import Pattern, plain_value
+from infogan_jax.data.patterns import Pattern, plain_value, split_channels
 from infogan_jax.data.splits import held_out, one_sided
 from tests.test_folder import config_of, picture, save
 
@@ -208,3 +208,28 @@ def test_each_class_is_on_both_sides():
     assert plain.sum() == 10 and (out | ~plain).all()
     assert one_sided(["a", "b", "b"], ["x", "x", "y"]) == ["y"]
     np.testing.assert_array_equal(held_out(groups, ["x"] * 100), plain)
+
+
+@pytest.mark.parametrize("plate", NAMES, indirect=True)
+def test_channels_that_nobody_named_are_not_taken_for_images(plate, request):
+    preset = request.node.callspec.params["plate"]
+    with pytest.raises(UserError) as error:
+        listing.find(plate, Config())
+    assert "look like 3 channels of 24 images" in str(error.value)
+    assert f"--file_pattern={preset} takes them together" in str(error.value)
+    assert len(listing.find(plate, Config(file_pattern="{id}")).items) == 72
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("a{i}_ch{c}.tif", ("{id}_ch{channel}.tif", 8, 2)),
+        ("a{i} w{c}.ome.tif", ("{id} w{channel}.ome.tif", 8, 2)),
+        ("{i}_Ch{c}.ome.tif", ("ideas", 8, 2)),
+        ("a_c{i}.tif", None),  # eight cells
+        ("a{i}{c}.tif", None),
+    ],
+)
+def test_names_that_tell_channels_apart(names, expected):
+    paths = {Path(names.format(i=i, c=c)) for i in range(8) for c in (1, 2)}
+    assert split_channels(sorted(paths)) == expected

@@ -106,8 +106,13 @@ def _take(stored: Stored, reading: Reading, place: int | None) -> Decoded:
 
 
 def _are_stains(axes: str, dtype: np.dtype) -> bool:
-    """Whether three channels are no red, green and blue, which cameras store so."""
-    return "S" not in axes and dtype != np.uint8
+    """Whether three channels are no red, green and blue.
+
+    Cameras store those of a pixel beside each other; programs that write any three
+    planes call them a colour, too.
+    """
+    are_of_a_camera = "S" in axes and axes.index("S") > axes.index("Y")
+    return not are_of_a_camera and dtype != np.uint8
 
 
 def _convert(image: np.ndarray, channels: str) -> np.ndarray:

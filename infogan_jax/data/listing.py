@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from infogan_jax.data.patterns import Pattern
+from infogan_jax.data.patterns import Pattern, split_channels
 from infogan_jax.errors import UserError, some_of
 from infogan_jax.settings import DataConfig
 
@@ -16,6 +16,7 @@ _PICTURES = ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"
 MICROSCOPES = ".czi", ".lif", ".nd2", ".dcm", ".nii", ".nii.gz"
 ARRAYS = ".npy", ".npz", ".h5", ".hdf5", ".zarr"  # of many images, often
 SUFFIXES = *_PICTURES, *ARRAYS, *MICROSCOPES
+_FEW_IMAGES = 3  # of which names say little
 _UNSORTED = "unsorted"  # label of images outside of any subfolder
 _NO_IMAGES = {"@eaDir", "__MACOSX"}  # folders in which systems keep their own
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -61,7 +62,10 @@ def find(root: Path, config: DataConfig) -> Listing:
             f"subfolders {', '.join(sorted(outer))} are no labels, those below them "
             "are; what is held out is chosen anew"
         )
-    pattern = Pattern(config.file_pattern, [p.relative_to(root) for p in paths])
+    images = [p.relative_to(root) for p in paths if p.name.lower().endswith(SUFFIXES)]
+    if not config.file_pattern:
+        _check_no_channels(root, images)
+    pattern = Pattern(config.file_pattern, images)
     parts: dict[str, dict[str, Path]] = {}
     about: dict[str, tuple[str, str, dict[str, str]]] = {}
     left_out: dict[str, str] = {}
@@ -112,6 +116,18 @@ def find(root: Path, config: DataConfig) -> Listing:
     if others:
         notes.append(_describe_others(others, config))
     return Listing(items, left_out, notes, [c for c in channels if c])
+
+
+def _check_no_channels(root: Path, paths: list[Path]) -> None:
+    """Raises UserError if names look as if each file were one channel of an image."""
+    found = split_channels(paths)
+    if found and found[1] >= _FEW_IMAGES:
+        form, images, channels = found
+        raise UserError(
+            f"{root}: names such as {paths[0]} look like {channels} channels of "
+            f"{images} images: --file_pattern={form} takes them together, "
+            "--file_pattern={id} each as an image"
+        )
 
 
 def _label_of(folders: tuple[str, ...]) -> str:

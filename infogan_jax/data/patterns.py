@@ -7,6 +7,7 @@ and says nothing. {row} and {column} are a well: row 2, column 3 is B03.
 
 import itertools
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from infogan_jax.settings.data import PRESETS
 _PLACES = "plate", "well", "row", "column", "site"  # on a plate, which also tell apart
 FIELDS = "id", "channel", "label", "group", *_PLACES, "_"
 _NO_FILE = re.compile(r"_thumb|_cp_masks|_seg\.npy$", re.IGNORECASE)  # of presets
+
+
+_CHANNEL = re.compile(r"([_ -](?:ch|channel|c|w))\d{1,2}(\.[\w.]+)$", re.IGNORECASE)
+_MOST_CHANNELS = 6  # files of an image, where nobody says that they are channels
 
 
 class Named(NamedTuple):
@@ -72,6 +77,32 @@ class Pattern:
         channel = fields.get("channel", "")
         name = _name_of(relative, match) if channel else relative.as_posix()
         return Named(name, channel, label, group, places)
+
+
+def split_channels(paths: list[Path]) -> tuple[str, int, int] | None:
+    """Returns how names seem to tell channels of one image apart, where they do.
+
+    Args:
+        paths: of all images, relative to their folder.
+
+    Returns:
+        A preset or pattern; how many images there are, and how many channels of each.
+    """
+    forms = [name for name in PRESETS if "{channel}" in PRESETS[name][0]]
+    found = (_CHANNEL.search(path.name) for path in paths)
+    ends = Counter(match.groups() for match in found if match)
+    forms += [f"{{id}}{mark}{{channel}}{end}" for (mark, end), _ in ends.most_common(1)]
+    for form in forms:
+        pattern = Pattern(form, paths)
+        images: dict[str, set[str]] = {}
+        for path in paths:
+            if named := pattern.match(path):
+                images.setdefault(named.image, set()).add(named.channel)
+        counts = {len(channels) for channels in images.values()}
+        are_most = 2 * sum(map(len, images.values())) >= len(paths)
+        if are_most and len(counts) == 1 and 1 < max(counts) <= _MOST_CHANNELS:
+            return form, len(images), max(counts)
+    return None
 
 
 def _places(fields: dict[str, str]) -> dict[str, str]:
