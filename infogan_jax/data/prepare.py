@@ -42,6 +42,7 @@ DATASETS = {
 
 REMEDY = "if it is damaged, delete that folder and prepare it again"
 DROPPED = "dropped.npz"  # in a prepared folder: kind -> images, uint8 [n, H, W, C]
+_MADE_AS = 2  # one more when folders are prepared in another way
 _DROPPED = 12  # images of each kind that are kept
 _SHOWN = 10  # files left out that are printed
 
@@ -121,7 +122,9 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
     files = metadata.attach(listing.find(source, config), config)
     digest_now = listing.digest(files.items)
     settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
-    digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(
+        repr((str(source), _MADE_AS, *settings)).encode()
+    ).hexdigest()[:8]
     name = re.sub(r"\W", "_", source.name) + "_" + digest
     folder = _prepared(root / builders.Folder.name / name)
     if folder is not None:
