@@ -82,6 +82,11 @@ def test_another_plate_is_read_by_its_own_controls(plates, tmp_path):
     for name, image in images.items():
         same = known[name.replace("P7", "P1")]
         np.testing.assert_allclose(image, same.astype(float), atol=1)
+    write_plate(
+        tmp_path / "again", "P1", 2.0, 30
+    )  # of that name, in another experiment
+    for name, image in by_name(plates, tmp_path / "again", form).items():
+        np.testing.assert_allclose(image, known[name].astype(float), atol=1)
     for path in (tmp_path / "new").glob("P7_?02_*"):
         path.unlink()
     with pytest.raises(UserError, match="plate P7 has no images of treatment DMSO"):

@@ -21,7 +21,7 @@ from infogan_jax.data import imaging, listing, metadata, splits
 from infogan_jax.data.prepare import DATASETS, DROPPED, REMEDY, open_builder, prepare
 from infogan_jax.data.ranges import describe
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
-from infogan_jax.data.survey import with_new_plates
+from infogan_jax.data.survey import with_own_plates
 from infogan_jax.errors import UserError, expand_path, first_line
 from infogan_jax.settings import DataConfig
 
@@ -230,7 +230,7 @@ def read_foreign(
         root: the folder; subfolders are looked through.
         config: of the run.
         image_shape: of the run's images.
-        form: of its folder, if it was trained on one. Plates that it does not have get
+        form: of its folder, if it was trained on one. Plates of another folder get
             ranges of their own, by their control images.
 
     Yields:
@@ -256,8 +256,9 @@ def read_foreign(
         logger.info(note)
     yield from sorted(files.left_out.items())
     items = own.expand(files.items, config)
-    if form.plate_ranges is not None:
-        form = with_new_plates(form, items, config)
+    trained_on = Path(config.dataset.removeprefix("folder:")).expanduser().resolve()
+    if form.plate_ranges is not None and root.resolve() != trained_on:
+        form = with_own_plates(form, items, config)
 
     def read(item: listing.Item) -> tuple[str, np.ndarray | str]:
         try:

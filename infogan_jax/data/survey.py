@@ -271,29 +271,37 @@ def tell(summary: tuple[str, ...]) -> None:
         (logger.warning if i else logger.info)(line)
 
 
-def with_new_plates(form: Form, items: list[Item], config: DataConfig) -> Form:
-    """Returns the form with ranges of plates that it lacks, by their controls.
+def with_own_plates(form: Form, items: list[Item], config: DataConfig) -> Form:
+    """Returns a form for another folder, whose plates have ranges by their controls.
+
+    A plate that has none here keeps the ranges of the run's plate of that name.
 
     Raises:
-        UserError: a new plate has no control images.
+        UserError: it has neither.
     """
-    rule = Rule.of(config)
+    rule, known = Rule.of(config), form.plate_ranges or {}
     rule.check_columns(items, config)
-    known = form.plate_ranges or {}
-    new = [item for item in items if rule.plate_of(item) not in known]
-    if not new:
-        return form
-    sample = value_ranges.to_look_at(new, config)
-    controls = [item for item in new if item.name in sample]
-    looks = list(in_order(lambda x: _look(x, config, True), controls, "looking at"))
-    usable = [
-        (item, look.pixels)
-        for item, look in zip(controls, looks, strict=True)
-        if not isinstance(look, str) and look.pixels is not None
+    with_controls = {rule.plate_of(item) for item in rule.controls(items)}
+    here = [
+        item
+        for item in items
+        if rule.plate_of(item) in with_controls or rule.plate_of(item) not in known
     ]
-    rule.check_controls([x for x, _ in usable], map(rule.plate_of, new), config)
-    pixels = [some for _, some in usable]
-    found = value_ranges.of_plates([x for x, _ in usable], pixels, config)
+    if not here:
+        return form
+    sample = value_ranges.to_look_at(here, config)
+    controls = [item for item in here if item.name in sample]
+    looks = list(in_order(lambda x: _look(x, config, True), controls, "looking at"))
+    usable, pixels = [], []
+    for item, look in zip(controls, looks, strict=True):
+        if isinstance(look, str):
+            continue
+        seen = _widened(look) if form.are_widened else look
+        if seen.pixels is not None:
+            usable.append(item)
+            pixels.append(seen.pixels)
+    rule.check_controls(usable, map(rule.plate_of, here), config)
+    found = value_ranges.of_plates(usable, pixels, config)
     return dataclasses.replace(form, plate_ranges=known | found)
 
 
