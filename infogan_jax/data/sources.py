@@ -251,7 +251,9 @@ def read_foreign(
         config = dataclasses.replace(config, channels=mode)
     files = listing.find(root, config)
     if config.normalise_by:
-        files = metadata.attach(files, config)
+        # Nothing is held out or measured here: only plates and controls are asked for.
+        joined = dataclasses.replace(config, group_by="", label_by="")
+        files = metadata.attach(files, joined)
     for note in files.notes:
         logger.info(note)
     yield from sorted(files.left_out.items())
