@@ -721,6 +721,17 @@ def test_one_scene_in_8_and_in_16_bits(tmp_path, logged):
         np.testing.assert_array_equal(images[f"a{i}.png"], images[f"b{i}.png"])
 
 
+def test_a_few_of_other_bits_change_nothing(cells, tmp_path):
+    """Nor do 12 bits of a camera."""
+    before = load(config_of(cells, tmp_path))
+    image = picture(99)[..., 0].astype(np.uint16) * 16
+    for i in range(2):
+        Image.fromarray(image + i).convert("I;16").save(cells / f"wide{i}.png")
+    config = config_of(cells, tmp_path, max_invalid_percent=50.0)
+    after = load(config)
+    assert not after.form.are_widened and after.form.ranges == before.form.ranges
+
+
 def told(root, tmp_path, **changes) -> str:
     with pytest.raises(UserError) as error:
         load(config_of(root, tmp_path, **changes))

@@ -194,6 +194,7 @@ def test_a_scale_bar_is_of_a_round_length():
     assert barred.width == plain.width and barred.height > plain.height
     below = np.asarray(barred)[plain.height :, :, 0]
     rows = (below < 100).sum(1)
+    assert image_grid(images, 2, pixel_size=5 / (28 / 200)) is not None  # by log10
     # An image is 8 um wide: the bar has 5, of 0.125 um each
     assert rows[3:6].tolist() == [40] * 3
 

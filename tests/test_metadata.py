@@ -211,10 +211,10 @@ def test_each_class_is_on_both_sides():
 
 
 @pytest.mark.parametrize("plate", NAMES, indirect=True)
-def test_channels_that_nobody_named_are_not_taken_for_images(plate, request):
+def test_channels_that_nobody_named_are_not_taken_for_images(plate, tmp_path, request):
     preset = request.node.callspec.params["plate"]
     with pytest.raises(UserError) as error:
-        listing.find(plate, Config())
+        load(config_of(plate, tmp_path))
     assert "look like 3 channels of 24 images" in str(error.value)
     assert f"--file_pattern={preset} takes them together" in str(error.value)
     assert len(listing.find(plate, Config(file_pattern="{id}")).items) == 72

@@ -11,10 +11,10 @@ from infogan_jax.data import Form, load, ome, read_foreign
 from infogan_jax.data.axes import Reading
 from infogan_jax.data.decode import read_file
 from infogan_jax.data.listing import Item
-from infogan_jax.data.metadata import confounded
+from infogan_jax.data.metadata import GROUP, confounded
 from infogan_jax.data.splits import held_out
 from infogan_jax.evaluation import metadata
-from tests.test_folder import config_of
+from tests.test_folder import config_of, save
 
 GAIN, OFFSET = 1.6, 300  # of the second plate
 WELLS = "B02", "B03", "C02", "C03"
@@ -91,24 +91,24 @@ def test_another_plate_is_read_by_its_own_controls(plates, tmp_path):
         np.testing.assert_allclose(image, known[name].astype(float), atol=1)
     for path in (tmp_path / "new").glob("P7_?02_*"):
         path.unlink()
-    with pytest.raises(UserError, match="plate P7 has no images of treatment DMSO"):
+    with pytest.raises(UserError, match="P7 has no images of treatment DMSO that"):
         by_name(plates, tmp_path / "new", form)
 
 
 def test_what_is_known_of_held_out_images_is_kept(plates, logged):
     data = load(plates)
     table = data.eval_metadata
-    assert set(table) == {"plate", "well", "site", "treatment", "group"}
+    assert set(table) == {"plate", "well", "site", "treatment", GROUP}
     assert {len(values) for values in table.values()} == {len(data.eval_images)}
     # Whole wells, of both plates and of both treatments
     assert set(table["plate"]) == {"P1", "P2"}
     assert set(table["treatment"]) == {"DMSO", "drug"}
-    wells = sorted(set(table["group"]))
+    wells = sorted(set(table[GROUP]))
     assert len(data.eval_images) == CELLS * len(wells)
     told = f"held out: {len(data.eval_images)} of 48 images, all of {', '.join(wells)}"
     assert told in logged()
     for plate, well, group in zip(
-        table["plate"], table["well"], table["group"], strict=True
+        table["plate"], table["well"], table[GROUP], strict=True
     ):
         assert group == f"{plate}/{well}"
 
@@ -120,8 +120,8 @@ def test_what_is_known_of_held_out_images_is_kept(plates, logged):
         ({"normalise_by": "plate:dose=0"}, "no column dose; expected one of"),
         (
             {"normalise_by": "plate:treatment=none"},
-            "plate P1, P2 has no images of treatment none; expected some of each; "
-            "treatment is one of DMSO, drug",
+            "P1, P2 has no images of treatment none that can be used; expected some of "
+            "each; treatment is one of DMSO, drug",
         ),
         ({"normalise_by": "plate:"}, "expected COLUMN or COLUMN:COLUMN=CONTROL"),
         ({"value_range": "0,9"}, "such as plate:treatment=DMSO, and no --value_range"),
@@ -150,6 +150,9 @@ def test_treatments_of_one_plate_each_are_told():
     crossed = [(p, d) for p in ("P1", "P2") for d in ("DMSO", "drug")] * 4
     assert not confounded(items(crossed, "plate", "treatment"))
     assert not confounded(items(rows, "plate", "well"))
+    # Numbers of each image, of which two plates never have the same one
+    areas = [(p, str(i // 4)) for i in range(16) for p in ("P1", "P2")]
+    assert not confounded(items([a for a in areas if a], "plate", "area"))
 
 
 def test_values_of_whole_groups_are_on_both_sides():
@@ -259,3 +262,78 @@ def test_images_of_several_channels_keep_names_and_units(tmp_path):
         found = read_file(tmp_path / "x.tif", Reading(t=str(t)))
         np.testing.assert_array_equal(found.pixels, images[t - 1])
         assert (found.channels, found.pixel_size) == (("DNA", "actin"), 0.25)
+
+
+def test_plates_of_bytes_are_read_as_they_were_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        for plate, gain in (("A", 1.0), ("B", 0.5)):
+            image = (gain * rng.integers(0, 200, (SIDE, SIDE))).astype(np.uint8)
+            save(tmp_path / "cells" / f"{plate}_{i}.png", image)
+    config = config_of(
+        tmp_path / "cells",
+        tmp_path,
+        file_pattern="{plate}_{id}.png",
+        normalise_by="plate",
+        image_size=0,
+    )
+    data = load(config)
+    found = dict(read_foreign(tmp_path / "cells", config, (SIDE, SIDE, 1), data.form))
+    assert len(found) == 24 and not any(isinstance(x, str) for x in found.values())
+    assert found["B_0.png"].max() > 200  # half as bright in its file
+    save(tmp_path / "cells" / "C_0.png", rng.integers(0, 50, (SIDE, SIDE), np.uint8))
+    found = dict(read_foreign(tmp_path / "cells", config, (SIDE, SIDE, 1), data.form))
+    assert found["C_0.png"].max() > 200  # a plate that came later
+
+
+def test_controls_that_are_all_left_out_are_told(plates, tmp_path):
+    for path in (tmp_path / "cells").glob("P2_?02_*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="P2 has no images of treatment DMSO that can"):
+        load(dataclasses.replace(plates, max_invalid_percent=50.0))
+
+
+def test_labels_stay_on_both_sides_whatever_columns_there_are():
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        groups = [f"g{i // 2:02d}" for i in range(192)]
+        labels = [f"l{i // 12}" for i in range(192)]
+        lots = np.repeat(rng.integers(0, 20, 96), 2).astype(str).tolist()
+        out = held_out(groups, labels, lots)
+        sides = [
+            {x for x, o in zip(labels, out, strict=True) if o == s} for s in (0, 1)
+        ]
+        assert sides[0] == sides[1] == set(labels)
+        assert out.mean() <= 1 / 3
+    wells = [f"w{i // 4:04d}" for i in range(16_000)]
+    columns = [[f"{c}{i // 64}" for i in range(16_000)] for c in "abcd"]
+    assert held_out(wells, ["x"] * 16_000, *columns).mean() <= 1 / 3  # at once
+
+
+def test_the_size_of_pixels_is_that_of_all_files_or_none(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def data_of(name, sizes, shape=(16, 16), **changes):
+        (tmp_path / name).mkdir()
+        for i, size in enumerate(sizes):
+            image = rng.integers(0, 60_000, (*shape, 1)).astype(np.uint16)
+            ome.write(tmp_path / name / f"{i}.tif", image, (), size)
+        return load(config_of(tmp_path / name, tmp_path, image_size=8, **changes)).form
+
+    assert data_of("one", [0.5] * 10).pixel_size == 0.5
+    mixed = data_of("two", [0.5, 0.65] * 5)
+    assert (mixed.pixel_size, mixed.shown_pixel_size) == (None, None)
+    wide = {"shape": (16, 32)}
+    assert data_of("pad", [0.5] * 10, **wide).shown_pixel_size == 2.0
+    assert data_of("crop", [0.5] * 10, **wide, resize_mode="crop").shown_pixel_size == 1
+    form = data_of("stretch", [0.5] * 10, **wide, resize_mode="stretch")
+    assert form.shown_pixel_size is None
+
+
+def test_stains_become_colours_where_one_says_so(tmp_path):
+    planes = np.random.default_rng(0).integers(0, 60_000, (3, 16, 16)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", planes, photometric="rgb", planarconfig=2)
+    for channels, names, count in (("", ("1", "2", "3"), 3), ("rgb", (), 3)):
+        found = read_file(tmp_path / "x.tif", Reading(), channels)
+        assert (found.channels, found.pixels.shape[-1]) == (names, count)
+    assert read_file(tmp_path / "x.tif", Reading(), "grey").channels == ()

@@ -83,7 +83,20 @@ def test_quality_by_hand():
     others = np.random.default_rng(0).normal(size=(5, 144)).astype(np.float32)
     others /= np.linalg.norm(others, axis=1, keepdims=True)
     some = np.stack([small, others[0], small, others[1], small])
-    assert find_copies(some) == [2, 4]
+    assert find_copies(some) == {2: 0, 4: 0}
+
+
+@pytest.mark.parametrize(("side", "offset", "signal"), [(28, 1000, 20), (64, 2000, 50)])
+def test_faint_images_on_an_offset_are_no_copies(side, offset, signal):
+    """Also where a side is no multiple of the thumbnail's."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side]
+    thumbnails = []
+    for _ in range(60):
+        a, b = rng.uniform(side / 4, 3 * side / 4, 2)
+        disc = np.hypot(y - a, x - b) < rng.uniform(side / 8, side / 4)
+        thumbnails.append(thumbnail((offset + signal * disc)[..., None]))
+    assert not find_copies(np.stack(thumbnails))
 
 
 def test_a_folder_without_them(images, tmp_path, logged):
@@ -118,6 +131,18 @@ def test_copies_on_both_sides_are_told(tmp_path, logged):
     survey.tell.cache_clear()
     load(config_of(root, tmp_path, file_pattern="{group}_{id}.png"))
     assert "3 images are equal, or almost, to others, and may be trained on" in logged()
+
+
+def test_copies_within_a_group_are_not_told(tmp_path, logged):
+    rng = np.random.default_rng(0)
+    (tmp_path / "cells").mkdir()
+    for i in range(12):
+        image = rng.integers(0, 200, (16, 16), np.uint8)
+        for k in "xy":
+            Image.fromarray(image).save(tmp_path / "cells" / f"g{i}_{k}.png")
+    survey.tell.cache_clear()
+    load(config_of(tmp_path / "cells", tmp_path, file_pattern="{group}_{id}.png"))
+    assert "equal" not in logged()
 
 
 def test_kinds_that_are_none():

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import shuffle
 
-from infogan_jax.data import folder, listing
+from infogan_jax.data import folder, listing, metadata
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
 from infogan_jax.data.splits import held_out
 from infogan_jax.data.survey import Survey
@@ -314,7 +314,7 @@ with tfds.core.registered.skip_registration():
                 if "label" in self.info.features:
                     example["label"] = item.label
                 if "metadata" in self.info.features:
-                    about = item.metadata | {"group": item.group}
+                    about = item.metadata | {metadata.GROUP: item.group}
                     example["metadata"] = json.dumps(about)
                 yield item.name, example
 

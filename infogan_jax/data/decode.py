@@ -70,7 +70,11 @@ def read_file(
             image = Decoded(read_picture(path))
         else:
             image = _read_array(reader, path, reading, place)
-    return image._replace(pixels=_convert(image.pixels, channels))
+    pixels = _convert(image.pixels, channels)
+    is_said = (
+        channels not in ("grey", "rgb") and len(image.channels) == pixels.shape[-1]
+    )
+    return image._replace(pixels=pixels, channels=image.channels if is_said else ())
 
 
 def _read_array(

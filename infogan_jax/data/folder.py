@@ -21,7 +21,7 @@ from infogan_jax.settings import DataConfig
 WIDER = 257  # white of 16 bits, in white of 8
 _MIN_SIDE = 8  # pixels
 _PREFETCH = 16  # images per core that are read ahead
-_SAME_SIZE = 1.05  # ratio of sizes of pixels up to which objects are of one scale
+SAME_SIZE = 1.05  # ratio of sizes of pixels up to which objects are of one scale
 _FIELD_OF_CELLS = 2  # times as long as the largest image is no image of one object
 
 
@@ -104,7 +104,7 @@ def convert(
     if is_new:
         _check_same_scale(decoded, form)
     if is_new and not config.value_range:
-        _check_same_kind(image, ranges)
+        _check_same_kind(image, ranges, form)
     if image.dtype != np.uint8 or config.value_range or config.normalise_by:
         low, high = np.array(ranges).T
         image = (image.astype(np.float32) - low) / np.maximum(high - low, 1e-12)
@@ -123,7 +123,7 @@ def widen(image: np.ndarray) -> np.ndarray:
 def _check_same_scale(image: Decoded, form: Form) -> None:
     """Raises ValueError unless an image shows objects as large as the form's."""
     ours, theirs = form.pixel_size, image.pixel_size
-    if ours and theirs and max(ours, theirs) > _SAME_SIZE * min(ours, theirs):
+    if ours and theirs and max(ours, theirs) > SAME_SIZE * min(ours, theirs):
         raise ValueError(f"pixels of {theirs:g} um; expected {ours:g}")
     height, width, _ = image.pixels.shape
     if form.longest and max(height, width) > _FIELD_OF_CELLS * form.longest:
@@ -133,10 +133,12 @@ def _check_same_scale(image: Decoded, form: Form) -> None:
         )
 
 
-def _check_same_kind(image: np.ndarray, ranges: list[tuple[float, float]]) -> None:
+def _check_same_kind(image: np.ndarray, ranges: Ranges, form: Form) -> None:
     """Raises ValueError unless an image's values are on the scale of the ranges."""
     if image.shape[-1] != len(ranges):
         raise ValueError(f"channels: {image.shape[-1]}; expected {len(ranges)}")
+    if form.plate_ranges is not None:
+        return  # each plate is on a scale of its own
     lowest, highest = image.min(), image.max()
     are_bytes = all(tuple(ends) == BYTES for ends in ranges)
     if image.dtype == np.uint8:

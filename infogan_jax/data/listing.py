@@ -63,8 +63,6 @@ def find(root: Path, config: DataConfig) -> Listing:
             "are; what is held out is chosen anew"
         )
     images = [p.relative_to(root) for p in paths if p.name.lower().endswith(SUFFIXES)]
-    if not config.file_pattern:
-        _check_no_channels(root, images)
     pattern = Pattern(config.file_pattern, images)
     parts: dict[str, dict[str, Path]] = {}
     about: dict[str, tuple[str, str, dict[str, str]]] = {}
@@ -118,8 +116,9 @@ def find(root: Path, config: DataConfig) -> Listing:
     return Listing(items, left_out, notes, [c for c in channels if c])
 
 
-def _check_no_channels(root: Path, paths: list[Path]) -> None:
+def check_no_channels(root: Path, items: list[Item]) -> None:
     """Raises UserError if names look as if each file were one channel of an image."""
+    paths = [item.paths[0].relative_to(root) for item in items]
     found = split_channels(paths)
     if found and found[1] >= _FEW_IMAGES:
         form, images, channels = found

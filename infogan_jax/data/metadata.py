@@ -18,6 +18,7 @@ from infogan_jax.settings import DataConfig
 
 _KEYS = "plate", "well", "site"  # by which a table is joined, as far as both have them
 BATCHES = "plate", "batch"  # columns of which pictures should tell nothing
+GROUP = "held-out group"  # a column of ours
 _IMAGE = "image"  # the column of a file's name, by which it is joined where it is there
 
 
@@ -59,18 +60,23 @@ def confounded(items: Iterable[Item]) -> list[str]:
 
     Unless every image, or every well, has a value of its own.
     """
+    items = list(items)
     columns, lines = columns_of(items), []
-    groups = len({item.group for item in items})
-    for batch in (columns[name] for name in BATCHES if name in columns):
+    wells = [item.group for item in items]
+    groups = len(set(wells))
+    for unit in (name for name in BATCHES if name in columns):
+        batch = columns[unit]
         plates = len(set(batch))
         for name, values in columns.items():
             kinds = len(set(values))
-            if name in (*BATCHES, *_KEYS, _IMAGE) or not 2 <= kinds < groups:
+            if name in (*BATCHES, *_KEYS, _IMAGE) or not 2 <= 2 * kinds <= groups:
                 continue
+            if len(set(zip(values, wells, strict=True))) > groups:
+                continue  # not of whole wells
             if plates > 1 and len(set(zip(values, batch, strict=True))) == kinds:
                 lines.append(
-                    f"every {name} is of one plate only: what tells {name}s apart "
-                    "cannot be told from what tells plates apart"
+                    f"every {name} is of one {unit} only: what tells {name}s apart "
+                    f"cannot be told from what tells one {unit} from another"
                 )
     return lines
 

@@ -1,7 +1,9 @@
 """Datasets by name, prepared by tfds as ArrayRecord without TensorFlow."""
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import logging
 import os
 import re
@@ -19,6 +21,7 @@ from infogan_jax.data.folder import convert
 from infogan_jax.data.splits import held_out, one_sided
 from infogan_jax.data.survey import Survey, survey, tell
 from infogan_jax.errors import UserError, expand_path, first_line, some_of
+from infogan_jax.files import write_atomically
 from infogan_jax.settings import DataConfig
 
 logger = logging.getLogger(__name__)
@@ -42,7 +45,6 @@ DATASETS = {
 
 REMEDY = "if it is damaged, delete that folder and prepare it again"
 DROPPED = "dropped.npz"  # in a prepared folder: kind -> images, uint8 [n, H, W, C]
-_MADE_AS = 2  # one more when folders are prepared in another way
 _DROPPED = 12  # images of each kind that are kept
 _SHOWN = 10  # files left out that are printed
 
@@ -122,9 +124,10 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
     files = metadata.attach(listing.find(source, config), config)
     digest_now = listing.digest(files.items)
     settings = [getattr(config, name) for name in _FOLDER_SETTINGS]
-    digest = hashlib.sha256(
-        repr((str(source), _MADE_AS, *settings)).encode()
-    ).hexdigest()[:8]
+    settings += [
+        (name, value) for name in _NEWER_SETTINGS if (value := getattr(config, name))
+    ]
+    digest = hashlib.sha256(repr((str(source), *settings)).encode()).hexdigest()[:8]
     name = re.sub(r"\W", "_", source.name) + "_" + digest
     folder = _prepared(root / builders.Folder.name / name)
     if folder is not None:
@@ -134,6 +137,8 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
             return folder
         logger.info(f"{source} has changed since it was prepared")
         shutil.rmtree(root / builders.Folder.name / name)
+    if not config.file_pattern:
+        listing.check_no_channels(source, files.items)
     found = survey(source, files, config)
     found.summary.extend(metadata.confounded(found.items))
     _check_classes(found, config)
@@ -167,15 +172,20 @@ def _prepare_folder(config: DataConfig, root: Path) -> Path:
 
 def _save_dropped(folder: Path, found: Survey, config: DataConfig) -> None:
     """Keeps some of the images that `config.drop` left out, to be looked at."""
-    if not found.dropped:
+    some: dict[str, list[np.ndarray]] = {}
+    for kind, items in found.dropped.items():
+        for item in items[:_DROPPED]:
+            # Of a plate or of channels that no other image is of, it has no form.
+            with contextlib.suppress(LookupError, ValueError):
+                some.setdefault(kind, []).append(
+                    convert(item, found.size, found.form, config)
+                )
+    if not some:
         return
-    some = {
-        kind: np.stack(
-            [convert(item, found.size, found.form, config) for item in items[:_DROPPED]]
-        )
-        for kind, items in found.dropped.items()
-    }
-    np.savez_compressed(folder / DROPPED, **some)  # type: ignore[arg-type]
+    content = io.BytesIO()
+    arrays: dict[str, Any] = {kind: np.stack(images) for kind, images in some.items()}
+    np.savez_compressed(content, **arrays)
+    write_atomically(folder / DROPPED, content.getvalue())
 
 
 def _hold_out(items: list[listing.Item]) -> np.ndarray:
@@ -211,8 +221,9 @@ _FOLDER_SETTINGS = (
     *("image_size", "file_pattern", "channels", "resize_mode", "percentiles"),
     *("max_invalid_percent", "value_range", "nan_value"),
     *("z", "t", "stack", "array_name", "metadata", "group_by", "label_by"),
-    *("normalise_by", "channel_names", "drop"),
 )
+# Likewise, where they are given: folders that were prepared before stay as they are.
+_NEWER_SETTINGS = "normalise_by", "channel_names", "drop"
 
 
 def _versions(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ _SATURATED = 0.02  # of the pixels, more than usual, have the largest value
 _EMPTY = 0.25  # of the usual light of an object
 _CUT = 0.1  # of the border's pixels, more than usual, are of the object
 _ALIKE = 0.9995  # correlation of two thumbnails of one image
+MOST_COMPARED = 20_000  # images, of which copies are sought
 _BLOCK = 2048  # thumbnails that are compared at once
 
 
@@ -51,9 +52,12 @@ def measure(image: np.ndarray) -> Quality:
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """Returns a small version of an image `[h, w, C]`, `[D]` of mean 0 and length 1."""
     grey = image.mean(-1, dtype=np.float32)
-    rows, columns = (np.arange(_SIDE) * n // _SIDE for n in grey.shape)
-    sums = np.add.reduceat(np.add.reduceat(grey, rows, 0), columns, 1)
-    small = (sums - sums.mean()).ravel()
+    ends = [np.arange(_SIDE + 1) * n // _SIDE for n in grey.shape]
+    sums = np.add.reduceat(grey, ends[0][:-1], 0)
+    sums = np.add.reduceat(sums, ends[1][:-1], 1)
+    # Means, for blocks are not all of one size
+    means = sums / np.maximum(np.outer(*map(np.diff, ends)), 1)
+    small = (means - means.mean()).ravel()
     return small / max(float(np.linalg.norm(small)), 1e-6)
 
 
@@ -100,17 +104,22 @@ def _is_above(values: np.ndarray, least: float) -> np.ndarray:
     return deviations > max(least, _DEVIATIONS * spread)
 
 
-def find_copies(thumbnails: np.ndarray) -> list[int]:
-    """Returns the places of all that are like an earlier one.
+def find_copies(thumbnails: np.ndarray) -> dict[int, int]:
+    """Returns the places of all that are like an earlier one, and the first of these.
+
+    Of more than MOST_COMPARED none is: each is compared with each.
 
     Args:
         thumbnails: `[N, D]`, of length 1.
     """
-    copies: list[int] = []
+    copies: dict[int, int] = {}
+    if len(thumbnails) > MOST_COMPARED:
+        return copies
     for begin in range(0, len(thumbnails), _BLOCK):
         block = thumbnails[begin : begin + _BLOCK]
         alike = block @ thumbnails[: begin + len(block)].T > _ALIKE
         places = np.arange(begin, begin + len(block))
         alike &= np.arange(alike.shape[1]) < places[:, None]
-        copies += places[alike.any(1)].tolist()
+        for k in np.flatnonzero(alike.any(1)):
+            copies[begin + int(k)] = int(alike[k].argmax())
     return copies

@@ -11,6 +11,7 @@ import numpy as np
 
 from infogan_jax.data.listing import Item
 from infogan_jax.data.metadata import columns_of, plain_name
+from infogan_jax.data.patterns import plain_value
 from infogan_jax.errors import UserError, some_of
 from infogan_jax.fields import numbers_in
 from infogan_jax.settings import DataConfig
@@ -33,7 +34,10 @@ class Rule(NamedTuple):
     def of(cls, config: DataConfig) -> "Rule":
         column, _, control = config.normalise_by.partition(":")
         control_column, _, value = control.partition("=")
-        return cls(plain_name(column), plain_name(control_column), value.strip())
+        control_column = plain_name(control_column)
+        return cls(
+            plain_name(column), control_column, plain_value(control_column, value)
+        )
 
     def check_columns(self, items: Sequence[Item], config: DataConfig) -> None:
         """Raises UserError unless all images have what the rule names."""
@@ -51,12 +55,14 @@ class Rule(NamedTuple):
         """Raises UserError unless each of the plates has control images."""
         has = {self.plate_of(item) for item in self.controls(items)}
         if lacking := sorted(set(plates) - has):
-            values = sorted({item.metadata[self.control_column] for item in items})
+            column = self.control_column
+            values = sorted({i.metadata[column] for i in items if column})
+            kind = f" of {column} {self.control}" if column else ""
+            has_others = f"; {column} is one of {some_of(values)}" if values else ""
             raise UserError(
                 f"--normalise_by={config.normalise_by}: {self.column} "
-                f"{some_of(lacking)} has no images of {self.control_column} "
-                f"{self.control}; expected some of each; {self.control_column} is "
-                f"one of {some_of(values)}"
+                f"{some_of(lacking)} has no images{kind} that can be used; expected "
+                f"some of each{has_others}"
             )
 
     def plate_of(self, item: Item) -> str:

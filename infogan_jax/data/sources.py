@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
+from infogan_jax import former
 from infogan_jax.config import Config
 from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
@@ -107,7 +109,7 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         reader.class_names,
         labels,
         about.get("channels"),
-        own.Form(**about.get("form", {})),
+        own.Form(**former.upgrade_run(dict(about))["form"]),
         _load_dropped(folder),
         eval_metadata,
     )
@@ -116,8 +118,11 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
 def _load_dropped(folder: Path) -> dict[str, np.ndarray] | None:
     if not (folder / DROPPED).exists():
         return None
-    with np.load(folder / DROPPED) as file:
-        return dict(file)
+    try:
+        with np.load(folder / DROPPED) as file:
+            return dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None  # a picture less
 
 
 class _Reader:
@@ -259,8 +264,8 @@ def read_foreign(
     yield from sorted(files.left_out.items())
     items = own.expand(files.items, config)
     trained_on = Path(config.dataset.removeprefix("folder:")).expanduser().resolve()
-    if form.plate_ranges is not None and root.resolve() != trained_on:
-        form = with_own_plates(form, items, config)
+    if form.plate_ranges is not None:
+        form = with_own_plates(form, items, config, root.resolve() != trained_on)
 
     def read(item: listing.Item) -> tuple[str, np.ndarray | str]:
         try:
@@ -287,9 +292,11 @@ def _check_exposure(brightest: list[float], white: list[float], form: own.Form) 
         white: the fraction of each image's pixels that are white in a channel.
         form: says what is white.
     """
-    if not brightest or not form.ranges:
-        return
-    at = f"what is white to this run, {describe(form.ranges)}"
+    if not brightest or not form.ranges or tuple(form.ranges[0]) == own.BYTES:
+        return  # bytes are on one scale always
+    at = "what is white to this run"
+    if form.plate_ranges is None:
+        at += f", {describe(form.ranges)}"
     much = float(np.median(white))
     if much > _MUCH_WHITE:
         logger.warning(

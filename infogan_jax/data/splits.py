@@ -12,6 +12,7 @@ import numpy as np
 from infogan_jax.errors import UserError
 
 _HOLD_OUT_EVERY = 10  # one group in so many is held out, at least one
+_MOST_HELD_OUT = 3  # one group in so many, at most, for columns of metadata
 _GROUPS_OF_VALUE = 4  # on average, of a column whose values are on both sides
 
 
@@ -40,13 +41,15 @@ def held_out(
         )
     chosen = set(names[: max(1, len(names) // _HOLD_OUT_EVERY)])
     if labels is not None and len(names) < len(groups):
-        classes = list(_groups_of(labels, groups).values())
+        _balance(chosen, names, list(_groups_of(labels, groups).values()), len(names))
+    if columns and 2 * len(names) <= len(groups):
+        classes = list(_groups_of(labels or groups, groups).values())
         for column in columns:
             has = _groups_of(column, groups)
             are_whole = sum(map(len, has.values())) == len(names)
             if are_whole and len(has) * _GROUPS_OF_VALUE <= len(names):
                 classes += has.values()
-        _balance(chosen, names, [kinds for kinds in classes if len(kinds) > 1])
+        _balance(chosen, names, classes, len(names) // _MOST_HELD_OUT)
     return np.array([group in chosen for group in groups])
 
 
@@ -58,19 +61,43 @@ def _groups_of(values: Sequence[str], groups: Sequence[str]) -> dict[str, set[st
     return found
 
 
-def _balance(chosen: set[str], names: list[str], classes: list[set[str]]) -> None:
-    """Changes the chosen groups so that each class has some here and some there."""
-    for kinds in classes:
-        if not kinds & chosen:  # one more, that takes no class from the other side
-            ordered = [name for name in names if name in kinds]
+def _balance(
+    chosen: set[str], names: list[str], classes: list[set[str]], most: int
+) -> None:
+    """Changes the chosen groups so that each class has some here and some there.
+
+    Args:
+        chosen: groups that are held out.
+        names: of all groups, in the order in which they are chosen.
+        classes: the groups of each class; a class of one group is left as it is.
+        most: how many groups may be chosen.
+    """
+    classes = [kinds for kinds in classes if len(kinds) > 1]
+    place = {name: i for i, name in enumerate(names)}
+    of_group: dict[str, list[int]] = {}
+    for i, kinds in enumerate(classes):
+        for name in kinds:
+            of_group.setdefault(name, []).append(i)
+    held = [len(kinds & chosen) for kinds in classes]
+
+    def move(name: str, by: int) -> None:
+        (chosen.add if by > 0 else chosen.remove)(name)
+        for i in of_group[name]:
+            held[i] += by
+
+    for k, kinds in enumerate(classes):
+        ordered = sorted(kinds, key=place.__getitem__)
+        if not held[k] and len(chosen) < most:
+            # One more, that takes no class from the other side
             for name in ordered:
-                if all(len(k - chosen - {name}) for k in classes):
-                    chosen.add(name)
+                if all(held[i] + 1 < len(classes[i]) for i in of_group[name]):
+                    move(name, 1)
                     break
-        elif kinds <= chosen:  # back to the other side, unless a class needs it here
-            for name in reversed([name for name in names if name in kinds]):
-                if all(len((k & chosen) - {name}) or name not in k for k in classes):
-                    chosen.remove(name)
+        elif held[k] == len(kinds):
+            # One back to the other side, unless a class needs it here
+            for name in reversed(ordered):
+                if all(held[i] > 1 for i in of_group[name]):
+                    move(name, -1)
                     break
 
 

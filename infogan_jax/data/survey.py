@@ -11,6 +11,7 @@ import numpy as np
 
 from infogan_jax.data import ranges as value_ranges
 from infogan_jax.data.folder import (
+    SAME_SIZE,
     WIDER,
     Form,
     describe_reasons,
@@ -22,7 +23,7 @@ from infogan_jax.data.folder import (
 from infogan_jax.data.listing import Item, Listing
 from infogan_jax.data.objects import looks_like_mask
 from infogan_jax.data.quality import Quality, find_bad, find_copies, measure, thumbnail
-from infogan_jax.data.ranges import BYTES, Ranges, Rule
+from infogan_jax.data.ranges import Ranges, Rule
 from infogan_jax.data.splits import digest
 from infogan_jax.errors import UserError, first_line
 from infogan_jax.settings import DataConfig
@@ -32,7 +33,8 @@ _MIN_IMAGES = 10
 _SAME_SCALE = 1.01  # ratio of sizes of pixels up to which they count as equal
 _FITTING = 99  # percent of the images that one scale shows whole
 _FIELD, _FIELD_SHRINKS = 256, 4  # pixels of a side, and how much smaller it becomes
-_MOST_COMPARED = 20_000  # images, each with each other
+_FEW_OF_A_KIND = 0.1  # of the images
+_MOST_OF_16_BITS = 0.5 * 65535
 _FEW_MASKS = 0.1  # of the images that may look like masks
 _DIM = 0.1  # of the range of values: pictures that reach no further are too dark
 
@@ -93,8 +95,8 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
             f"images of {sides[0][1]} x {sides[0][0]} become {size} x {size}: if they "
             "are fields of view of many cells, --mode=cells cuts these out"
         )
-    pixel_size, longest = looks[0].pixel_size, max(map(max, sides))
-    factor = scale or (size / longest if len(sides) == 1 else None)
+    pixel_size, longest = _pixel_size(looks), max(map(max, sides))
+    factor = scale or _factor(sides, size, config)
     shown = pixel_size / factor if pixel_size and factor else None
     wider = sum(look.is_widened for look in looks)
     if wider:
@@ -109,6 +111,26 @@ def survey(root: Path, files: Listing, config: DataConfig) -> Survey:
         counts = (f"{len(items)} {kind}" for kind, items in dropped.items())
         summary[0] += f"; dropped: {', '.join(counts)}"
     return Survey(good, left_out, size, form, summary, channels, dropped)
+
+
+def _pixel_size(looks: list["_Look"]) -> float | None:
+    """Micrometres, if all files say the same."""
+    sizes = [look.pixel_size for look in looks]
+    known = [size for size in sizes if size]
+    if len(known) < len(sizes) or max(known) > SAME_SIZE * min(known):
+        return None
+    return known[0]
+
+
+def _factor(
+    sides: list[tuple[int, ...]], size: int, config: DataConfig
+) -> float | None:
+    """How much larger images become, if it is the same for all and along both sides."""
+    height, width = sides[0]
+    if len(sides) > 1 or (config.resize_mode == "stretch" and height != width):
+        return None
+    side = min(height, width) if config.resize_mode == "crop" else max(height, width)
+    return size / side
 
 
 def _look_at_all(
@@ -126,8 +148,7 @@ def _look_at_all(
             left_out[item.name] = look
         else:
             seen.append((item, look))
-    # What has 16 bits without need may be of the same 8 as others: who knows?
-    if any(look.dtype == "uint16" and look.highest > BYTES[1] for _, look in seen):
+    if _are_of_8_and_16_bits([look for _, look in seen]):
         seen = [(item, _widened(look)) for item, look in seen]
     kinds = Counter(look.dtype for _, look in seen)
     usual = kinds.most_common(1)[0][0] if kinds else ""
@@ -146,6 +167,17 @@ def _look_at_all(
         )
     _check_enough(root, len(good))
     return good, [look for _, look in seen if look.dtype == usual], left_out
+
+
+def _are_of_8_and_16_bits(looks: list["_Look"]) -> bool:
+    """Whether a folder has both, and white is the largest number of either.
+
+    A few of one kind, or 12 bits of a camera, are not on one scale with the others.
+    """
+    wide = [look.highest for look in looks if look.dtype == "uint16"]
+    narrow = sum(look.dtype == "uint8" for look in looks)
+    are_both = min(len(wide), narrow) >= max(1, _FEW_OF_A_KIND * len(looks))
+    return are_both and float(np.median(wide)) > _MOST_OF_16_BITS
 
 
 def _check_enough(root: Path, count: int) -> None:
@@ -204,10 +236,10 @@ def _join_doubles(
     Otherwise one could be trained on while its double is measured on. Groups that the
     files name stay as they are.
     """
-    first: dict[tuple, str] = {}
+    groups: dict[tuple, str] = {}
     joined, doubles, apart = [], 0, 0
     for item, look in zip(items, looks, strict=True):
-        group = first.setdefault((look.shape, look.digest), item.group)
+        group = groups.setdefault((look.shape, look.digest), item.group)
         if group != item.group:
             is_free = item.group == item.name
             doubles, apart = doubles + is_free, apart + (not is_free)
@@ -218,9 +250,9 @@ def _join_doubles(
         lines.append(
             f"{doubles} images are equal to others, and are held out only with them"
         )
-    if len(items) <= _MOST_COMPARED:
-        copies = find_copies(np.stack([look.thumbnail for look in looks]))
-        apart = max(apart, len(copies) - doubles)
+    copies = find_copies(np.stack([look.thumbnail for look in looks]))
+    near = sum(joined[k].group != joined[i].group for k, i in copies.items())
+    apart = max(apart, near)
     if apart:
         lines.append(
             f"{apart} images are equal, or almost, to others, and may be trained on "
@@ -271,10 +303,18 @@ def tell(summary: tuple[str, ...]) -> None:
         (logger.warning if i else logger.info)(line)
 
 
-def with_own_plates(form: Form, items: list[Item], config: DataConfig) -> Form:
-    """Returns a form for another folder, whose plates have ranges by their controls.
+def with_own_plates(
+    form: Form, items: list[Item], config: DataConfig, is_other: bool
+) -> Form:
+    """Returns the form with ranges of plates that it lacks, by their controls.
 
-    A plate that has none here keeps the ranges of the run's plate of that name.
+    Args:
+        form: of a run.
+        items: what is to be read.
+        config: of the run.
+        is_other: whether they are of another folder than the run's. Its plates have
+            ranges of their own, whatever they are called; one without controls has
+            those of the run's plate of that name.
 
     Raises:
         UserError: it has neither.
@@ -285,7 +325,8 @@ def with_own_plates(form: Form, items: list[Item], config: DataConfig) -> Form:
     here = [
         item
         for item in items
-        if rule.plate_of(item) in with_controls or rule.plate_of(item) not in known
+        if rule.plate_of(item) not in known
+        or (is_other and rule.plate_of(item) in with_controls)
     ]
     if not here:
         return form
@@ -370,11 +411,12 @@ def _ranges(
         if look.pixels is not None
     ]
     pixels = [part for _, part in some]
+    if config.normalise_by:
+        rule = Rule.of(config)  # controls may be among what is left out
+        rule.check_controls([x for x, _ in some], map(rule.plate_of, items), config)
     ranges = value_ranges.of_folder(pixels, is_whole and are_bytes, config)
     if not config.normalise_by:
         return ranges, None
-    rule = Rule.of(config)  # controls may be among what is left out
-    rule.check_controls(items, map(rule.plate_of, items), config)
     return ranges, value_ranges.of_plates([item for item, _ in some], pixels, config)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import normalized_mutual_info_score
 
-from infogan_jax.data.metadata import BATCHES
+from infogan_jax.data.metadata import BATCHES, GROUP
 from infogan_jax.evaluation import Subject
 from infogan_jax.evaluation.results import Measures, Skipped
 
@@ -98,11 +98,12 @@ def halves(column: Sequence[str]) -> Sequence[str]:
     if len(set(column)) <= _MOST_NUMBERS:
         return column
     try:
-        numbers = np.array([float(value) for value in column])
+        numbers = np.array([float(value or "nan") for value in column])
     except ValueError:
         return column
-    middle = float(np.median(numbers))
-    return [f"{'above' if x > middle else 'up to'} {middle:g}" for x in numbers]
+    middle = float(np.nanmedian(numbers))
+    words = {True: f"above {middle:g}", False: f"up to {middle:g}"}
+    return [words[bool(x > middle)] if x == x else "none" for x in numbers]
 
 
 def evaluate(subject: Subject) -> Measures | Skipped:
@@ -121,9 +122,9 @@ def evaluate(subject: Subject) -> Measures | Skipped:
     rows, warnings = {}, []
     for name, values in table.items():
         column = halves(values)
-        if name == "group" or not 2 <= len(set(column)) <= _MOST_VALUES:
+        if name == GROUP or not 2 <= len(set(column)) <= _MOST_VALUES:
             continue
-        row = measures(categories, scores, column, table["group"], rng)
+        row = measures(categories, scores, column, table[GROUP], rng)
         rows[name] = row
         if name in BATCHES and row["nmi"] > max(_TELLING, row["nmi_by_chance"]):
             warnings.append(
@@ -131,5 +132,7 @@ def evaluate(subject: Subject) -> Measures | Skipped:
                 f"--normalise_by={name}:COLUMN=CONTROL makes them alike before training"
             )
     if not rows:
-        return Skipped("no column has several values among held-out images")
+        return Skipped(
+            f"no column has 2 to {_MOST_VALUES} values among held-out images"
+        )
     return Measures(rows, {"warnings": warnings})

@@ -88,7 +88,7 @@ def _with_scale_bar(canvas: Image.Image, pixel_size: float, most: int) -> Image.
     """
     longest = most * pixel_size
     power = 10.0 ** math.floor(math.log10(longest))
-    length = max(n * power for n in (1, 2, 5) if n * power <= longest)
+    length = max(n * power for n in (0.5, 1, 2, 5) if n * power <= longest)
     taller = Image.new("RGB", (canvas.width, canvas.height + _BAR), _PAPER)
     taller.paste(canvas)
     draw, end = ImageDraw.Draw(taller), canvas.width

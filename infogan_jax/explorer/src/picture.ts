@@ -27,7 +27,7 @@ export function scaleBar({ pixelSize, width }: Pick<Model, "pixelSize" | "width"
   const whole = pixelSize * width;
   const power = 10 ** Math.floor(Math.log10(whole / 2));
   const length = Math.max(
-    ...[1, 2, 5].map((n) => n * power).filter((n) => n <= whole / 2),
+    ...[0.5, 1, 2, 5].map((n) => n * power).filter((n) => n <= whole / 2),
   );
   return { text: `${Number(length.toPrecision(1))} µm`, part: length / whole };
 }
