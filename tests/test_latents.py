@@ -11,6 +11,7 @@ from infogan_jax.core.latents import (
     param_dim,
     sample_latents,
     split_latents,
+    trained_range,
 )
 from infogan_jax.core.spec import parse_spec
 
@@ -110,6 +111,11 @@ def test_infer_and_traverse():
     np.testing.assert_array_equal(cat.traverse(3, -2, 2), np.eye(3))
     np.testing.assert_allclose(uniform.traverse(3, -2, 2), [[-2], [0], [2]])
     np.testing.assert_array_equal(bernoulli.traverse(3, -2, 2), [[0], [1], [0]])
+
+
+def test_one_range_of_each_code_is_trained_measured_and_exported():
+    uniform, gaussian = parse_spec("uniform:1,gaussian:1")
+    assert (trained_range(uniform), trained_range(gaussian)) == ((-1, 1), (-2, 2))
 
 
 def test_quantiles_are_those_of_the_prior():

@@ -300,6 +300,15 @@ def test_an_animation_of_many_categories_ends_where_a_gif_does(tmp_path):
         assert gif.height == 65535  # 1,200 rows of 56 pixels are more
 
 
+def test_other_files_among_frames_are_passed_over(tmp_path):
+    for step in (0, 10):
+        save_frame(tmp_path, step, np.full((4, 28, 28, 1), step / 10))
+    (tmp_path / "1x.png").write_text("notes")
+    animate(tmp_path, tmp_path / "training.gif", (28, 28, 1), range(4), [])
+    with Image.open(tmp_path / "training.gif") as gif:
+        assert gif.n_frames == 2
+
+
 def test_copies_by_hand():
     training = np.array([[0.0, 0], [10, 0]])
     places, distances = fidelity.nearest(np.array([[9.0, 0], [1, 1]]), training)

@@ -320,6 +320,14 @@ def test_parse_warp():
             parse_warp(text)
 
 
+def test_a_warp_without_an_elastic_displacement_computes_none():
+    def drawn(name):
+        key, index = jax.random.key(0), jnp.arange(2)
+        return parse_warp(name).draw(key, index, 3).elastic
+
+    assert drawn("cells") is None and drawn("digits").shape == (2, 4, 4, 2)
+
+
 def test_an_elastic_displacement_moves_its_corner():
     images = jax.random.uniform(jax.random.key(0), (1, 28, 28, 1))
     field = jnp.zeros((1, 4, 4, 2)).at[0, 0, 0].set(0.07)

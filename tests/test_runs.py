@@ -411,6 +411,17 @@ def test_the_report_is_one_file(trained, members, command):
         assert all(source.startswith("data:image/") for source in sources)
 
 
+def test_an_error_of_ours_is_no_damage(command, trained, monkeypatch):
+    """A traceback, by which it can be found, and no advice to restore a file."""
+
+    def broken(page):
+        raise TypeError("ours")
+
+    monkeypatch.setattr("infogan_jax.reporting.html._result", broken)
+    with pytest.raises(TypeError, match="ours"):
+        command("--mode=report", f"--workdir={trained[0]}")
+
+
 def test_a_report_that_cannot_be(trained, command, tmp_path):
     shutil.copytree(trained[0], tmp_path / "run")
     workdir = tmp_path / "run"
