@@ -490,7 +490,7 @@ def test_settings_may_be_named_one_by_one(trained, command, tmp_path):
     command(*here, "--fix=cat=7", "--fix=uniform1=1", f"--output={b}")
     np.testing.assert_array_equal(np.load(a), np.load(b))
     code, _, error = command(*here, f"--output={tmp_path / 'x.jpg'}")
-    assert code == 2 and "expected FILE.png, FILE.npy or a folder" in error
+    assert code == 2 and "expected FILE.png, FILE.tif, FILE.npy or a folder" in error
     code, _, error = command("--mode=encode", here[1], f"--output={tmp_path}/x.xlsx")
     assert code == 2 and "expected FILE.csv" in error
 
