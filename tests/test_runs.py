@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from infogan_jax import Config, UserError
@@ -451,6 +452,10 @@ def test_generate(trained, command, tmp_path):
     again = tmp_path / "b.npy"
     command(*here, "--fix=uniform1=-2..2,cat=7", "--num_samples=5", f"--output={again}")
     np.testing.assert_array_equal(images, np.load(again))
+    planes = tmp_path / "c.TIF"
+    flags = ("--fix=uniform1=-2..2,cat=7", "--num_samples=5", f"--output={planes}")
+    assert command(*here, *flags)[0] == 0
+    np.testing.assert_array_equal(images[..., 0], tifffile.imread(planes))
     code, _, _ = command(
         *here, "--fix=class=three", "--num_samples=4", f"--output={tmp_path / 'd'}"
     )
