@@ -94,7 +94,7 @@ def _with_scale_bar(canvas: Image.Image, pixel_size: float, most: int) -> Image.
     draw, end = ImageDraw.Draw(taller), canvas.width
     bar = (end - round(length / pixel_size), canvas.height + 3, end - 1)
     draw.rectangle((*bar, canvas.height + 5), _INK)
-    text = f"{length:g} \u00b5m"
+    text = f"{length:g} um"  # the font has no Greek
     font = ImageFont.load_default(size=13)
     draw.text((end - 1, taller.height - 2), text, _INK, font, anchor="rs")
     return taller
