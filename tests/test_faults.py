@@ -330,6 +330,7 @@ time.sleep(600)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)  # whole runs, with all optimisations
 def test_a_trial_of_the_harness(tmp_path):
     """One is killed, at a moment that `--seed` draws."""
     command = [sys.executable, "-m", "experiments.faults", "--trials=1", "--seed=3"]
