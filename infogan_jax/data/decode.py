@@ -71,10 +71,8 @@ def read_file(
         else:
             image = _read_array(reader, path, reading, place)
     pixels = _convert(image.pixels, channels)
-    is_said = (
-        channels not in ("grey", "rgb") and len(image.channels) == pixels.shape[-1]
-    )
-    return image._replace(pixels=pixels, channels=image.channels if is_said else ())
+    names = () if channels in ("grey", "rgb") else image.channels
+    return image._replace(pixels=pixels, channels=names)
 
 
 def _read_array(

@@ -263,9 +263,10 @@ def read_foreign(
         logger.info(note)
     yield from sorted(files.left_out.items())
     items = own.expand(files.items, config)
-    trained_on = Path(config.dataset.removeprefix("folder:")).expanduser().resolve()
     if form.plate_ranges is not None:
-        form = with_own_plates(form, items, config, root.resolve() != trained_on)
+        trained_on = expand_path("dataset", config.dataset.removeprefix("folder:"))
+        is_other = root.resolve() != trained_on.resolve()
+        form = with_own_plates(form, items, config, is_other)
 
     def read(item: listing.Item) -> tuple[str, np.ndarray | str]:
         try:

@@ -410,14 +410,13 @@ def _ranges(
         for item, look in zip(items, looks, strict=True)
         if look.pixels is not None
     ]
-    pixels = [part for _, part in some]
+    sample, pixels = [item for item, _ in some], [part for _, part in some]
+    plates = None
     if config.normalise_by:
         rule = Rule.of(config)  # controls may be among what is left out
-        rule.check_controls([x for x, _ in some], map(rule.plate_of, items), config)
-    ranges = value_ranges.of_folder(pixels, is_whole and are_bytes, config)
-    if not config.normalise_by:
-        return ranges, None
-    return ranges, value_ranges.of_plates([item for item, _ in some], pixels, config)
+        rule.check_controls(sample, map(rule.plate_of, items), config)
+        plates = value_ranges.of_plates(sample, pixels, config)
+    return value_ranges.of_folder(pixels, is_whole and are_bytes, config), plates
 
 
 def _check_channels(root: Path, counts: list[int]) -> None:
