@@ -143,12 +143,15 @@ class _Drawing:
     def held_out(self, groups: Sequence, names: list[str]) -> Image.Image:
         """Held-out images, a row for each group of indices, blank where it ends."""
         images = self._data.eval_images
-        columns = max(1, *map(len, groups))
-        rows = [
-            np.pad(images[some], [(0, columns - len(some)), *[(0, 0)] * 3])
-            for some in (np.array(some, int) for some in groups)
-        ]
-        return self._grid(np.concatenate(rows), columns, names)
+        rows, columns = _in_rows([images[np.array(some, int)] for some in groups])
+        return self._grid(rows, columns, names)
+
+
+def _in_rows(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Groups of images, each filled with blanks to a whole row; and the columns."""
+    columns = max(1, *map(len, groups))
+    rows = [np.pad(some, [(0, columns - len(some)), *[(0, 0)] * 3]) for some in groups]
+    return np.concatenate(rows), columns
 
 
 def draw_real_images(run: Run, data: Data) -> None:
@@ -160,13 +163,9 @@ def draw_real_images(run: Run, data: Data) -> None:
 
 def draw_dropped(run: Run, dropped: dict[str, np.ndarray]) -> None:
     """Draws figures/dropped.png: images that were left out, a row for each kind."""
-    columns = max(map(len, dropped.values()))
-    rows = [
-        np.pad(some, [(0, columns - len(some)), *[(0, 0)] * 3])
-        for some in dropped.values()
-    ]
+    rows, columns = _in_rows(list(dropped.values()))
     picture = figures.image_grid(
-        np.concatenate(rows), columns, list(dropped), colours=run.config.composite
+        rows, columns, list(dropped), colours=run.config.composite
     )
     figures.save(picture, run.figures / "dropped.png")
 
