@@ -1,5 +1,23 @@
-"""For tools that expect this file; pyproject.toml describes the package."""
+"""Copies the flagfiles into the wheel; pyproject.toml describes the rest."""
+
+import shutil
+from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
-setup()
+
+class BuildWithFlagfiles(build_py):
+    """`experiments/*.cfg` are `infogan_jax/flagfiles/*.cfg` of what is installed."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return  # the checkout's own are found
+        folder = Path(self.build_lib, "infogan_jax", "flagfiles")
+        folder.mkdir(parents=True, exist_ok=True)
+        for flagfile in Path("experiments").glob("*.cfg"):
+            shutil.copy(flagfile, folder)
+
+
+setup(cmdclass={"build_py": BuildWithFlagfiles})

@@ -31,7 +31,7 @@ from infogan_jax.settings import (
     RunConfig,
 )
 
-_PATHS = (
+PATH_FIELDS = (  # besides dataset, if it is a folder
     *("baseline", "data_dir", "eval_classifier", "filter_classifier", "group_csv"),
     "metadata",
 )
@@ -162,7 +162,7 @@ def absolute_path(name: str, value: Any) -> Any:
     kind, path = "", value
     if name == "dataset" and value.startswith(_FOLDER):
         kind, path = _FOLDER, value.removeprefix(_FOLDER)
-    elif name not in _PATHS:
+    elif name not in PATH_FIELDS:
         return value
     return kind + os.path.abspath(os.path.expanduser(path)) if path else value
 

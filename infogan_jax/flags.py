@@ -17,7 +17,7 @@ from infogan_jax.settings import SECTIONS
 
 FLAGS = flags.FLAGS
 Sections = dict[str, dict[str, tuple[Any, str]]]
-_HELP_SECTIONS: dict[str, list[str]] = {}  # title -> flags, as --help shows them
+HELP_SECTIONS: dict[str, list[str]] = {}  # title -> flags, as --help shows them
 _DEFINE: dict[type, Callable] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
@@ -32,7 +32,10 @@ _BEFORE: Sections = {  # flags beside those of `Config`: name -> default, help t
             "What to do: one of train, train_classifier, evaluate, report, sample, "
             "encode, export, serve, prepare, cells.",
         ),
-        "workdir": ("", "Folder of the run; made if need be."),
+        "workdir": (
+            "",
+            "Folder of the run; made if need be; empty: runs/NAME of the flagfile.",
+        ),
         "restart": (False, "Move a run that is there aside and start over."),
         "dry_run": (
             False,
@@ -113,7 +116,7 @@ _BEHIND: Sections = {
 
 def _define_flags(sections: Sections) -> None:
     for title, table in sections.items():
-        _HELP_SECTIONS[title] = list(table)
+        HELP_SECTIONS[title] = list(table)
         for name, (default, text) in table.items():
             kind = int if default is None else type(default)
             _DEFINE[kind](name, default, text)
@@ -149,8 +152,8 @@ def config_from_flags() -> Config:
 
 def help_text() -> str:
     """Returns all flags, by section, with their help texts and defaults."""
-    lines = ["python -m infogan_jax.main --flagfile=FILE --workdir=FOLDER [--flag=..]"]
-    for title, names in _HELP_SECTIONS.items():
+    lines = ["infogan --flagfile=NAME [--workdir=FOLDER] [--flag=..]"]
+    for title, names in HELP_SECTIONS.items():
         lines += ["", title]
         for name in names:
             flag = FLAGS[name]
@@ -176,7 +179,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         console.show(help_text())
         sys.exit(0)
     try:
-        return FLAGS(_flagfiles_first(argv))
+        words, files = _flagfiles_first(argv)
+        rest = FLAGS(words)
+        if files and not FLAGS.workdir:
+            FLAGS["workdir"].value = str(Path("runs") / files[-1].stem)
+        return rest
     except flags.UnrecognizedFlagError as error:
         if today := former.upgrade_flag(error.flagname):
             raise UserError(f"--{error.flagname}: is now --{today}") from None
@@ -185,11 +192,50 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise _unreadable(error) from None
 
 
-def _flagfiles_first(argv: list[str]) -> list[str]:
-    """The command line with its flagfiles in front: what is typed wins.
+def find_flagfile(name: str) -> Path:
+    """Returns the path of a flagfile, which may be given by name if it is shipped.
+
+    Args:
+        name: a path, or for example `quickstart`.
 
     Raises:
-        UserError: a flagfile is no plain UTF-8.
+        UserError: there is no such file, or it is no plain UTF-8.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        shipped = {file.stem: file for file in shipped_flagfiles()}
+        if name.removesuffix(".cfg") not in shipped:
+            raise UserError(
+                f"--flagfile={name}: no such file; the names of those that are "
+                f"shipped are {', '.join(shipped)}"
+            )
+        path = shipped[name.removesuffix(".cfg")]
+    try:
+        content = path.read_bytes()
+        if content.startswith(codecs.BOM_UTF8):
+            raise ValueError("it begins with a byte order mark")
+        content.decode()
+    except ValueError as error:
+        raise UserError(
+            f"--flagfile={name}: is no plain UTF-8 text ({error}); save it as that"
+        ) from None
+    return path
+
+
+def shipped_flagfiles() -> list[Path]:
+    """Returns the flagfiles of the installed package, or else of the checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "flagfiles", package.parent / "experiments"):
+        if files := sorted(folder.glob("*.cfg")):
+            return files
+    return []
+
+
+def _flagfiles_first(argv: list[str]) -> tuple[list[str], list[Path]]:
+    """The command line with its flagfiles in front, for what is typed wins.
+
+    Returns:
+        The command line, and the paths of the flagfiles.
     """
     program, *rest = argv
     files, others = [], []
@@ -201,30 +247,15 @@ def _flagfiles_first(argv: list[str]) -> list[str]:
             continue
         if not has_value and rest:
             value = rest.pop(0)
-        files.append(f"--flagfile={value}")
-        _check_is_text(value)
-    return [program, *files, *others]
-
-
-def _check_is_text(flagfile: str) -> None:
-    try:
-        content = Path(flagfile).expanduser().read_bytes()
-        if content.startswith(codecs.BOM_UTF8):
-            raise ValueError("it begins with a byte order mark")
-        content.decode()
-    except OSError:
-        return  # absl says so
-    except ValueError as error:
-        raise UserError(
-            f"--flagfile={flagfile}: is no plain UTF-8 text ({error}); save it as that"
-        ) from None
+        files.append(find_flagfile(value))
+    return [program, *(f"--flagfile={file}" for file in files), *others], files
 
 
 _PLAIN = {  # what absl and Python say of a value, and what is meant
     r"invalid literal for int\(\).*": "expected a whole number",
     r"could not convert string to float.*": "expected a number",
     r"\('Non-boolean argument.*": "expected true or false",
-    r"ERROR:: Unable to open flagfile: (\[Errno \d+\] )?": "--flagfile: ",
+    r"ERROR:: Unable to open flagfile: (\[Errno \d+\] )?": "--flagfile: ",  # nested
 }
 
 

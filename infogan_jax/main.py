@@ -137,7 +137,10 @@ def _check_flags(argv: list[str]) -> None:
         if any("\0" in str(value) for value in values):
             raise UserError(f"--{name}={flag}: holds a zero byte; leave it out")
     if FLAGS.mode not in ("prepare", "cells") and not FLAGS.workdir:
-        raise UserError("--workdir: expected the folder of the run")
+        raise UserError(
+            "--workdir: expected the folder of the run, or --flagfile=NAME, for which "
+            "it is runs/NAME"
+        )
     is_alone = FLAGS.num_processes == 1 and FLAGS.process_id == 0
     if not FLAGS.coordinator_address and not is_alone:
         raise UserError(

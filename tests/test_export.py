@@ -19,6 +19,7 @@ from PIL import Image
 
 from infogan_jax import Config, Trained, UserError, build_model
 from infogan_jax.apps import export
+from infogan_jax.apps.model_card import model_card
 from infogan_jax.apps.serve import is_loopback, make_server
 from infogan_jax.core.losses import GAN_LOSSES
 from infogan_jax.core.models import ARCHITECTURES
@@ -158,6 +159,36 @@ def test_what_is_said_of_the_codes(run, exported):
     for file in ("index.html", "icon.svg"):
         assert (exported / file).exists()
     assert "://" not in (exported / "index.html").read_text()
+
+
+def test_the_model_card_says_what_the_export_is(exported):
+    card = (exported / "README.md").read_text()
+    about = json.loads((exported / "model.json").read_text())
+    assert card.startswith("---\nlibrary_name: infogan_jax\n")
+    assert "| data | `mnist_5k`, 28 x 28 pixels, channels: 1 |" in card
+    assert "| steps, seed | 10 of 10, seed 0 |" in card
+    assert "--architecture=mnist_tiny" in card
+    assert f"differ\nby {max(about['parity'].values()):.1e} at most" in card
+    assert "`cat`: categorical, 10 numbers, I(c; G) is at most 2.30 nats" in card
+
+
+def test_a_model_card_has_no_path_and_no_value_of_a_table(tmp_path):
+    config = Config(dataset="folder:/secret/cells", metadata="/secret/patients.csv")
+    run = run_in(tmp_path / "run", config, class_names=["sick", "well"])
+    row = {"nmi": 0.9, "nmi_by_chance": 0.1, "auc": 1.0, "auc_by_chance": 0.6}
+    row |= {"code": "cat", "value": "Jane Roe", "units": 9}
+    member = run.members[0]
+    (tmp_path / "run" / "evaluation.json").write_text(
+        json.dumps(
+            {"step": 0, "images": 9, "metadata": {"patient": row, "warnings": []}}
+        )
+    )
+    trained = Trained(run.model, SimpleNamespace(step=0))
+    about = export.describe(run, member, trained)
+    about |= {"name": "cells", "seed": 0, "parity": {"generator": 0.0}}
+    card = model_card(run, member, about)
+    assert "| data | `cells`" in card
+    assert "secret" not in card and "Jane" not in card
 
 
 def test_half_the_bytes_and_the_same_pictures(run, exported, tmp_path, logged):

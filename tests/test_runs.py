@@ -604,7 +604,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     [
         ("--steps=many", "flag --steps=many: expected a whole number"),
         ("--stepz=3", "'stepz'. Did you mean: steps ?"),
-        ("--flagfile=none.cfg", "No such file or directory: 'none.cfg'"),
+        ("--flagfile=none", "no such file; the names of those that are shipped are"),
         ("--tensorboard=perhaps", "expected true or false"),
     ],
 )

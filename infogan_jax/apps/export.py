@@ -4,6 +4,7 @@ generator.onnx          latents [B, D] -> images [B, H, W, C] in [0, 1]
 recognizer.onnx         images [B, H, W, C] -> parameters of Q(c|x), [B, P]
 generator.stablehlo     the same generator, for `jax.export.deserialize`
 model.json              what the numbers mean
+README.md               the model card
 thumbnails/             a picture of each category
 index.html, assets/     the page
 """
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from infogan_jax.apps.model_card import model_card
 from infogan_jax.build import build_model
 from infogan_jax.core.latents import (
     Array,
@@ -114,6 +116,7 @@ def export(
             "parity": parity,
             "files": {name: _describe_file(files[name]) for name in sorted(files)},
         }
+        write_atomically(output / "README.md", model_card(run, folder, about))
         text = json.dumps(about, indent=2, allow_nan=False) + "\n"
         write_atomically(output / "model.json", text)
     except OSError as error:

@@ -102,6 +102,8 @@ class Hooks:
         for file, row in zip(self._files, rows, strict=False):
             file.write(position.step, row)
         self._progress.show(position.step, rows, self._feeder.input_rates())
+        if processes.is_primary():
+            self._task.on_log(position.step, rows)
 
     def _call_on_primary(self, callback: Callable, position: Position) -> None:
         states = split_members(position.state, self._config)

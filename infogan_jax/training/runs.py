@@ -43,6 +43,7 @@ def train(
     workdir: str | Path,
     restart: bool = False,
     make_model: Callable[..., InfoGAN] = build_model,
+    on_log: Callable[[int, list[dict[str, float]]], None] | None = None,
 ) -> TrainState:
     """Trains to `config.steps`, from where the work directory left off.
 
@@ -54,6 +55,8 @@ def train(
         restart: move a run that is there aside and start over.
         make_model: `(config, image_shape) -> InfoGAN`, for parts of your own. What
             later opens the work directory uses the config's model.
+        on_log: called with the step and each member's metrics whenever they are
+            logged, for a progress bar or a tracker; by the first process only.
 
     Returns:
         The trained state, evaluated and drawn; of several members, the chosen one's.
@@ -82,7 +85,8 @@ def train(
                 draw.draw_dropped(run, data.dropped)
             if borderline is not None:
                 draw.draw_borderline(run, borderline)
-        states = fit(_infogan_task(run, model, data, classifier), run)
+        task = _infogan_task(run, model, data, classifier)
+        states = fit(task._replace(on_log=on_log or task.on_log), run)
 
         def finish() -> int:
             # Large packages, needed after the last step.

@@ -12,8 +12,8 @@ class Task(NamedTuple):
     """The mathematics of a run, and what to do on the way.
 
     A state has `step`, `key` and `variables()`, as `TrainState` does. The functions
-    below the line get the state of each member; of several processes only the primary
-    one calls them.
+    below the line get the state, or the metrics, of each member; of several processes
+    only the primary one calls them.
     """
 
     init: Callable[[Any], Any]  # key of the run -> state
@@ -25,5 +25,6 @@ class Task(NamedTuple):
     evaluate: Callable[[Any], dict[str, float]] = lambda state: {}  # held-out measures
     precompile: Callable[[Any], None] = lambda state: None  # what `evaluate` needs
     pseudo_labels: Callable[[int, list[Any]], np.ndarray] | None = None  # -> `[M, N]`
+    on_log: Callable[[int, list[dict[str, float]]], None] = lambda step, rows: None
     on_sample: Callable[[int, list[Any]], None] = lambda step, states: None
     on_checkpoint: Callable[[int, list[Any]], None] = lambda step, states: None

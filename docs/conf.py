@@ -1,0 +1,76 @@
+"""The site. `./run.sh docs` builds it, fails at any warning, and serves it here.
+
+Nothing is fetched from elsewhere at reading time: fonts are the reader's own, formulas
+are MathML, and the pages with sliders are copied in.
+"""
+
+import shutil
+from pathlib import Path
+
+from absl import flags as absl_flags
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
+import infogan_jax
+from infogan_jax import flags
+from infogan_jax.apps.export import PAGE
+
+HERE = Path(__file__).parent
+GENERATED = HERE / "reference" / "generated"
+
+project = "infogan_jax"
+author = "The infogan_jax authors"
+version = release = infogan_jax.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "live", "reference/generated", "results/raw"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_timeout = 300  # seconds, for a cell
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+autodoc_typehints = "none"  # docstrings give shapes, which say more
+autodoc_member_order = "bysource"
+html_theme = "furo"
+html_title = "infogan_jax"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_copy_source = html_show_sourcelink = False
+html_math_renderer = "mathml"
+
+
+def _visit_math(translator, node):
+    is_block = isinstance(node, nodes.math_block)
+    translator.body.append(tex2mathml(node.astext(), as_block=is_block))
+    raise nodes.SkipNode
+
+
+def _write_flags(app):
+    """The page of flags, from the same table as --help."""
+    lines = []
+    for title, names in flags.HELP_SECTIONS.items():
+        lines += [f"## {title}", ""]
+        for name in names:
+            flag = absl_flags.FLAGS[name]
+            has_default = flag.default not in ("", None, [])
+            default = f" Default: `{flag.default}`." if has_default else ""
+            lines += [f"`--{name}`", f": {flag.help}{default}", ""]
+    GENERATED.mkdir(exist_ok=True)
+    (GENERATED / "flags.md").write_text("\n".join(lines))
+
+
+def _copy_live_pages(app, error):
+    """The explorer beside each exported model of docs/live."""
+    if error or app.builder.name != "html":
+        return
+    for model in (HERE / "live").iterdir():
+        target = Path(app.outdir) / "live" / model.name
+        shutil.copytree(PAGE, target, dirs_exist_ok=True)
+        shutil.copytree(model, target, dirs_exist_ok=True)
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math, None))
+    app.connect("builder-inited", _write_flags)
+    app.connect("build-finished", _copy_live_pages)
