@@ -4,6 +4,7 @@
 # ./run.sh serve [--flag=value..]     the page of runs/quickstart, which is trained if need be
 # ./run.sh test [--all] [..]          the tests; the long ones, too
 # ./run.sh check                      linters, formatter and types
+# ./run.sh docs [build]               the site: builds it, and serves it unless told not to
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -65,6 +66,13 @@ case "${1:-}" in
     .venv/bin/ruff format --check .
     exec .venv/bin/mypy
     ;;
+  docs)
+    install docs
+    .venv/bin/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+    [ "${2:-}" = build ] ||
+      exec .venv/bin/python -m http.server --bind 127.0.0.1 --directory docs/_build/html
+    exit
+    ;;
   serve)
     install export
     use_huge_pages
@@ -77,11 +85,9 @@ case "${1:-}" in
   *)
     flagfile=$1
     shift
-    [ -f "$flagfile" ] || fail "$flagfile: expected a flagfile, serve, test or check; the flagfiles are: $(echo experiments/*.cfg)"
+    [ -f "$flagfile" ] || fail "$flagfile: expected a flagfile, serve, test, check or docs; the flagfiles are: $(echo experiments/*.cfg)"
     ;;
 esac
 install run
 use_huge_pages
-name=$(basename "$flagfile" .cfg)
-exec .venv/bin/python -m infogan_jax.main \
-  --flagfile="$flagfile" --workdir="runs/$name" "$@"
+exec .venv/bin/python -m infogan_jax.main --flagfile="$flagfile" "$@"

@@ -35,7 +35,7 @@ autodoc_member_order = "bysource"
 html_theme = "furo"
 html_title = "infogan_jax"
 html_static_path = ["static"]
-html_css_files = ["site.css"]
+html_css_files, html_js_files = ["site.css"], ["site.js"]
 html_copy_source = html_show_sourcelink = False
 html_math_renderer = "mathml"
 

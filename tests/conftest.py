@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jaxlib
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -28,6 +29,11 @@ jax.config.update("jax_num_cpu_devices", 4)
 # here, and in what is started from here, but for `trained`
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# This XLA emits fusions by way of MLIR, which takes half of the compiler's time; later
+# ones have no other way
+if jaxlib.version.__version_info__ < (0, 11):
+    emitters = "--xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {emitters}"
 
 
 def pytest_addoption(parser):

@@ -165,8 +165,8 @@ def test_the_model_card_says_what_the_export_is(exported):
     card = (exported / "README.md").read_text()
     about = json.loads((exported / "model.json").read_text())
     assert card.startswith("---\nlibrary_name: infogan_jax\n")
-    assert "| data | `mnist_5k`, 28 x 28 pixels, channels: 1 |" in card
-    assert "| steps, seed | 10 of 10, seed 0 |" in card
+    assert "| data | `mnist_5k`, 28 x 28 pixels, grey |" in card
+    assert "| steps, seed | 0 of 10, seed 0 |" in card
     assert "--architecture=mnist_tiny" in card
     assert f"differ\nby {max(about['parity'].values()):.1e} at most" in card
     assert "`cat`: categorical, 10 numbers, I(c; G) is at most 2.30 nats" in card
@@ -397,7 +397,7 @@ def test_ports_that_cannot_be(server, exported):
 def test_the_page_in_a_browser(server, run, command, tmp_path):
     browser = os.environ.get("CHROMIUM", "/usr/bin/chromium")
     for what, is_here in (
-        ("Node.js", shutil.which("node")),
+        ("Node.js", shutil.which("npx")),
         (f"Chromium as {browser}, or named by CHROMIUM", Path(browser).exists()),
         ("npm ci in infogan_jax/explorer", (EXPLORER / "node_modules").exists()),
     ):
@@ -408,9 +408,11 @@ def test_the_page_in_a_browser(server, run, command, tmp_path):
     digit.save(tmp_path / "digit.png")
     Image.new("L", (10_000, 5_000)).save(tmp_path / "huge.png")
     (tmp_path / "text.png").write_text("words")
+    url = f"http://127.0.0.1:{server.server_port}/"
     done = subprocess.run(
-        ["node", "e2e/page.mjs", f"http://127.0.0.1:{server.server_port}/", tmp_path],
+        ["npx", "playwright", "test"],
         cwd=EXPLORER,
+        env={**os.environ, "URL": url, "FOLDER": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

@@ -221,12 +221,3 @@ def test_the_example_of_the_readme(data_dir, monkeypatch):
     assert told["pictures"].shape == (8, 28, 28, 1)
     assert told["pictures"].min() >= 0 and told["pictures"].max() <= 1
     assert int(told["state"].step) == 1
-
-
-def test_the_readme_shows_what_is_there():
-    for name in re.findall(r"\]\((docs/[^)]+)\)", README):
-        assert (ROOT / name).exists(), name
-    for name in re.findall(r"experiments/[\w/]+\.(?:cfg|py)", README):
-        assert (ROOT / name).exists(), name
-    for flag in set(re.findall(r"--(\w+)", README)) - {"all", "flagfile", "help"}:
-        assert flag in command_line.FLAGS, flag

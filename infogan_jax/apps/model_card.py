@@ -77,19 +77,18 @@ def model_card(run: Run, folder: MemberFolder, about: dict[str, Any]) -> str:
     warnings = [x.removeprefix(_WARNING) for x in lines if x.startswith(_WARNING)]
     measured = [line for line in lines if not line.startswith(_WARNING)]
     count = len(run.members)
-    channels = ", ".join(image["channel_names"] or []) or f"{image['channels']}"
     return _TEMPLATE.format(
         name=about["name"],
         intro=_intro(config),
         dataset=f"`{about['dataset']}`",
-        shape=f"{image['height']} x {image['width']} pixels, channels: {channels}",
+        shape=f"{image['height']} x {image['width']} pixels, {_channels(run, image)}",
         objective=_objective(config),
         step=about["step"],
         steps=config.steps,
         seed=about["seed"],
         members=f", one of {count}, chosen without labels" if count > 1 else "",
         software=", ".join(f"{k} {v}" for k, v in versions.items()) or "not recorded",
-        devices=", ".join(sorted(set(run.info.devices))) or "not recorded",
+        devices=_devices(run) or "not recorded",
         labels=_labels(config),
         settings="\n".join(_settings(config)) or "none",
         measures=_bullets(measured or ["not measured"]),
@@ -113,6 +112,21 @@ def _intro(config: Config) -> str:
         "A plain GAN with a recogniser that watches: its codes were not asked to mean "
         "anything."
     )
+
+
+def _devices(run: Run) -> str:
+    """Kinds of devices; a CPU's kind is its platform once more."""
+    kinds = (" ".join(dict.fromkeys(device.split())) for device in run.info.devices)
+    return ", ".join(sorted(set(kinds)))
+
+
+def _channels(run: Run, image: dict[str, Any]) -> str:
+    count = image["channels"]
+    if count == 1:
+        return "grey"
+    is_named = run.info.channels or "=" in run.config.composite
+    names = f": {', '.join(image['channel_names'])}" if is_named else ""
+    return f"{count} channels{names}"
 
 
 def _objective(config: Config) -> str:
@@ -152,7 +166,8 @@ def _settings(config: Config) -> list[str]:
 def _codes(run: Run, codes: list[dict[str, Any]]) -> list[str]:
     lines = []
     for code, about in zip(run.model.spec, codes, strict=True):
-        line = f"`{code.name}`: {about['kind']}, {code.dim} numbers"
+        width = "a number" if code.dim == 1 else f"{code.dim} numbers"
+        line = f"`{code.name}`: {about['kind']}, {width}"
         if code.n_params:
             line += f", I(c; G) is at most {code.upper_bound():.2f} nats"
         if "meaning" in about:

@@ -34,8 +34,8 @@ _MIN_IMAGES = 2 * _NEIGHBOURS  # of each set
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Returns FID: the distance of Gaussians fitted to two sets of features `[N, F]`.
 
-    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). It falls as N grows, so compare
-    values at one N only.
+    With means m and covariances S it is `|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a
+    S_b)^(1/2))`. It falls as N grows, so compare values at one N only.
 
     References:
         Heusel et al. 2017, arXiv:1706.08500, eq. 6.

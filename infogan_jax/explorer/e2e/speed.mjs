@@ -2,10 +2,11 @@
 //
 //   node e2e/speed.mjs URL
 
-import { launch } from "./browser.mjs";
+import { chromium } from "@playwright/test";
+import config from "../playwright.config.mjs";
 
 const [url] = process.argv.slice(2);
-const browser = await launch();
+const browser = await chromium.launch(config.use.launchOptions);
 const page = await browser.newPage();
 const sizes = {};
 page.on("response", async (response) => {
