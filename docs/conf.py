@@ -30,6 +30,10 @@ nb_execution_mode = "force"
 nb_execution_timeout = 300  # seconds, for a cell
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_ipywidgets_js = {}  # a progress bar as text: widgets would fetch their scripts
+nb_mime_priority_overrides = [
+    ("html", "application/vnd.jupyter.widget-view+json", None)
+]
 autodoc_typehints = "none"  # docstrings give shapes, which say more
 autodoc_member_order = "bysource"
 html_theme = "furo"

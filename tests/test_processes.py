@@ -75,6 +75,7 @@ def same(found, expected):
         assert a == pytest.approx(b, abs=1e-5, rel=1e-5)
 
 
+@pytest.mark.long
 def test_two_processes_equal_one_and_go_on_as_one(alone, data_dir, tmp_path):
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
     first, second = together(2, *flags, "--steps=5", "--data_placement=stream")

@@ -186,7 +186,10 @@ def test_vmap_over_seeds(tiny, start, batches, step):
     )
 
 
-@pytest.mark.parametrize(("members", "devices"), [(4, 4), (3, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("members", "devices"),
+    [pytest.param(4, 4, marks=pytest.mark.long), (3, 2), (2, 1)],
+)
 def test_members_equal_runs_alone(tiny, start, images, reference, members, devices):
     """Spread over the devices, sharing batches, and on one device."""
     run, mesh = jitted_steps(tiny, devices, members, False)
@@ -231,7 +234,14 @@ def test_each_member_learns_pseudo_labels_of_its_own(tiny, images):
     assert (wrong["pseudo_label_ll/cat"][:, 0] < np.log(0.1)).all()
 
 
-@pytest.mark.parametrize(("members", "devices"), [(1, 4), (4, 4), (3, 2)])
+@pytest.mark.parametrize(
+    ("members", "devices"),
+    [
+        (1, 4),
+        pytest.param(4, 4, marks=pytest.mark.long),
+        pytest.param(3, 2, marks=pytest.mark.long),
+    ],
+)
 def test_streamed_batches_equal_resident_data(tiny, start, images, members, devices):
     """A short stretch too, which is padded."""
     indices = np.arange(16 * 2 * members).reshape(members, 2, 16) % len(images)
