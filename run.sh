@@ -85,6 +85,7 @@ case "${1:-}" in
   *)
     flagfile=$1
     shift
+    [ -f "$flagfile" ] || flagfile=experiments/$flagfile.cfg
     [ -f "$flagfile" ] || fail "$flagfile: expected a flagfile, serve, test, check or docs; the flagfiles are: $(echo experiments/*.cfg)"
     ;;
 esac

@@ -15,9 +15,12 @@ class BuildWithFlagfiles(build_py):
         if self.editable_mode:
             return  # the checkout's own are found
         folder = Path(self.build_lib, "infogan_jax", "flagfiles")
-        folder.mkdir(parents=True, exist_ok=True)
-        for flagfile in Path("experiments").glob("*.cfg"):
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier build
+        folder.mkdir(parents=True)
+        for flagfile in sorted(Path("experiments").glob("*.cfg")):
             shutil.copy(flagfile, folder)
+        if not any(folder.iterdir()):
+            raise FileNotFoundError("experiments/*.cfg: no flagfile to ship")
 
 
 setup(cmdclass={"build_py": BuildWithFlagfiles})

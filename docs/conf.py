@@ -36,6 +36,7 @@ nb_mime_priority_overrides = [
 ]
 autodoc_typehints = "none"  # docstrings give shapes, which say more
 autodoc_member_order = "bysource"
+smartquotes = False  # which make dashes of flags
 html_theme = "furo"
 html_title = "infogan_jax"
 html_static_path = ["static"]
@@ -68,7 +69,7 @@ def _copy_live_pages(app, error):
     """The explorer beside each exported model of docs/live."""
     if error or app.builder.name != "html":
         return
-    for model in (HERE / "live").iterdir():
+    for model in (HERE / "live").glob("*/"):
         target = Path(app.outdir) / "live" / model.name
         shutil.copytree(PAGE, target, dirs_exist_ok=True)
         shutil.copytree(model, target, dirs_exist_ok=True)

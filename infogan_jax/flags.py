@@ -12,7 +12,7 @@ from absl import flags
 
 from infogan_jax import console, former
 from infogan_jax.config import Config
-from infogan_jax.errors import UserError
+from infogan_jax.errors import UserError, expand_path
 from infogan_jax.settings import SECTIONS
 
 FLAGS = flags.FLAGS
@@ -181,7 +181,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
         words, files = _flagfiles_first(argv)
         rest = FLAGS(words)
-        if files and not FLAGS.workdir:
+        if files and not FLAGS["workdir"].present:
             FLAGS["workdir"].value = str(Path("runs") / files[-1].stem)
         return rest
     except flags.UnrecognizedFlagError as error:
@@ -201,7 +201,7 @@ def find_flagfile(name: str) -> Path:
     Raises:
         UserError: there is no such file, or it is no plain UTF-8.
     """
-    path = Path(name).expanduser()
+    path = expand_path("flagfile", name)
     if not path.is_file():
         shipped = {file.stem: file for file in shipped_flagfiles()}
         if name.removesuffix(".cfg") not in shipped:

@@ -142,7 +142,7 @@ def test_a_tutorial_runs_from_top_to_bottom(tutorial, data_dir, tmp_path, monkey
 
 
 def test_the_examples_of_how_to_extend():
-    """Each part is used by `build_model`, and a step is traced with it."""
+    """A step with all of them; G's only term is the one that looks at its images."""
     import jax
 
     from infogan_jax import Config, build_model, make_train_step
@@ -161,14 +161,44 @@ def test_the_examples_of_how_to_extend():
         shape,
         spec=spec,
         gan_loss=names["cubic"],
-        g_terms=names["terms"],
+        g_terms=names["terms"][-1:],
         networks=networks._replace(recognizer=names["Linear"](param_dim(spec))),
     )
-    state = jax.eval_shape(model.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((16, *shape), jax.numpy.uint8)
-    _, metrics = jax.eval_shape(make_train_step(model), state, images)
+    state = jax.jit(model.init)(jax.random.key(0))
+    after, metrics = jax.jit(make_train_step(model))(state, np.zeros((16, *shape)))
     assert {"loss/brightness", "mi_bound/ends"} <= set(metrics)
+    kernels = zip(
+        jax.tree.leaves(state.generator.params),
+        jax.tree.leaves(after.generator.params),
+        strict=True,
+    )
+    assert any((before != now).any() for before, now in kernels)
     assert names["brightness_of"](np.full((2, 4, 4, 1), 0.25)) == 0.25
+
+
+def test_messages_and_metrics_that_pages_quote_are_those_of_the_program():
+    source = " ".join(path.read_text() for path in (ROOT / "infogan_jax").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # texts over several lines
+    page = (ROOT / "docs" / "how_to" / "troubles.md").read_text()
+    quoted = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    assert len(quoted) >= 7
+    for text in quoted:
+        longest = max(re.split(r"[\d.;]+|runs/mine|seed=", text), key=len).strip()
+        assert longest in source, text
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    table = page[page.index("| metric |") : page.index("## At the end")]
+    for name in re.findall(r"`([\w/]+)`", table):
+        if not name.startswith("eval"):
+            assert name.removesuffix("CODE").rstrip("/") in source, name
+
+
+def test_the_columns_of_codes_are_those_that_the_page_names():
+    from infogan_jax.apps import encode
+
+    page = (ROOT / "docs" / "reference" / "files.md").read_text()
+    source = Path(encode.__file__).read_text()
+    for column in ("image", "class"):
+        assert f"`{column}`" in page and f'"{column}"' in source
 
 
 @pytest.mark.long
@@ -192,5 +222,9 @@ def test_the_tutorial_of_a_cluster(data_dir, tmp_path):
         )
         for words in lines
     ]
-    assert [process.wait() for process in processes] == [0, 0]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
     assert (tmp_path / "runs" / "two" / "report.html").exists()

@@ -12,7 +12,9 @@ from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.records import Evaluation
 
 _PRIVATE = ("metadata",)  # evaluators whose lines hold values of a user's own table
-_SHOWN_ABOVE = ("dataset", "seed", "num_seeds")
+# Settings that the table shows, and those that may hold a path or a name of the user's
+_NOT_SHOWN = ("dataset", "seed", "num_seeds", *PATH_FIELDS)
+_NOT_SHOWN += ("download_url", "file_pattern", "normalise_by", "group_by", "label_by")
 _WARNING = "warning: "
 
 _TEMPLATE = """---
@@ -56,8 +58,9 @@ tags: [infogan, gan, jax, onnx, disentanglement]
 `generator.onnx` takes latents `[B, {latent_dim}]` to images
 `[B, {height}, {width}, {channels}]` in [0, 1]; `recognizer.onnx` takes images to the
 parameters of Q(c|x), `[B, {param_dim}]`; `generator.stablehlo` is the generator for
-`jax.export.deserialize`. `model.json` says what each number means. ONNX and JAX differ
-by {parity:.1e} at most.
+`jax.export.deserialize`. `model.json` says what each number means. Weights are stored
+as {weights}, and ONNX and JAX with these weights differ by {parity:.1e} at most; the
+measures above are those of float32 weights.
 """
 
 
@@ -76,7 +79,6 @@ def model_card(run: Run, folder: MemberFolder, about: dict[str, Any]) -> str:
     lines = describe(public, run.info.class_names)
     warnings = [x.removeprefix(_WARNING) for x in lines if x.startswith(_WARNING)]
     measured = [line for line in lines if not line.startswith(_WARNING)]
-    count = len(run.members)
     return _TEMPLATE.format(
         name=about["name"],
         intro=_intro(config),
@@ -86,10 +88,11 @@ def model_card(run: Run, folder: MemberFolder, about: dict[str, Any]) -> str:
         step=about["step"],
         steps=config.steps,
         seed=about["seed"],
-        members=f", one of {count}, chosen without labels" if count > 1 else "",
+        members=_of_members(run, about["seed"]),
         software=", ".join(f"{k} {v}" for k, v in versions.items()) or "not recorded",
         devices=_devices(run) or "not recorded",
-        labels=_labels(config),
+        labels=_labels(run),
+        weights=about["weights"],
         settings="\n".join(_settings(config)) or "none",
         measures=_bullets(measured or ["not measured"]),
         codes=_bullets(_codes(run, about["codes"])),
@@ -131,6 +134,7 @@ def _channels(run: Run, image: dict[str, Any]) -> str:
 
 def _objective(config: Config) -> str:
     extras = {
+        "I(c; G)": config.info_weight,
         "augmentation": config.augment != "none",
         "I(c; x) on real images": config.real_mi_weight,
         "equivariance": config.equivariance_weight,
@@ -139,27 +143,35 @@ def _objective(config: Config) -> str:
         "a gradient penalty": config.penalty_weight,
     }
     used = [name for name, is_used in extras.items() if is_used]
-    return f"{config.gan_loss} GAN, I(c; G)" + "".join(f", {name}" for name in used)
+    return ", ".join([f"{config.gan_loss} GAN", *used])
 
 
-def _labels(config: Config) -> str:
-    filtered = (
-        f" Images were filtered by a network that was trained with labels "
-        f"(`{config.filter_class}`)."
-        if config.filter_classifier
-        else ""
-    )
-    return f"Labels were used to measure and to name, not to train.{filtered}"
+def _of_members(run: Run, seed: int) -> str:
+    count, choice = len(run.members), run.load_choice()
+    if count == 1:
+        return ""
+    is_chosen = choice is not None and choice.chosen == seed
+    return f", one of {count}" + (", chosen without labels" if is_chosen else "")
+
+
+def _labels(run: Run) -> str:
+    config = run.config
+    if config.filter_classifier:
+        return (
+            "Images were filtered by a network that was trained with labels "
+            f"(`{config.filter_class}`)."
+        )
+    if not run.info.class_names:
+        return "There are no labels."
+    return "Labels were used to measure and to name, not to train."
 
 
 def _settings(config: Config) -> list[str]:
-    """The flags of what differs from the defaults; paths may be private."""
+    """The flags of what differs from the defaults, but for what may be private."""
     return [
         f"--{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
-        if getattr(config, field.name) != field.default
-        and field.name not in _SHOWN_ABOVE
-        and field.name not in PATH_FIELDS
+        if getattr(config, field.name) != field.default and field.name not in _NOT_SHOWN
     ]
 
 
@@ -169,7 +181,7 @@ def _codes(run: Run, codes: list[dict[str, Any]]) -> list[str]:
         width = "a number" if code.dim == 1 else f"{code.dim} numbers"
         line = f"`{code.name}`: {about['kind']}, {width}"
         if code.n_params:
-            line += f", I(c; G) is at most {code.upper_bound():.2f} nats"
+            line += f", H(c) = {code.entropy():.2f} nats"
         if "meaning" in about:
             line += f"; changes {about['meaning']} (R2 {about['r2']:.2f})"
         if any(about.get("labels", [])):

@@ -145,6 +145,7 @@ def _g_loss(
     real, _ = _discriminate(model, params, stats, batch.real)
     copies, _ = _with_copies(model, key, fake, index)
     read, _ = _discriminate(model, params, stats, copies)
+    batch = batch._replace(fake=fake)  # a term of one's own may look at the images
     return evaluate_terms(model.g_terms, Seen(model, batch, real, read, None))
 
 

@@ -14,13 +14,16 @@ import { test } from "@playwright/test";
 const { URL: url, FOLDER: folder } = process.env;
 const axe = createRequire(import.meta.url).resolve("axe-core");
 let browser;
+let foreign = []; // requests to other hosts, which no page may make
 
 test.beforeEach(({ browser: launched }) => {
   browser = launched;
+  foreign = [];
 });
 
 test.afterEach(async () => {
   for (const context of browser.contexts()) await context.close();
+  assert.deepEqual(foreign, []);
 });
 
 /** A page that is ready; it may ask its own origin only. */
@@ -35,7 +38,7 @@ async function open(at = url, options = {}) {
   page.on("request", (request) => {
     const { protocol, origin } = new URL(request.url());
     const isOwn = protocol === "blob:" || origin === new URL(url).origin;
-    if (!isOwn) page.faults.push(`asks ${request.url()}`);
+    if (!isOwn) foreign.push(request.url());
   });
   await page.goto(at);
   await page.waitForSelector("body[data-ready]", { timeout: 30_000 });
