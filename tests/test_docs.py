@@ -131,7 +131,7 @@ def test_a_tutorial_runs_from_top_to_bottom(tutorial, data_dir, tmp_path, monkey
             done += 1
     assert done >= 3
     if tutorial == "quickstart":
-        assert (tmp_path / "threes.png").exists()
+        assert (tmp_path / "runs" / "threes.png").exists()
         assert (tmp_path / "runs" / "quickstart" / "report.html").exists()
         assert (tmp_path / "runs" / "four" / "members.json").exists()
     if tutorial == "own_images":

@@ -431,8 +431,8 @@ def _check_packages() -> None:
     for package in ("jax2onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise UserError(
-                f"--mode=export: needs {package}; install it by "
-                "pip install 'infogan_jax[export]'"
+                f"an export, and the page, need {package}; install it by "
+                "pip install 'infogan_jax[export]', or in a clone use ./run.sh serve"
             )
     if not (PAGE / "index.html").exists():
         raise UserError(
