@@ -68,7 +68,7 @@ LOGISTIC = GanLoss(  # of relativistic pairs
 
 
 def main(steps: int = 300, output: str = "research_step.png") -> float:
-    config = Config(architecture="mnist_tiny", equivariance_weight=0.0)
+    config = Config(architecture="mnist_residual", gan_weight=4.0)
     spec = (Arcsine("ends"), Uniform("even"), Noise("noise", 30))
     images = load(config).images
     shape = images.shape[1:]
