@@ -401,6 +401,7 @@ def test_ports_that_cannot_be(server, exported):
         make_server(exported, "203.0.113.1", 0)
 
 
+@pytest.mark.long
 def test_the_page_in_a_browser(server, run, command, tmp_path):
     browser = os.environ.get("CHROMIUM", "/usr/bin/chromium")
     for what, is_here in (
