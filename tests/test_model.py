@@ -189,6 +189,7 @@ def test_a_former_run_is_reported_sampled_and_encoded(command, tmp_path):
     assert (code, error, np.load(out).shape) == (0, "", (100, 28, 28, 1))
 
 
+@pytest.mark.long
 def test_a_former_run_continues(command, data_dir, tmp_path):
     """By its own settings, in the words of today."""
     workdir = tmp_path / "run"

@@ -111,6 +111,7 @@ def test_processes_with_other_flags_are_refused(data_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_processes_that_do_not_share_their_work_directory_are_refused(
     data_dir, tmp_path
 ):

@@ -166,6 +166,7 @@ def members(tmp_path_factory, data_dir):
     return workdir, done.stdout
 
 
+@pytest.mark.long
 def test_members_are_told_apart_and_one_is_chosen(members):
     workdir, said = members
     assert "continuing from step 5" in said
@@ -183,6 +184,7 @@ def test_members_are_told_apart_and_one_is_chosen(members):
         assert (folder / "figures" / "categories.png").exists()
 
 
+@pytest.mark.long
 def test_a_member_is_the_run_of_its_seed(members, command, tiny_flags, tmp_path):
     workdir, _ = members
     alone = tmp_path / "alone"
@@ -194,6 +196,7 @@ def test_a_member_is_the_run_of_its_seed(members, command, tiny_flags, tmp_path)
             np.testing.assert_allclose(value, theirs[name], rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.long
 def test_pictures_of_one_member(members, command, tmp_path):
     workdir, _ = members
     here = ["--mode=sample", f"--workdir={workdir}", "--num_samples=3"]
@@ -227,6 +230,7 @@ def test_a_classifier_learns_with_labels(classifier):
     assert (workdir / "figures" / "confusion.png").exists()
 
 
+@pytest.mark.long
 def test_a_classifier_measures_an_infogan(classifier, trained, command, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(trained[0], workdir)
@@ -390,6 +394,7 @@ def test_evaluate_anew(trained, command, tmp_path, monkeypatch):
     assert after == near
 
 
+@pytest.mark.long
 def test_the_report_is_one_file(trained, members, command):
     workdir, done = trained
     assert f"the report is {workdir / 'report.html'}" in done.stdout
