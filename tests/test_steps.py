@@ -243,7 +243,7 @@ def test_each_member_learns_pseudo_labels_of_its_own(tiny, images):
     ],
 )
 def test_streamed_batches_equal_resident_data(tiny, start, images, members, devices):
-    """A short stretch too, which is padded."""
+    """A short stretch too, which is padded; two programs may round differently."""
     indices = np.arange(16 * 2 * members).reshape(members, 2, 16) % len(images)
     state = jax.tree.map(lambda *x: jnp.stack(x), *map(start, range(members)))
     if members == 1:
@@ -258,7 +258,7 @@ def test_streamed_batches_equal_resident_data(tiny, start, images, members, devi
         copy = jax.device_put(copy, placement(mesh, members))
         found.append(run(copy, arrays, indices)[1])
     for name, value in found[0].items():
-        np.testing.assert_array_equal(value, found[1][name])
+        np.testing.assert_allclose(value, found[1][name], rtol=1e-4, atol=1e-6)
 
 
 def test_compiled_run_of_any_length_compiles_once(tiny, start, images, reference):
