@@ -55,7 +55,7 @@ def test_the_wheel_is_whole_and_works_outside_the_checkout(built, tmp_path):
     said = run(
         *("-m", "infogan_jax.main", "--flagfile=quickstart", "--dry_run"), **outside
     )
-    assert f"train in {tmp_path / 'runs' / 'quickstart'}" in said
+    assert "train in runs/quickstart" in said
     assert '"dataset": "mnist_5k"' in said
 
 
