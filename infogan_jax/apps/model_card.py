@@ -13,8 +13,10 @@ from infogan_jax.run.records import Evaluation
 
 _PRIVATE = ("metadata",)  # evaluators whose lines hold values of a user's own table
 # Settings that the table shows, and those that may hold a path or a name of the user's
-_NOT_SHOWN = ("dataset", "seed", "num_seeds", *PATH_FIELDS)
-_NOT_SHOWN += ("download_url", "file_pattern", "normalise_by", "group_by", "label_by")
+_NOT_SHOWN = (
+    *("dataset", "seed", "num_seeds", *PATH_FIELDS),
+    *("download_url", "file_pattern", "normalise_by", "group_by", "label_by"),
+)
 _WARNING = "warning: "
 
 _TEMPLATE = """---
