@@ -7,7 +7,6 @@ are MathML, and the pages with sliders are copied in.
 import shutil
 from pathlib import Path
 
-from absl import flags as absl_flags
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
@@ -57,9 +56,9 @@ def _write_flags(app):
     for title, names in flags.HELP_SECTIONS.items():
         lines += [f"## {title}", ""]
         for name in names:
-            flag = absl_flags.FLAGS[name]
-            has_default = flag.default not in ("", None, [])
-            default = f" Default: `{flag.default}`." if has_default else ""
+            flag = flags.FLAGS[name]
+            shown = f" Default: `{flag.default}`."
+            default = shown if flags.has_default(name) else ""
             lines += [f"`--{name}`", f": {flag.help}{default}", ""]
     GENERATED.mkdir(exist_ok=True)
     (GENERATED / "flags.md").write_text("\n".join(lines))

@@ -150,6 +150,11 @@ def config_from_flags() -> Config:
     return config
 
 
+def has_default(name: str) -> bool:
+    """Returns whether a flag has a default that is worth showing."""
+    return FLAGS[name].default not in ("", None, [])
+
+
 def help_text() -> str:
     """Returns all flags, by section, with their help texts and defaults."""
     lines = ["infogan --flagfile=NAME [--workdir=FOLDER] [--flag=..]"]
@@ -157,7 +162,7 @@ def help_text() -> str:
         lines += ["", title]
         for name in names:
             flag = FLAGS[name]
-            default = "" if flag.default in ("", None, []) else f" [{flag.default}]"
+            default = f" [{flag.default}]" if has_default(name) else ""
             shown = f"--[no]{name}" if flag.boolean else f"--{name}"
             text = flags.text_wrap(f"{flag.help}{default}", 88, "      ")
             lines += [f"  {shown}", text]

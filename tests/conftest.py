@@ -31,9 +31,11 @@ jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # This XLA emits fusions by way of MLIR, which takes half of the compiler's time; later
 # ones have no other way
+FUSION_EMITTERS = {}  # option that brings them back, for what is equal only with them
 if jaxlib.version.__version_info__ < (0, 11):
     emitters = "--xla_cpu_use_fusion_emitters=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {emitters}"
+    FUSION_EMITTERS["xla_cpu_use_fusion_emitters"] = True
 
 
 def pytest_addoption(parser):
