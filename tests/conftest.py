@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import jax
 import jaxlib
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # The same examples each time; `--hypothesis-profile=bulk` draws many more
@@ -31,11 +33,12 @@ jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # This XLA emits fusions by way of MLIR, which takes half of the compiler's time; later
 # ones have no other way
+XLA_FLAGS = os.environ.get("XLA_FLAGS", "")
 FUSION_EMITTERS = {}  # option that brings them back, for what is equal only with them
 if jaxlib.version.__version_info__ < (0, 11):
-    emitters = "--xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {emitters}"
+    XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false"
     FUSION_EMITTERS["xla_cpu_use_fusion_emitters"] = True
+os.environ["XLA_FLAGS"] = XLA_FLAGS
 
 
 def pytest_addoption(parser):
@@ -92,44 +95,68 @@ def images():
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
+def once(tmp_path_factory, worker_id):
+    """`once(name, make)`: a copy of the folder that one test process makes for all."""
+
+    def copy_of(name, make):
+        root = tmp_path_factory.getbasetemp()
+        shared = (root if worker_id == "master" else root.parent) / f"shared_{name}"
+        with FileLock(f"{shared}.lock"):
+            if not shared.exists():
+                made = shared.with_name(f"{shared.name}_part")
+                make(made)
+                made.rename(shared)
+        return Path(shutil.copytree(shared, tmp_path_factory.mktemp(name) / name))
+
+    return copy_of
+
+
+@pytest.fixture(scope="session")
+def data_dir(once):
     """A folder where mnist_5k is prepared."""
     from infogan_jax import Config
-    from infogan_jax.data import load
+    from infogan_jax.data import load  # here, for its packages define flags
 
-    folder = tmp_path_factory.mktemp("tfds")
-    load(Config(data_dir=str(folder)))  # here, for its packages define flags
+    def prepare(folder):
+        load(Config(data_dir=str(folder)))
+
+    folder = once("tfds", prepare)
+    prepare(folder)  # what is prepared is left alone; its packages define their flags
     return folder
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, data_dir):
+def trained(once, data_dir):
     """A finished run of ten steps, by a flagfile, as a user's: with all optimisations.
 
-    But in a process of eight devices.
+    But in a process of eight devices. -> its folder, and what it printed
     """
-    folder = tmp_path_factory.mktemp("trained")
-    flagfile = folder / "run.cfg"
-    flags = [f"--{k}={v}" for k, v in TINY.items() if k != "tensorboard"]
-    flagfile.write_text("# a comment\n" + "\n".join(flags))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "infogan_jax.main", f"--flagfile={flagfile}"),
-            *(f"--workdir={folder / 'run'}", f"--data_dir={data_dir}"),
-        ],
-        capture_output=True,
-        text=True,
-        env={
+
+    def train(folder):
+        folder.mkdir()
+        flags = [f"--{k}={v}" for k, v in TINY.items() if k != "tensorboard"]
+        (folder / "run.cfg").write_text("# a comment\n" + "\n".join(flags))
+        command = [sys.executable, "-m", "infogan_jax.main"]
+        command += [f"--flagfile={folder / 'run.cfg'}", f"--data_dir={data_dir}"]
+        environment = {
             **os.environ,
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        },
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+            "XLA_FLAGS": f"{XLA_FLAGS} --xla_force_host_platform_device_count=8",
+        }
+        done = subprocess.run(
+            [*command, f"--workdir={folder / 'run'}"],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        (folder / "stdout").write_text(done.stdout)
+
+    folder = once("trained", train)
     about = json.loads((folder / "run" / "config.json").read_text())
     assert len(about["devices"]) == 8
-    return folder / "run", done
+    return folder / "run", (folder / "stdout").read_text()
 
 
 def run_program(*arguments: str) -> tuple[int, str, str]:

@@ -136,18 +136,18 @@ def main(argv: list[str]) -> None:
         kinds, left_out = FLAGS.kinds, []
     home = Path(FLAGS.workdir or tempfile.mkdtemp(prefix="faults_")).absolute()
     home.mkdir(parents=True, exist_ok=True)
-    used = {variant for kind in kinds for variant in FAULTS[kind].variants}
-    alone = {name: leave_alone(home, name) for name in VARIANTS if name in used}
-    for name, one in alone.items():
-        print(f"left alone, {name}: {one.seconds:.1f} s", flush=True)
-    for reason in left_out:
-        print(f"left out: {reason}")
     drawn = random.Random(FLAGS.seed)
     trials = []
     for number in range(FLAGS.trials):
         kind = drawn.choice(kinds)
         variant = drawn.choice(FAULTS[kind].variants)
         trials.append(Trial(number, kind, variant, drawn.random()))
+    used = {trial.variant for trial in trials}
+    alone = {name: leave_alone(home, name) for name in VARIANTS if name in used}
+    for name, one in alone.items():
+        print(f"left alone, {name}: {one.seconds:.1f} s", flush=True)
+    for reason in left_out:
+        print(f"left out: {reason}")
     table: dict[str, list[Outcome]] = {}
     with ThreadPoolExecutor(FLAGS.parallel) as pool:
         outcomes = pool.map(lambda t: attempt(t, home, alone[t.variant]), trials)
