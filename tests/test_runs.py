@@ -21,7 +21,6 @@ from infogan_jax.run.directory import Run
 from infogan_jax.run.records import INFOGAN
 from infogan_jax.training import pseudo_labels
 
-
 BRIEF = ["--evaluators=clustering", "--sample_every=0"]  # for what saves, not shows
 
 
