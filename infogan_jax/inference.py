@@ -15,13 +15,16 @@ from infogan_jax.core.latents import (
     Array,
     Bernoulli,
     Categorical,
+    Spec,
     sample_latents,
     split_params,
+    with_frequencies,
 )
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.core.state import TrainState
 
 _BATCH = 500
+_LEAST_FREQUENCY = 1e-6  # of a category whose learned one vanished
 
 
 def in_batches(method: Callable, model: Any, state: Any, inputs: Any) -> Any:
@@ -67,9 +70,18 @@ class Trained:
         """Updates done."""
         return int(self.state.step)
 
+    @functools.cached_property
+    def spec(self) -> Spec:
+        """The codes, with the priors that were learned."""
+        learned = {}
+        for name, frequencies in self.state.frequencies.items():
+            known = np.maximum(np.asarray(frequencies, float), _LEAST_FREQUENCY)
+            learned[name] = tuple((known / known.sum()).tolist())
+        return with_frequencies(self.model.spec, learned)
+
     def sample_latents(self, key: Array, n: int) -> np.ndarray:
         """`n` latent vectors from the prior, `[n, L]`."""
-        return np.asarray(sample_latents(key, n, self.model.spec))
+        return np.asarray(sample_latents(key, n, self.spec))
 
     def generate(self, latents: Any) -> np.ndarray:
         """Images from latents `[N, L]`: `[N, H, W, C]` in [0, 1]."""

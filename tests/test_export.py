@@ -119,7 +119,7 @@ def test_every_objective_is_described(gan_loss, tmp_path):
     """The networks are the same whatever they were trained by; the config is not."""
     config = Config(gan_loss=gan_loss, codes="cat:3,uniform:1,noise:5")
     run = run_in(tmp_path, config)
-    trained = Trained(run.model, SimpleNamespace(step=0))
+    trained = Trained(run.model, SimpleNamespace(step=0, frequencies={}))
     about = export.describe(run, run.members[0], trained)
     assert [code["dim"] for code in about["codes"]] == [3, 1, 5]
     assert about["codes"][0]["labels"] == [None] * 3
@@ -189,7 +189,7 @@ def test_a_model_card_has_no_path_and_no_value_of_a_table(tmp_path):
             {"step": 0, "images": 9, "metadata": {"patient": row, "warnings": []}}
         )
     )
-    trained = Trained(run.model, SimpleNamespace(step=0))
+    trained = Trained(run.model, SimpleNamespace(step=0, frequencies={}))
     about = export.describe(run, member, trained)
     about |= {"name": "cells", "seed": 0, "weights": "float32"}
     about |= {"parity": {"generator": 0.0}}

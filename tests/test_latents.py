@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from infogan_jax.core.latents import (
+    Categorical,
     Code,
     latent_dim,
     param_dim,
@@ -49,6 +50,14 @@ def test_names_widths_and_weights():
         "noise:3:weight=1",
         "uniform:2:loud",
         "cat:²",
+        "cat:3:prior=.5,.5",
+        "cat:3:prior=.5,.3,.3",
+        "cat:3:prior=.5,.5,0",
+        "cat:3:prior=1.5,.5,-1",
+        "cat:2:prior=.5,nan",
+        "cat:2:prior=.5,x",
+        "cat:2:prior=even",
+        "uniform:1:prior=learned",
     ],
 )
 def test_malformed_specifications_are_refused_in_one_line(text):
@@ -75,10 +84,38 @@ def test_marginals():
     np.testing.assert_allclose(values["noise"].mean(0), 0, atol=0.02)
 
 
+def test_a_prior_of_categories():
+    text = "noise:2,cat:3:prior=0.6, .3,0.1:weight=2,uniform:1"
+    spec = parse_spec(text)
+    assert [code.name for code in spec] == ["noise", "cat", "uniform"]
+    assert spec[1].prior == (0.6, 0.3, 0.1)
+    assert (spec[1].weight, spec[1].is_prior_learned) == (2, False)
+    values = split_latents(spec, sample_latents(jax.random.key(0), 20_000, spec))
+    np.testing.assert_allclose(values["cat"].mean(0), spec[1].prior, atol=0.015)
+    other = {"cat": jnp.array([0.0, 0.2, 0.8])}
+    drawn = sample_latents(jax.random.key(0), 20_000, spec, 0, other)
+    shares = split_latents(spec, drawn)["cat"].mean(0)
+    np.testing.assert_allclose(shares, other["cat"], atol=0.015)
+    with pytest.raises(ValueError, match="2 frequencies: expected 3"):
+        Categorical("kind", 3, prior=(0.5, 0.5))
+
+
+def test_what_is_wrong_with_a_prior_is_named():
+    for prior, told in (
+        (".5,.5", "2 frequencies: expected 3, one each"),
+        (".5,.3,.3", "frequencies with a sum of 1.1: expected 1"),
+        (".5,.5,0", "a frequency of 0: expected numbers above 0"),
+    ):
+        with pytest.raises(ValueError, match=r"in 'cat:3:prior=.* has ") as caught:
+            parse_spec(f"uniform:1,cat:3:prior={prior},noise:2")
+        assert str(caught.value).endswith(told)
+
+
 @pytest.mark.parametrize(
     ("text", "entropy"),
     [
         ("cat:10", math.log(10)),
+        ("cat:3:prior=.5,.25,.25", 1.5 * math.log(2)),
         ("bernoulli:1", math.log(2)),
         ("uniform:1", math.log(2)),
         ("gaussian:1", 1.4189385),

@@ -106,6 +106,20 @@ def test_mutual_information_by_hand():
     np.testing.assert_allclose(mutual_information(*told_apart), 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("estimate", [mutual_information, consistency])
+def test_categories_are_to_be_used_as_the_prior_has_them(estimate):
+    sure, prior = 50 * jnp.eye(3), jnp.array([0.5, 0.25, 0.25])
+    asked = sure[jnp.array([0, 0, 1, 2])]
+    info, used = estimate(asked, asked, prior=prior)
+    np.testing.assert_allclose(used, 1.5 * math.log(2), rtol=1e-5)  # H(prior)
+    np.testing.assert_allclose(info, 1.5 * math.log(2), rtol=1e-5)
+    _, even = estimate(sure, sure, prior=prior)
+    kl = (math.log(2 / 3) + 2 * math.log(4 / 3)) / 3
+    np.testing.assert_allclose(even, 1.5 * math.log(2) - kl, rtol=1e-5)
+    same = estimate(asked, asked, prior=jnp.full(3, 1 / 3))
+    np.testing.assert_allclose(same, estimate(asked, asked), rtol=1e-5)
+
+
 def test_mutual_information_gradient():
     a, b = jax.random.normal(jax.random.key(0), (2, 6, 3))
     check_grads(

@@ -1,3 +1,5 @@
+import json
+
 import jax
 import networkx
 import numpy as np
@@ -5,15 +7,26 @@ import pytest
 from scipy import sparse
 
 from infogan_jax import Trained, UserError, build_model
+from infogan_jax.data import Data
 from infogan_jax.data.stored import StoredImages
-from infogan_jax.training import pseudo_labels as module
-from infogan_jax.training.pseudo_labels import (
+from infogan_jax.evaluation import Subject, kinds, load_evaluator
+from infogan_jax.evaluation import neighbours as module
+from infogan_jax.evaluation.kinds import suggest
+from infogan_jax.evaluation.neighbours import (
     communities,
     deformed_distance,
-    describe,
     half_size,
+    merge_communities,
+    mergers,
     neighbour_graph,
     neighbours,
+)
+from infogan_jax.evaluation.results import from_json
+from infogan_jax.reporting.kinds import draw_kinds
+from infogan_jax.training import pseudo_labels as labelling
+from infogan_jax.training.pseudo_labels import (
+    align,
+    describe,
     place_communities,
     propagate,
     pseudo_labels,
@@ -65,6 +78,44 @@ def test_what_is_most_of_a_category_stays():
     categories = np.where(community < 4, 0, 1)
     placed = place_communities(categories, community, found, 2)
     np.testing.assert_array_equal(placed, categories)
+
+
+def test_communities_merge_by_their_shares_of_links():
+    """Rare 4 and 5 are kinds of their own; 0 to 3 are styles of a frequent one."""
+    # Links within, of the six communities, and between them
+    found = links(*((k, k, n) for k, n in enumerate((90, 90, 90, 90, 9, 9))))
+    found += links((0, 1, 30), (2, 3, 30), (1, 2, 20), (3, 4, 2), (4, 5, 2))
+    for size, expected in (
+        (6, [0, 1, 2, 3, 4, 5]),
+        (5, [0, 0, 1, 2, 3, 4]),  # 30/120 + 30/140, where 4 and 5 have 2/13 + 2/11
+        (4, [0, 0, 1, 1, 2, 3]),
+        (3, [0, 0, 1, 1, 2, 2]),
+        (2, [0, 0, 0, 0, 1, 1]),
+    ):
+        merged = merge_communities(SIX, found, size)
+        np.testing.assert_array_equal(merged[::10], expected)
+    assert [m[:2] for m in mergers(SIX, found)] == [
+        (0, 1),
+        (2, 3),
+        (4, 5),
+        (6, 7),  # what the first two mergers made
+        (9, 8),
+    ]
+    shares = [m.shared for m in mergers(SIX, found)]
+    assert shares[0] == pytest.approx(30 / 120 + 30 / 140)
+    assert suggest(mergers(SIX, found)) == 3  # .46 .46 .34, then .15 .09
+    few = merge_communities(SIX, found, 9)
+    np.testing.assert_array_equal(few, SIX)
+
+
+def test_divisions_take_the_numbers_of_what_they_overlap():
+    categories = np.array([2, 2, 2, 0, 0, 1])
+    first = np.array([0, 0, 0, 1, 1, 1])
+    second = np.array([2, 2, 1, 1, 1, 1])
+    a, b = align([first, second], categories, 3)
+    np.testing.assert_array_equal(a, [2, 2, 2, 0, 0, 0])
+    np.testing.assert_array_equal(b, [2, 2, 0, 0, 0, 0])
+    assert align([], categories, 3) == []
 
 
 def test_a_community_is_where_most_of_its_images_are():
@@ -204,7 +255,7 @@ def test_misread_images_follow_their_neighbours(trained, tmp_path, monkeypatch):
     saved = pseudo_labels(5, [trained], [0], images, path, 3)
     np.testing.assert_array_equal(saved, labels)
     # An image outside the graph goes with the nearest in it.
-    monkeypatch.setattr(module, "_SAMPLE", 120)
+    monkeypatch.setattr(labelling, "_SAMPLE", 120)
     labels = pseudo_labels(3, [trained], [0], images, path, 3)
     np.testing.assert_array_equal(labels[0], kind)
 
@@ -244,3 +295,23 @@ def test_a_lost_file_is_told(trained, tmp_path, images):
     (tmp_path / "labels.npy").write_bytes(b"cut short")
     with pytest.raises(UserError, match="restore it from a copy"):
         pseudo_labels(*arguments)
+
+
+def test_kinds_are_counted_and_told(trained):
+    """Bars that lean by a little are one kind; three directions are three."""
+    upright = bars([(4, c, s) for c in (4, 5, 6) for s in np.linspace(-0.2, 0.2, 20)])
+    leaning = bars([(4, c, s) for c in (2, 3, 4) for s in np.linspace(0.8, 1.0, 20)])
+    images = np.concatenate([upright, upright.transpose(0, 2, 1, 3), leaning])
+    images = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    measured = kinds.evaluate(Subject(trained, Data(images, images[:0], None, [])))
+    found = measured.overall
+    assert found["suggested"] == [3] * module.DIVISIONS
+    communities_found = found["communities"]
+    assert sum(community["images"] for community in communities_found) == 180
+    assert len(found["mergers"]) == len(communities_found) - 1 == len(found["shared"])
+    assert all(0 < community["fraction"] <= 1 for community in communities_found)
+    assert from_json("kinds", json.loads(json.dumps(measured.to_json()))) == measured
+    assert draw_kinds(found).axes[1].get_yticklabels()[0].get_text().count("category")
+    few = kinds.evaluate(Subject(trained, Data(images[:99], images[:0], None, [])))
+    assert few.reason == "kinds: 99 images, and at least 100 are needed"
+    assert load_evaluator("kinds") is kinds.evaluate

@@ -59,7 +59,7 @@ def test_a_healthy_table_has_no_diagnose():
     plain = np.repeat(np.eye(5), 20, axis=0)
     joint = joint_use(plain, plain)
     np.testing.assert_allclose(joint, np.eye(5) / 5)
-    assert diagnose(joint) == []
+    assert diagnose(joint, np.full(5, 0.2)) == []
 
 
 def test_diagnose():
@@ -68,12 +68,27 @@ def test_diagnose():
     warped = np.repeat(np.eye(5)[[0, 1, 2, 3, 2, 3]], [40, 20, 10, 10, 10, 10], axis=0)
     joint = joint_use(plain, warped)
     assert joint[2, 3] == pytest.approx(0.1)
-    assert diagnose(joint) == [
+    assert diagnose(joint, np.full(5, 0.2)) == [
         "category 0 has 2.0 times its share of the real images: perhaps two kinds in "
         "one",
         "category 4 is hardly used on real images",
         "categories 2 and 3 share one kind: augmentation moves 50% of their images "
         "from one to the other",
+    ]
+
+
+def test_shares_are_those_of_the_prior():
+    plain = np.repeat(np.eye(3)[[0, 1]], [2997, 3], axis=0)
+    joint = joint_use(plain, plain)
+    assert diagnose(joint, np.array([0.9985, 0.001, 0.0005])) == [
+        "category 2 is hardly used on real images"
+    ]
+    twice = np.array([0.4995, 0.5, 0.0005])  # and a prior that follows what died
+    assert diagnose(joint, twice) == [
+        "category 0 has 2.0 times its share of the real images: perhaps two kinds in "
+        "one",
+        "category 1 is hardly used on real images",
+        "category 2 is hardly used on real images",
     ]
 
 
@@ -84,8 +99,8 @@ def test_a_category_of_copies_is_told_from_two_that_are_confused():
     confused = (
         "categories 0 and 1 share one kind: augmentation moves 50% of their images"
     )
-    (told,) = diagnose(joint_use(plain, half))
+    (told,) = diagnose(joint_use(plain, half), np.full(2, 0.5))
     assert told == f"{confused} from one to the other"
-    (told,) = diagnose(joint_use(plain, plain[::-1]))
+    (told,) = diagnose(joint_use(plain, plain[::-1]), np.full(2, 0.5))
     assert told.startswith(confused.replace("50%", "100%"))
     assert told.endswith("--consistency_fraction=1 does not reward")

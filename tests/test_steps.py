@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from infogan_jax import Config, InfoGAN, build_model, make_train_step
+from infogan_jax import Config, InfoGAN, Trained, build_model, make_train_step
 from infogan_jax.core.latents import sample_latents
 from infogan_jax.core.spec import parse_spec
 from infogan_jax.core.state import Net, adam, apply_gradients
@@ -432,3 +432,33 @@ def test_generate_and_infer(tiny, reference, batches):
 def _equal(a, b) -> bool:
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return all(bool((x == y).all()) for x, y in pairs)
+
+
+def test_a_learned_prior_follows_what_q_reads(tiny, images):
+    codes = "cat:4:prior=learned,uniform:2,noise:4"
+    config = dataclasses.replace(tiny, codes=codes, d_learning_rate=5e-3)
+    model = dataclasses.replace(model_of(config), frequency_decay=0.8)
+    step, labels = jax.jit(make_train_step(model)), jnp.arange(16) % 4 // 3
+    state = model.init(jax.random.key(0))
+    np.testing.assert_allclose(state.frequencies["cat"], 0.25)
+    for _ in range(60):
+        state, _ = step(state, images[:16], labels)
+    found = Trained(model, state).spec[0].prior
+    assert found == pytest.approx((0.75, 0.25, 0, 0), abs=0.15)
+    assert sum(found) == pytest.approx(1)
+
+
+def test_a_learned_prior_is_that_of_the_whole_batch(tiny, batches):
+    config = dataclasses.replace(tiny, codes="cat:4:prior=learned,uniform:2,noise:4")
+    model, mesh = model_of(config), make_mesh()
+    start = model.init(jax.random.key(0))
+    frequencies = np.array([0.7, 0.1, 0.1, 0.1], np.float32)
+    start = start.replace(frequencies={"cat": jnp.asarray(frequencies)})
+    whole, metrics = jax.jit(make_train_step(model))(start, batches[0])
+    parts, same = shard_map_step(model, mesh)(replicate(start, mesh), batches[0])
+    np.testing.assert_allclose(
+        parts.frequencies["cat"], whole.frequencies["cat"], rtol=1e-5
+    )
+    assert (whole.frequencies["cat"] != frequencies).all()
+    for name, value in metrics.items():
+        np.testing.assert_allclose(same[name], value, rtol=1e-4, atol=1e-5)

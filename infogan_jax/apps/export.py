@@ -250,7 +250,7 @@ def describe(run: Run, folder: MemberFolder, trained: Trained) -> dict[str, Any]
     evaluation = folder.load_evaluation(trained.step) or Evaluation(trained.step, 0)
     height, width, channels = model.image_shape
     codes, offset, q_offset = [], 0, 0
-    for code in model.spec:
+    for code in trained.spec:
         codes.append(
             _describe_code(code, evaluation, info.class_names)
             | {"offset": offset, "dim": code.dim}
@@ -288,7 +288,10 @@ def _describe_code(
     if isinstance(code, Categorical | Bernoulli):
         size = code.size if isinstance(code, Categorical) else 2
         labels = evaluation.class_of_category(code.name, class_names)
-        return about | {"labels": labels or [None] * size}
+        about["labels"] = labels or [None] * size
+        if isinstance(code, Categorical) and code.prior is not None:
+            about["frequencies"] = [round(p, 5) for p in code.prior]
+        return about
     low, high = trained_range(code)
     about |= {"trained": [low, high], "allowed": [2 * low, 2 * high]}
     row = evaluation.rows("traversal").get(code.name)

@@ -184,6 +184,9 @@ def _codes(run: Run, codes: list[dict[str, Any]]) -> list[str]:
         line = f"`{code.name}`: {about['kind']}, {width}"
         if code.n_params:
             line += f", H(c) = {code.entropy():.2f} nats"
+        if "frequencies" in about:
+            shares = ", ".join(f"{share:.1%}" for share in about["frequencies"])
+            line += f", with frequencies {shares}"
         if "meaning" in about:
             line += f"; changes {about['meaning']} (R2 {about['r2']:.2f})"
         if any(about.get("labels", [])):

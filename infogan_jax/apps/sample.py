@@ -211,7 +211,7 @@ def sample(run: Run, request: Request, output: Path, seed: int | None = None) ->
     """
     _check(request, output)
     folder, trained = run.load_trained(seed)
-    spec = trained.model.spec
+    spec = trained.spec
     classes = class_to_category(run, folder, trained.step)
     fixed = parse_fixed(request.fix, spec, request.num_samples, classes)
     key = jax.random.key(request.seed)

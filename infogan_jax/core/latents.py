@@ -22,6 +22,7 @@ T = TypeVar("T")  # an array of jax or NumPy
 # bound log q(c|x) + H(c) stays at most H(c), as it does for discrete codes.
 UNIT_DENSITY_SIGMA = 1 / math.sqrt(2 * math.pi)
 _MIN_LEARNED_SIGMA = 0.01
+_FREQUENCY_ERROR = 1e-3  # of the sum of a prior, which people write with few digits
 _MAX_VALUE = 1000  # of a continuous code; pictures lose their meaning long before
 
 
@@ -72,11 +73,30 @@ class Code(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Categorical:
-    """One of `size` categories with equal probability, as a one-hot vector."""
+    """One of `size` categories, as a one-hot vector.
+
+    Attributes:
+        name: its own within a specification.
+        size: how many categories.
+        weight: factor of this code's bound in the objective.
+        prior: the probability of each category; None: all are equal. Within a step it
+            may be an array, `[size]`.
+        is_prior_learned: training estimates the prior from real images, and begins
+            with `prior`; see `TrainState.frequencies`.
+
+    Raises:
+        ValueError: the prior is no distribution over the categories.
+    """
 
     name: str
     size: int
     weight: float = 1.0
+    prior: Any = None
+    is_prior_learned: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.prior, tuple):
+            check_frequencies(self.prior, self.size)
 
     @property
     def dim(self) -> int:
@@ -86,14 +106,28 @@ class Categorical:
     def n_params(self) -> int:
         return self.size
 
+    @property
+    def probabilities(self) -> Array:
+        """The prior, `[size]`."""
+        return jnp.full(self.size, 1 / self.size) if self.prior is None else self.prior
+
     def sample(self, key: Array) -> Array:
-        return jax.nn.one_hot(jax.random.randint(key, (), 0, self.size), self.size)
+        if self.prior is None:
+            category = jax.random.randint(key, (), 0, self.size)
+        else:
+            category = jax.random.categorical(key, jnp.log(jnp.asarray(self.prior)))
+        return jax.nn.one_hot(category, self.size)
 
     def log_prob(self, params: Array, value: Array) -> Array:
         return jnp.sum(value * jax.nn.log_softmax(params), -1)
 
     def entropy(self) -> float:
-        return math.log(self.size)
+        if self.prior is None:
+            return math.log(self.size)
+        if isinstance(self.prior, tuple):
+            return -math.fsum(p * math.log(p) for p in self.prior)
+        within_a_step: Any = -jnp.sum(jax.scipy.special.xlogy(self.prior, self.prior))
+        return within_a_step
 
     def upper_bound(self) -> float:
         return self.entropy()
@@ -273,6 +307,20 @@ class Noise:
         raise ValueError("noise cannot be set, it is drawn from the seed")
 
 
+def check_frequencies(frequencies: tuple[float, ...], size: int) -> None:
+    """Raises ValueError unless they are probabilities above 0 of `size` categories."""
+    if len(frequencies) != size:
+        raise ValueError(f"{len(frequencies)} frequencies: expected {size}, one each")
+    if not all(f > 0 for f in frequencies):
+        raise ValueError(
+            f"a frequency of {min(frequencies):g}: expected numbers above 0"
+        )
+    if not abs(math.fsum(frequencies) - 1) <= _FREQUENCY_ERROR:
+        raise ValueError(
+            f"frequencies with a sum of {math.fsum(frequencies):g}: expected 1"
+        )
+
+
 def _check_whole(number: float, largest: int) -> None:
     if number not in range(largest + 1):
         raise ValueError(f"expected a whole number from 0 to {largest}")
@@ -302,6 +350,16 @@ def continuous_codes(spec: Spec) -> tuple[Continuous, ...]:
     return tuple(code for code in spec if isinstance(code, Continuous))
 
 
+def with_frequencies(spec: Spec, frequencies: Mapping[str, Any]) -> Spec:
+    """The codes with other priors of categories: name -> probabilities, `[size]`."""
+    return tuple(
+        dataclasses.replace(code, prior=frequencies[code.name])  # type: ignore
+        if code.name in frequencies
+        else code
+        for code in spec
+    )
+
+
 def main_category(spec: Spec) -> Categorical | None:
     """The first categorical code, whose categories are the rows of figures."""
     return next(iter(categorical_codes(spec)), None)
@@ -325,12 +383,26 @@ def param_dim(spec: Spec) -> int:
 # Compiled as one program: on accelerators each separate operation would take its own
 # slow compilation.
 @functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
-def sample_latents(key: Array, n: int, spec: Spec, offset: int | Array = 0) -> Array:
+def sample_latents(
+    key: Array,
+    n: int,
+    spec: Spec,
+    offset: int | Array = 0,
+    frequencies: Mapping[str, Array] | None = None,
+) -> Array:
     """`n` latent vectors from the prior, `[n, latent_dim(spec)]`.
 
     Example i uses `fold_in(key, offset + i)`, so a batch that is split over devices has
     the same numbers as a whole one if each part gives its own offset.
+
+    Args:
+        key: a PRNG key.
+        n: how many.
+        spec: the codes.
+        offset: of the first example in the whole batch.
+        frequencies: priors of categorical codes in place of their own, by name.
     """
+    spec = with_frequencies(spec, frequencies or {})
 
     def one(i: Array) -> Array:
         keys = jax.random.split(jax.random.fold_in(key, i), len(spec))

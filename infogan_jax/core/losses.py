@@ -166,7 +166,10 @@ def information(spec: Spec, q_params: Array, latents: Array) -> dict[str, Array]
 
 
 def mutual_information(
-    logits: Array, logits_of_copies: Array, axis_name: str | None = None
+    logits: Array,
+    logits_of_copies: Array,
+    axis_name: str | None = None,
+    prior: Array | None = None,
 ) -> tuple[Array, Array]:
     """I(c; x) on real images, estimated through label-preserving augmentation.
 
@@ -181,13 +184,14 @@ def mutual_information(
         logits: Q's logits for the images, `[B, size]`.
         logits_of_copies: for augmented copies of the same images, `[B, size]`.
         axis_name: the mapped axis that holds the rest of the batch, if any.
+        prior: the probability of each category, `[size]`; None: all are equal.
 
     Returns:
         Two scalars in nats, for information is a property of a batch and not of an
-        example: the mutual information, and the marginal entropy of the categories,
-        averaged over images and copies. A larger weight of the entropy keeps clusters
-        from merging into one category; it assumes that categories are about equally
-        frequent.
+        example: the mutual information, and how far the categories are used as the
+        prior has them, H(prior) - KL(used || prior), averaged over images and copies.
+        It is at most H(prior); of equal probabilities it is the marginal entropy. A
+        larger weight of it keeps clusters from merging into one category.
 
     References:
         Ji et al. 2019, Invariant Information Clustering, arXiv:1807.06653, eq. 2 and
@@ -197,12 +201,17 @@ def mutual_information(
     joint = jnp.einsum("bi,bj->ij", p, q) / p.shape[0]
     if axis_name is not None:
         joint = jax.lax.pmean(joint, axis_name)
-    marginal = (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / 2
-    return 2 * marginal - _entropy(joint), marginal
+    used = joint.sum(0), joint.sum(1)
+    entropy = (_entropy(used[0]) + _entropy(used[1])) / 2
+    spread = (_spread(used[0], prior) + _spread(used[1], prior)) / 2
+    return 2 * entropy - _entropy(joint), spread
 
 
 def consistency(
-    logits: Array, logits_of_copies: Array, axis_name: str | None = None
+    logits: Array,
+    logits_of_copies: Array,
+    axis_name: str | None = None,
+    prior: Array | None = None,
 ) -> tuple[Array, Array]:
     """A score used in place of I(c; x): both readings must be the *same* category.
 
@@ -224,8 +233,7 @@ def consistency(
     mean = (p + q).mean(0) / 2
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
-    marginal = _entropy(mean)
-    return marginal + _mean(same, axis_name), marginal
+    return _entropy(mean) + _mean(same, axis_name), _spread(mean, prior)
 
 
 def real_information(
@@ -233,6 +241,7 @@ def real_information(
     logits_of_copies: Array,
     consistency_fraction: float,
     axis_name: str | None = None,
+    prior: Array | None = None,
 ) -> tuple[Array, Array]:
     """A mixture of `mutual_information` and `consistency`, (1 - f) and f of each.
 
@@ -240,12 +249,12 @@ def real_information(
     """
     f = consistency_fraction
     mixed = [
-        weight * jnp.stack(estimate(logits, logits_of_copies, axis_name))
+        weight * jnp.stack(estimate(logits, logits_of_copies, axis_name, prior))
         for weight, estimate in ((1 - f, mutual_information), (f, consistency))
         if weight
     ]
-    info, marginal_entropy = jnp.stack(mixed).sum(0)
-    return info, marginal_entropy
+    info, spread = jnp.stack(mixed).sum(0)
+    return info, spread
 
 
 def linear_information(
@@ -305,3 +314,11 @@ def _mean(x: Array, axis_name: str | None) -> Array:
 
 def _entropy(probabilities: Array) -> Array:
     return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities))
+
+
+def _spread(used: Array, prior: Array | None) -> Array:
+    """H(prior) - KL(used || prior), which is H(used) if the prior is even."""
+    if prior is None:
+        return _entropy(used)
+    excess = jax.scipy.special.rel_entr(used, prior).sum()
+    return _entropy(prior) - excess

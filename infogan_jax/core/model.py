@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from infogan_jax.core.latents import (
     param_dim,
     sample_latents,
     split_params,
+    with_frequencies,
 )
 from infogan_jax.core.losses import NON_SATURATING, GanLoss, Penalty, r1_r2
 from infogan_jax.core.models import ImageShape, Networks
@@ -52,6 +54,7 @@ class InfoGAN:
         augment_every: image i of a batch is also seen augmented if i is a multiple.
         weights: the factors of the terms of the objective.
         ema_decay: decay per step of the generator's moving average.
+        frequency_decay: decay per step of the average that learned priors are.
         d_terms: the terms of D's and Q's loss.
         g_terms: the terms of G's loss.
         axis_name: the mapped axis over which batches are spread, if any.
@@ -74,6 +77,7 @@ class InfoGAN:
     augment_every: int = 2
     weights: Weights = _DEFAULT_WEIGHTS
     ema_decay: float = 0.99
+    frequency_decay: float = 0.99
     d_terms: tuple[Term, ...] = D_TERMS
     g_terms: tuple[Term, ...] = G_TERMS
     axis_name: str | None = None
@@ -118,6 +122,12 @@ class InfoGAN:
         """The codes that Q reads as Gaussians."""
         return continuous_codes(self.spec)
 
+    def with_frequencies(self, frequencies: Mapping[str, Any]) -> "InfoGAN":
+        """The model with other priors of categories; see `latents.with_frequencies`."""
+        if not frequencies:
+            return self
+        return dataclasses.replace(self, spec=with_frequencies(self.spec, frequencies))
+
     @property
     def parts_of_batch(self) -> dict[str, int]:
         """Of which a device's number of images has to be a multiple, by name."""
@@ -160,11 +170,22 @@ class InfoGAN:
             recognizer=_new_net(recognizer, self.optimizers.recognizer),
             # A copy: a buffer that is donated must not occur twice.
             ema=jax.tree.map(jnp.copy, _variables(generator)),
+            frequencies={
+                code.name: jnp.asarray(code.probabilities)
+                for code in self.categories
+                if code.is_prior_learned
+            },
         )
 
-    def sample_latents(self, key: Array, n: int, offset: int | Array = 0) -> Array:
+    def sample_latents(
+        self,
+        key: Array,
+        n: int,
+        offset: int | Array = 0,
+        frequencies: Mapping[str, Array] | None = None,
+    ) -> Array:
         """`n` latent vectors from the prior, `[n, L]`; see `latents.sample_latents`."""
-        return sample_latents(key, n, self.spec, offset)
+        return sample_latents(key, n, self.spec, offset, frequencies)
 
     def generate(self, state: TrainState, latents: Array) -> Images:
         """Images from latents by the averaged generator.

@@ -6,12 +6,15 @@
 An item is `kind:size`, with options behind it. For `cat` the size is the number of
 categories and for `noise` the number of dimensions; for the other kinds it is the
 number of independent codes. Options: `weight`, the factor of this code's bound in
-the objective, and for `uniform` and `gaussian` `sigma`, the standard deviation of
-Q(c|x), a number or `learned`.
+the objective; for `uniform` and `gaussian` `sigma`, the standard deviation of Q(c|x), a
+number or `learned`; for `cat` `prior`, the probability of each category, all numbers
+with commas between them, or `learned`, that is, estimated from real images.
 """
 
 import dataclasses
 import math
+import re
+from typing import Any
 
 from infogan_jax.core.latents import (
     Bernoulli,
@@ -20,6 +23,7 @@ from infogan_jax.core.latents import (
     Noise,
     Spec,
     Uniform,
+    check_frequencies,
 )
 
 # kind -> (class, whether the size is the width of one code; otherwise their number)
@@ -32,6 +36,11 @@ KINDS = {
 }
 _MAX_SIZE = 4096  # of one code: each category is a row of pictures
 _MAX_CODES = 1024
+_FORMS = {
+    "prior": "prior=learned or prior=P,P,..",
+    "sigma": "sigma=NUMBER",
+    "weight": "weight=NUMBER",
+}
 
 
 def parse_spec(text: str) -> Spec:
@@ -47,7 +56,7 @@ def parse_spec(text: str) -> Spec:
     if not text.strip():
         raise ValueError(f"codes: the specification is empty; {expected}")
     makers: list[tuple[str, type, dict]] = []
-    for item in text.split(","):
+    for item in re.split(r",(?!\s*[\d.])", text):  # a prior has commas of its own
         kind, *rest = (part.strip() for part in item.split(":"))
         if kind not in KINDS:
             raise ValueError(
@@ -67,7 +76,8 @@ def parse_spec(text: str) -> Spec:
                 f"codes: the size in {item.strip()!r} is out of range; expected a "
                 f"whole number from {smallest} to {_MAX_SIZE}"
             )
-        options = dict(_option(cls, item.strip(), part) for part in rest[1:])
+        parsed = [_option(cls, size, item.strip(), part) for part in rest[1:]]
+        options = {name: value for some in parsed for name, value in some.items()}
         if len(options) < len(rest) - 1:
             raise ValueError(f"codes: {item.strip()!r} gives an option twice")
         makers += (
@@ -89,24 +99,21 @@ def parse_spec(text: str) -> Spec:
     return tuple(spec)
 
 
-def _option(cls: type, item: str, text: str) -> tuple[str, float | None]:
+def _option(cls: type, size: int, item: str, text: str) -> dict[str, Any]:
+    """The fields of a code that an option sets."""
     name, _, value = text.partition("=")
-    allowed = sorted(
-        field.name
-        for field in dataclasses.fields(cls)
-        if field.init and field.name in ("weight", "sigma")
-    )
+    fields = {field.name for field in dataclasses.fields(cls) if field.init}
+    allowed = sorted(fields & {"weight", "sigma", "prior"})
     if name not in allowed:
         raise ValueError(
             f"codes: unknown option {text!r} in {item!r}; this kind takes "
-            + (" and ".join(f"{a}=NUMBER" for a in allowed) or "none")
+            + (" and ".join(_FORMS[a] for a in allowed) or "none")
         )
+    if name == "prior":
+        return _prior(value, size, item)
     if (name, value) == ("sigma", "learned"):
-        return name, None
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
+        return {name: None}
+    number = _number(value)
     if not (math.isfinite(number) and number >= 0 and (number or name == "weight")):
         raise ValueError(
             f"codes: {text!r} in {item!r} is not a usable number; expected a "
@@ -116,4 +123,23 @@ def _option(cls: type, item: str, text: str) -> tuple[str, float | None]:
                 else "sigma above 0, or 'learned'"
             )
         )
-    return name, number
+    return {name: number}
+
+
+def _prior(value: str, size: int, item: str) -> dict[str, Any]:
+    if value == "learned":
+        return {"is_prior_learned": True}
+    frequencies = tuple(_number(part) for part in value.split(","))
+    try:
+        check_frequencies(frequencies, size)
+    except ValueError as error:
+        raise ValueError(f"codes: the prior in {item!r} has {error}") from None
+    total = math.fsum(frequencies)
+    return {"prior": tuple(f / total for f in frequencies)}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

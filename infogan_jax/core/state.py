@@ -35,6 +35,8 @@ class TrainState:
     discriminator: Net
     recognizer: Net
     ema: Any  # moving average of the generator's variables: what pictures use
+    # Learned priors, by code: moving averages of Q's probabilities on real images
+    frequencies: dict[str, Array] = flax.struct.field(default_factory=dict)
 
     def variables(self) -> dict[str, Any]:
         """The variables of each network."""

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from infogan_jax.core.latents import Array
+from infogan_jax.core.latents import Array, split_params
 from infogan_jax.core.model import Images, InfoGAN, as_float
 from infogan_jax.core.objective import Batch, Metrics, Reading, Seen, evaluate_terms
 from infogan_jax.core.state import Net, TrainState, apply_gradients, update_ema
@@ -53,17 +54,20 @@ def make_train_step(model: InfoGAN, axis_name: str | None = None) -> TrainStep:
         bounds are in nats. Raises ValueError for a number of images that is no multiple
         of `InfoGAN.augment_every` or `InfoGAN.penalty_every`.
     """
-    model = model.on_axis(axis_name or model.axis_name)
+    given = model.on_axis(axis_name or model.axis_name)
 
     def train_step(
         state: TrainState, images: Images, pseudo_labels: Array | None = None
     ) -> tuple[TrainState, Metrics]:
+        model = given.with_frequencies(state.frequencies)
         _check_batch(model, len(images))
         keys, index = Keys.of(state), _batch_index(model, len(images))
         real, augment_params = _with_copies(
             model, keys.augment_real, as_float(images), index
         )
-        latents = model.sample_latents(keys.latents, len(images), index[0])
+        latents = given.sample_latents(
+            keys.latents, len(images), index[0], state.frequencies
+        )
         fake, pull_back, g_stats = _generate(model, state.generator, latents)
         mix = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(keys.mix, i)))
         batch = Batch(real, fake, latents, mix(index), augment_params, pseudo_labels)
@@ -72,7 +76,7 @@ def make_train_step(model: InfoGAN, axis_name: str | None = None) -> TrainStep:
         nets = {"discriminator": state.discriminator, "recognizer": state.recognizer}
         stats = {name: net.batch_stats for name, net in nets.items()}
         fake_copies, _ = _with_copies(model, keys.augment_fake_d, fake, index)
-        gradients, (stats, d_metrics) = jax.grad(_d_loss, has_aux=True)(
+        gradients, (stats, d_metrics, used) = jax.grad(_d_loss, has_aux=True)(
             _params(model, nets), model, stats, batch, fake_copies
         )
         gradients = _sync(model, gradients)
@@ -99,6 +103,9 @@ def make_train_step(model: InfoGAN, axis_name: str | None = None) -> TrainStep:
             step=state.step + 1,
             generator=generator,
             ema=update_ema(generator.variables, state.ema, model.ema_decay, state.step),
+            frequencies=optax.incremental_update(
+                _sync(model, used), state.frequencies, 1 - model.frequency_decay
+            ),
             **nets,
         ), _sync(model, metrics)
 
@@ -119,8 +126,8 @@ def _d_loss(
     stats: dict[str, Any],
     batch: Batch,
     fake_copies: Array,
-) -> tuple[Array, tuple[dict[str, Any], Metrics]]:
-    """The loss of D and Q; and the new batch statistics, and metrics."""
+) -> tuple[Array, tuple[dict[str, Any], Metrics, Metrics]]:
+    """The loss of D and Q; new batch statistics, metrics, and `_used_categories`."""
     real, stats = _discriminate(model, params, stats, batch.real)
     fake, stats = _discriminate(model, params, stats, fake_copies)
 
@@ -129,7 +136,17 @@ def _d_loss(
 
     seen = Seen(model, batch, real, fake, critic)
     loss, metrics = evaluate_terms(model.d_terms, seen)
-    return loss, (stats, metrics)
+    return loss, (stats, metrics, _used_categories(model, real))
+
+
+def _used_categories(model: InfoGAN, real: Reading) -> dict[str, Array]:
+    """Q's mean probabilities of real images, `[size]`, by code with a learned prior."""
+    params = split_params(model.spec, real.q_params)
+    return {
+        code.name: jax.nn.softmax(params[code.name]).mean(0)
+        for code in model.categories
+        if code.is_prior_learned
+    }
 
 
 def _g_loss(

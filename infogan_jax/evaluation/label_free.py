@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from infogan_jax.core.augment import Augmentation, augment_batch
-from infogan_jax.core.latents import Array, Spec, split_params
+from infogan_jax.core.latents import Array, Spec, main_category, split_params
 from infogan_jax.core.losses import information, mutual_information
 from infogan_jax.core.model import as_float
 from infogan_jax.data import ImageArray
@@ -17,7 +17,8 @@ from infogan_jax.evaluation.results import Measures
 from infogan_jax.inference import Trained
 
 _SAMPLE = 2000  # images
-_RARE, _CROWDED = 0.2, 1.6  # of a category's even share
+_RARE, _CROWDED = 0.2, 1.6  # of a category's share by its prior
+_UNUSED = 0.001  # of all images, whatever the prior
 _CONFUSED = 0.25  # fraction of two categories' images that augmentation exchanges
 # Chance exchanges half of them. If it is more, Q tells copies from images.
 _TELLS_COPIES = 0.6
@@ -57,12 +58,16 @@ def joint_use(plain: np.ndarray, copies: np.ndarray) -> np.ndarray:
     return (joint + joint.T) / 2
 
 
-def diagnose(joint: np.ndarray) -> list[str]:
-    """Returns what looks wrong in a table of `joint_use`; empty for a healthy one."""
-    share = joint.sum(0) * len(joint)
-    problems = []
-    for category, times in enumerate(share):
-        if times < _RARE:
+def diagnose(joint: np.ndarray, prior: np.ndarray) -> list[str]:
+    """Returns what looks wrong in a table of `joint_use`; empty for a healthy one.
+
+    Args:
+        joint: `[K, K]`.
+        prior: the probability of each category, `[K]`.
+    """
+    used, problems = joint.sum(0), []
+    for category, times in enumerate(used / prior):
+        if times < _RARE or used[category] < _UNUSED:
             problems.append(f"category {category} is hardly used on real images")
         elif times > _CROWDED:
             problems.append(
@@ -102,9 +107,9 @@ def measure(trained: Trained, images: ImageArray) -> Measures:
     model, key = trained.model, jax.random.key(0)
     latents = trained.sample_latents(key, _SAMPLE)
     q_params = trained.recognize(trained.generate(latents))
-    bounds = _mi_bounds(model.spec, q_params, latents)
+    bounds = _mi_bounds(trained.spec, q_params, latents)
     rows = {name: {"bound": float(bound)} for name, bound in bounds.items()}
-    category = model.category
+    category = main_category(trained.spec)
     if category is None or model.augment is None or not len(images):
         return Measures(rows, {"warnings": []})
     logits: list[Any] = [
@@ -118,7 +123,8 @@ def measure(trained: Trained, images: ImageArray) -> Measures:
         "consistency": float((logits[0].argmax(-1) == logits[1].argmax(-1)).mean()),
     }
     joint = joint_use(*map(np.asarray, shares))
-    return Measures(rows, {"warnings": diagnose(joint)})
+    prior = np.asarray(category.probabilities)
+    return Measures(rows, {"warnings": diagnose(joint, prior)})
 
 
 def evaluate(subject: Subject) -> Measures:

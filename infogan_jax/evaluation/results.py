@@ -58,6 +58,23 @@ class FidelityRow(TypedDict):
     coverage: float
 
 
+class Community(TypedDict):
+    """Images that are neighbours of each other."""
+
+    images: int
+    category: NotRequired[int]  # that Q gives to most of them
+    fraction: NotRequired[float]  # of them that have it
+
+
+class KindsOverall(TypedDict):
+    """How communities of neighbours merge; see `evaluation/kinds.py`."""
+
+    suggested: list[int]  # numbers of kinds, one by each division into communities
+    shared: list[tuple[int, float]]  # sets before a merger, and its share of links
+    mergers: list[tuple[int, int]]  # from the number of communities on: earlier mergers
+    communities: list[Community]
+
+
 class LabelFreeRow(TypedDict):
     """Scores of a code that need no label, in nats; the last one is a fraction."""
 
@@ -122,6 +139,7 @@ _ROWS: dict[str, Any] = {
     "code_auc": CodeAucRow,
     "conditional_accuracy": ConditionalAccuracyRow,
     "fidelity": FidelityRow,
+    "kinds": Any,  # there are none: all is of the images as a whole
     "label_free": LabelFreeRow,
     "metadata": MetadataRow,
     "pose_r2": PoseRow,
@@ -130,6 +148,7 @@ _ROWS: dict[str, Any] = {
 }
 _OVERALL: dict[str, Any] = {
     "fidelity": FidelityOverall,
+    "kinds": KindsOverall,
     "label_free": Warnings,
     "metadata": Warnings,
 }

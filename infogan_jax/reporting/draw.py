@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from infogan_jax.core.latents import Categorical, Code
+from infogan_jax.core.latents import Categorical, Code, main_category
 from infogan_jax.data import Data
 from infogan_jax.inference import Trained
 from infogan_jax.pixels import spread_evenly, to_uint8
@@ -94,7 +94,7 @@ class _Drawing:
 
     def categories(self) -> None:
         """Generated: a row per category, columns share all else."""
-        spec = self._trained.model.spec
+        spec = self._trained.spec
         images = self._trained.generate(figures.grid_latents(self._key, spec))
         images = figures.reorder_rows(images, self._order)
         self._save(self._grid(images, figures.COLUMNS, self._names), "categories")
@@ -109,7 +109,7 @@ class _Drawing:
     def traversal(self, code: Code, title: str) -> None:
         """A code along each row, all else being equal."""
         model = self._trained.model
-        latents = figures.traverse_latents(self._key, model.spec, code.name)
+        latents = figures.traverse_latents(self._key, self._trained.spec, code.name)
         images = self._trained.generate(latents)
         if code is model.category:
             by_row = images.reshape(-1, code.dim, *images.shape[1:])
@@ -195,17 +195,20 @@ def category_order(
     Without a map from categories to classes the rows are in the order of the code;
     without a categorical code they have no labels.
     """
-    category = trained.model.category
+    category = main_category(trained.spec)
     if category is None:
         return list(range(figures.ROWS)), []
     labels = evaluation.code_to_class(category.name) if evaluation else []
-    if not labels:
-        return list(range(category.size)), [f"code {c}" for c in range(category.size)]
+    labels = labels or [None] * category.size  # then in the order of the code
     order = _sort_by_class(labels)
-    return order, [
+    names = [
         f"code {c}" if (label := labels[c]) is None else class_names[label]
         for c in order
     ]
+    if category.prior is not None:  # uneven categories, with their frequencies
+        shares = [f"{category.prior[c]:.1%}" for c in order]
+        names = [" ".join(pair) for pair in zip(names, shares, strict=True)]
+    return order, names
 
 
 def title_of(evaluation: Evaluation, code: str) -> str:

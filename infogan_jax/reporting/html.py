@@ -16,6 +16,7 @@ from infogan_jax.core.model import InfoGAN
 from infogan_jax.errors import UserError
 from infogan_jax.files import write_atomically
 from infogan_jax.reporting.draw import title_of
+from infogan_jax.reporting.kinds import draw_kinds
 from infogan_jax.reporting.report import choice_table, summarize, warnings
 from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.filter import named_by
@@ -59,6 +60,7 @@ def write_page(run: Run, baseline: str = "") -> Path:
     sections = [
         ("Result", _result(page)),
         ("What each category is", _categories(page)),
+        ("How many kinds there are", _kinds(page)),
         ("What each code does", _codes(page, other)),
         ("The bound on I(c; G)", _bounds(page, other)),
         ("Confusions on held-out images", _confusions(page)),
@@ -193,13 +195,33 @@ def _bounds(page: _Page, other: _Page | None) -> str:
     axes.set(xlabel="step", ylabel="nats", xlim=(0, None), ylim=(0, None))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    text = "Means over log intervals"
+    text += ", a line per member." if len(page.evaluations) > 1 else "."
+    return _drawing(figure, text)
+
+
+def _drawing(figure: Figure, text: str) -> str:
     buffer = io.StringIO()
     # Without the date and a random id the same run gives the same page.
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     data = base64.b64encode(buffer.getvalue().encode()).decode()
-    text = "Means over log intervals"
-    text += ", a line per member." if len(page.evaluations) > 1 else "."
     return _image(f"data:image/svg+xml;base64,{data}", text)
+
+
+def _kinds(page: _Page) -> str:
+    found = page.evaluation.overall("kinds")
+    if not found:
+        return ""
+    numbers = ", ".join(map(str, found["suggested"]))
+    images = sum(community["images"] for community in found["communities"])
+    text = (
+        f"Communities of neighbours among {images:,} training images, merged where "
+        "they share most of their links: styles of one kind share many, two kinds few. "
+        "Left: where the curve falls most (dashed), kinds begin; by division into "
+        f"communities, {numbers}. Right: each community, its images, and the category "
+        "that Q gives to most of them."
+    )
+    return _drawing(draw_kinds(found), text)
 
 
 def _history(path: Path, metric: str) -> list[tuple[int, float]]:

@@ -104,6 +104,9 @@ def describe(evaluation: Evaluation, class_names: list[str]) -> list[str]:
             f"a network tells {made['accuracy']:.1%} of held-out and generated images "
             f"apart ({real['accuracy']:.1%} of held-out and training images)"
         )
+    if found := evaluation.overall("kinds"):
+        numbers = ", ".join(map(str, found["suggested"]))
+        lines.append(f"kinds that neighbours suggest, by division: {numbers}")
     for name, row in evaluation.rows("code_auc").items():
         lines.append(f"{name}: AUC {row['auc']:.3f} by {row['code']}")
     for name, row in evaluation.rows("metadata").items():

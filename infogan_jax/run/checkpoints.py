@@ -1,6 +1,7 @@
 """Saving and restoring a state that has a `key`: the only module that knows Orbax."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -57,7 +58,7 @@ class Checkpoints:
             OSError: the disk is too full, now or for the save that was started before.
         """
         if step != self.latest():
-            content = with_plain_key(state)
+            content = to_tree(state)
             needed = _MIN_FREE * sum(x.nbytes for x in jax.tree.leaves(content))
             free = shutil.disk_usage(self._folder).free
             if free < needed:
@@ -79,7 +80,7 @@ class Checkpoints:
         Raises:
             UserError: there is none, or none is whole or of these networks.
         """
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, with_plain_key(like))
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, to_tree(like))
         while (step := self.latest()) is not None:
             restored, reason = self._try_restore(step, shapes)
             if not reason:
@@ -87,7 +88,8 @@ class Checkpoints:
                     logger.warning(
                         f"checkpoint {bad} is passed over ({why}); using {step}"
                     )
-                return restored.replace(key=jax.random.wrap_key_data(restored.key))
+                restored["key"] = jax.random.wrap_key_data(restored["key"])
+                return like.replace(**restored)
             (is_gone,) = processes.all_max(not (self._folder / str(step)).exists())
             if is_gone:  # the run that saves here deleted it, after a newer save
                 self._manager.close()
@@ -246,6 +248,12 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     }
 
 
-def with_plain_key(state: Any) -> Any:
-    """Returns the state with its key as integers, which a file can hold."""
-    return state.replace(key=jax.random.key_data(state.key))
+def to_tree(state: Any) -> dict[str, Any]:
+    """Returns the fields of a state as a file can hold them.
+
+    The key is given as integers. What is empty is left out: checkpoints from before it
+    was a field are the same.
+    """
+    fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    fields["key"] = jax.random.key_data(state.key)
+    return {name: value for name, value in fields.items() if jax.tree.leaves(value)}

@@ -16,6 +16,7 @@ EVALUATORS = (
     "code_auc",
     "conditional_accuracy",
     "fidelity",
+    "kinds",
     "label_free",
     "metadata",
     "pose_r2",
@@ -31,7 +32,8 @@ class ModelConfig:
 
     codes: str = field(
         "cat:10,uniform:2,noise:62",
-        "Latent codes: kind:size[:weight=W][:sigma=S], separated by commas.",
+        "Latent codes: kind:size[:weight=W][:sigma=S][:prior=P,P,..], separated by "
+        "commas; cat:K:prior=learned for kinds that are not equally frequent.",
     )
     architecture: str = field("mnist", f"Networks: {any_of(ARCHITECTURES)}.")
     base_channels: int = field(
@@ -120,7 +122,8 @@ class ObjectiveConfig:
     pseudo_label_step: int = field(
         0,
         "Step from which on Q learns pseudo-labels: categories of the training images "
-        "at that step, corrected by their neighbours; 0, or beyond --steps: never.",
+        "at that step, corrected by their neighbours, or, with cat:K:prior=learned, "
+        "found by them; 0, or beyond --steps: never.",
         least=0,
     )
     augment: str = field(

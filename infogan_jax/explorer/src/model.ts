@@ -12,6 +12,7 @@ export interface Code {
   readonly qOffset: number; // of its parameters in Q's output
   readonly nParams: number;
   readonly labels: readonly (string | null)[]; // of a discrete code's values
+  readonly frequencies: readonly number[]; // of categories; empty: all are equal
   readonly meaning: string; // measured; empty: none was found
   readonly r2: number; // of that meaning
   readonly trained: readonly [number, number];
@@ -108,6 +109,14 @@ function parseCode(value: unknown): Code {
     `${name} has labels that are no words`,
   );
   if (kind === "categorical") check(labels.length === dim, `${name} lacks labels`);
+  const frequencies =
+    about.frequencies === undefined
+      ? []
+      : list(about.frequencies, "frequencies").map((f) => number(f, "a frequency"));
+  check(
+    frequencies.length === 0 || frequencies.length === dim,
+    `${name} has ${frequencies.length} frequencies`,
+  );
   const hasRange = isScalar({ kind });
   return {
     name,
@@ -117,6 +126,7 @@ function parseCode(value: unknown): Code {
     qOffset: whole(about, "q_offset", 0),
     nParams: whole(about, "n_params", 0),
     labels: labels as (string | null)[],
+    frequencies,
     meaning: about.meaning === undefined ? "" : text(about, "meaning"),
     r2: about.r2 === undefined ? 0 : number(about.r2, "r2"),
     trained: hasRange ? range(about.trained, name) : [-1, 1],
@@ -183,6 +193,13 @@ export function titleOf(code: Code): string {
 /** What to call a value of a discrete code. */
 export function labelOf(code: Code, value: number): string {
   return code.labels[value] ?? `${code.name} ${value}`;
+}
+
+/** How frequent a category is, such as "12 %"; empty if all are equally frequent. */
+export function shareOf(code: Code, value: number): string {
+  const share = code.frequencies[value];
+  if (share === undefined) return "";
+  return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 }
 
 /** Values of a discrete code, those with class names first and in their order. */

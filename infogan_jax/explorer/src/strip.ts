@@ -2,7 +2,7 @@
 
 import { make } from "./dom";
 import { codeValue, type Latents, withValue } from "./latents";
-import { type Code, labelOf, type Model, orderOf } from "./model";
+import { type Code, labelOf, type Model, orderOf, shareOf } from "./model";
 import { blank, draw } from "./picture";
 
 export class Strip {
@@ -35,7 +35,10 @@ export class Strip {
       };
       thumbnail.src = `thumbnails/${value}.png`;
       const name = make("span", {}, labelOf(code, value));
-      into.append(make("label", { class: "category" }, input, canvas, name));
+      const label = make("label", { class: "category" }, input, canvas, name);
+      const share = shareOf(code, value);
+      if (share) label.append(make("small", { class: "hint" }, share));
+      into.append(label);
       this.inputs.push(input);
       this.canvases.push(canvas);
     }

@@ -8,7 +8,14 @@ import {
   Walk,
   withValue,
 } from "../src/latents";
-import { type Code, Fault, type Model, orderOf, parseModel } from "../src/model";
+import {
+  type Code,
+  Fault,
+  type Model,
+  orderOf,
+  parseModel,
+  shareOf,
+} from "../src/model";
 import { panelsOf, panelTitle, scaleBar, toPixels } from "../src/picture";
 import { fromHash, toFile, toHash, type View } from "../src/share";
 
@@ -40,6 +47,7 @@ function json(): Record<string, unknown> {
         q_offset: 0,
         n_params: 3,
         labels: ["10", null, "9"],
+        frequencies: [0.125, 0.85, 0.025],
       },
       {
         name: "uniform1",
@@ -83,6 +91,15 @@ const model: Model = parseModel(json());
 const [cat, uniform, , bernoulli] = model.codes as [Code, Code, Code, Code];
 
 describe("model.json", () => {
+  it("says how frequent a category is where they differ", () => {
+    expect([0, 1, 2].map((value) => shareOf(cat, value))).toEqual([
+      "13 %",
+      "85 %",
+      "2.5 %",
+    ]);
+    expect(shareOf(bernoulli, 0)).toBe("");
+  });
+
   it("becomes a model", () => {
     expect(model.codes.map((code) => code.name)).toEqual([
       "cat",
@@ -118,6 +135,11 @@ describe("model.json", () => {
       "kind",
       (a) => Object.assign((a.codes as object[])[1] ?? {}, { kind: "odd" }),
       /kind odd/,
+    ],
+    [
+      "frequencies",
+      (a) => Object.assign((a.codes as object[])[0] ?? {}, { frequencies: [1] }),
+      /1 frequencies/,
     ],
     [
       "labels",
