@@ -1,9 +1,12 @@
 """Measures of codes whose truth is known: factors, twins, mixtures, and noise."""
 
+import jax
 import numpy as np
 import pytest
 
-from infogan_jax import UserError
+from infogan_jax import Config, Trained, UserError, build_model
+from infogan_jax.data import Data, builders, load, sprites
+from infogan_jax.evaluation import Subject
 from infogan_jax.evaluation import disentanglement as dis
 
 N = 15_000
@@ -141,3 +144,77 @@ def test_all_measures_by_name():
 def test_what_cannot_be_measured(codes, factors, told):
     with pytest.raises(UserError, match=told):
         dis.measure(codes, factors)
+
+
+def test_sprites_by_hand():
+    """At 5 / 6 of the way along rows, a square of the largest size, level."""
+    square = [0, 5, 0, 31, 0]
+    (image,) = sprites.draw_sprites(np.array([square]))
+    # Its half side is 13 / sqrt(2) = 9.19, so that it has the 18 pixels within
+    rows, columns = np.nonzero(image[..., 0])
+    assert (rows.min(), rows.max()) == (7, 24)  # around 16
+    assert (columns.min(), columns.max()) == (39, 56)  # around 48
+    assert np.unique(image).tolist() == [0, 255]
+    assert (image > 0).sum() == 18**2
+    # A quarter of a turn is none, an eighth (5 of 40) puts a corner on top
+    turned, eighth, small, ellipse, other_way, heart = sprites.draw_sprites(
+        np.array(
+            [
+                [0, 5, 10, 31, 0],
+                [0, 5, 5, 31, 0],
+                [0, 0, 0, 31, 0],
+                [1, 5, 0, 31, 0],
+                [1, 5, 10, 31, 0],
+                [2, 5, 0, 31, 0],
+            ]
+        )
+    )[..., 0]
+    np.testing.assert_array_equal(turned, image[..., 0])
+    assert (eighth > 0).any(1).sum() == 26
+    assert (small > 0).sum() == 8**2 or (small > 0).sum() == 10**2
+    assert (ellipse > 0).any(0).sum() == 26 and (ellipse > 0).any(1).sum() == 12
+    assert (other_way > 0).any(1).sum() == 26
+    np.testing.assert_array_equal(heart[:, 32:], heart[:, 32:][:, ::-1])  # around 48
+    assert (heart[10] > 0).sum() > (heart[26] > 0).sum() > 0  # it stands on its tip
+
+
+def test_sprites_stay_inside_and_factors_are_even():
+    factors = sprites.draw_factors(3000, True, 0)
+    images = sprites.draw_sprites(factors)
+    assert images.shape == (3000, 64, 64, 3)
+    assert not images[:, [0, -1]].any() and not images[:, :, [0, -1]].any()
+    assert images.any((1, 2, 3)).all()
+    largest = images.max((1, 2))
+    np.testing.assert_array_equal(largest.argmax(1), factors[:, 0])
+    for column, count in zip(factors.T, [3, *sprites.FACTORS.values()], strict=True):
+        shares = np.bincount(column, minlength=count) / len(column)
+        np.testing.assert_allclose(shares, 1 / count, atol=0.03)
+    other = sprites.draw_factors(3000, True, 1)
+    assert (other != factors).any()
+
+
+def test_sprites_are_a_dataset_with_factors(tmp_path, monkeypatch):
+    monkeypatch.setattr(builders.Sprites, "COUNTS", {"train": 40, "test": 60})
+    for name, channels in (("sprites", 1), ("sprites_in_hues", 3)):
+        data = load(Config(dataset=name, data_dir=str(tmp_path)))
+        assert data.images.shape == (40, 64, 64, channels)
+        assert data.class_names == sprites.SHAPES
+        factors = np.stack([*data.eval_factors.values()], 1)
+        np.testing.assert_array_equal(sprites.draw_sprites(factors), data.eval_images)
+        np.testing.assert_array_equal(data.eval_factors["shape"], data.eval_labels)
+        assert list(data.eval_factors)[-5:] == list(sprites.FACTORS)
+    with pytest.raises(UserError, match="60 held-out images; expected 3,000 or more"):
+        dis.factors_of(data)
+
+
+def test_codes_of_a_model_are_measured(config):
+    model = build_model(config, (28, 28, 1))
+    trained = Trained(model, model.init(jax.random.key(0)))
+    factors = {name: FACTORS[:3000, i] for i, name in enumerate("abc")}
+    images = np.zeros((3000, 28, 28, 1), np.uint8)
+    images[:, 4:20, 4:20] = 255 * FACTORS[:3000, :1, None, None].astype(np.uint8)
+    data = Data(images, images, None, [], eval_factors=factors)
+    row = dis.evaluate(Subject(trained, data)).rows["codes"]
+    assert row["beta_vae"] < 0.9 and 0 <= row["mig"] < 0.5
+    with pytest.raises(UserError, match="needs images whose factors are known"):
+        dis.evaluate(Subject(trained, data._replace(eval_factors=None)))

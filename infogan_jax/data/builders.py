@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import shuffle
 
-from infogan_jax.data import folder, listing, metadata
+from infogan_jax.data import folder, listing, metadata, sprites
 from infogan_jax.data.download import DownloadError, RemoteFile, fetch
 from infogan_jax.data.splits import held_out
 from infogan_jax.data.survey import Survey
@@ -37,6 +37,7 @@ GARMENTS = [
     "Ankle boot",
 ]
 CELLS = ["parasitized", "uninfected"]
+_DRAWN = 10_000  # sprites at a time
 
 
 def write(builder: type[tfds.core.DatasetBuilder], root: Path, **options: Any) -> Path:
@@ -88,6 +89,8 @@ def _info(
     description: str,
     classes: list[str],
     shape: tuple[int | None, int | None, int] = (28, 28, 1),
+    more: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
 ) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
         builder=builder,
@@ -96,9 +99,11 @@ def _info(
             {
                 "image": tfds.features.Image(shape=shape),
                 "label": tfds.features.ClassLabel(names=classes),
+                **(more or {}),
             }
         ),
         supervised_keys=("image", "label"),
+        metadata=tfds.core.MetadataDict(about) if about else None,
     )
 
 
@@ -139,6 +144,55 @@ with tfds.core.registered.skip_registration():
                 "train": self._generate_examples(images[~held_out], labels[~held_out]),
                 "test": self._generate_examples(images[held_out], labels[held_out]),
             }
+
+    class Sprites(tfds.core.GeneratorBasedBuilder):
+        """Shapes drawn from their factors; 80,000 to train on, 20,000 held out."""
+
+        name = "sprites"
+        VERSION = tfds.core.Version("1.0.0")
+        IN_HUES = False
+        COUNTS: ClassVar = {"train": 80_000, "test": 20_000}
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            names = [*(["hue"] if self.IN_HUES else []), *sprites.FACTORS]
+            channels = 3 if self.IN_HUES else 1
+            return _info(
+                self,
+                "Shapes of known size, orientation and place.",
+                sprites.SHAPES,
+                (sprites.SIDE, sprites.SIDE, channels),
+                {"factors": tfds.features.Tensor(shape=(len(names),), dtype=np.int32)},
+                {"factors": names},
+            )
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            return {
+                split: self._generate_examples(count, seed)
+                for seed, (split, count) in enumerate(self.COUNTS.items())
+            }
+
+        def _generate_examples(
+            self, count: int, seed: int
+        ) -> Iterator[tuple[int, dict]]:
+            factors = sprites.draw_factors(count, self.IN_HUES, seed)
+            for start in range(0, count, _DRAWN):
+                some = factors[start : start + _DRAWN]
+                for i, image in enumerate(sprites.draw_sprites(some)):
+                    picture = Image.fromarray(image if self.IN_HUES else image[..., 0])
+                    yield (
+                        start + i,
+                        {
+                            "image": picture,
+                            "label": int(some[i, -len(sprites.FACTORS)]),
+                            "factors": some[i],
+                        },
+                    )
+
+    class SpritesInHues(Sprites):
+        """The same in red, green and blue."""
+
+        name = "sprites_in_hues"
+        IN_HUES = True
 
     class RemoteBuilder(tfds.core.GeneratorBasedBuilder):
         """A dataset whose files are fetched first."""

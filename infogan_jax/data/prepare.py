@@ -41,6 +41,8 @@ DATASETS = {
     "malaria_two_channel": Source(builders.Malaria, imaging.separate_stains),
     "mnist": Source(builders.Mnist),
     "mnist_5k": Source(builders.Mnist5k),
+    "sprites": Source(builders.Sprites),
+    "sprites_in_hues": Source(builders.SpritesInHues),
 }
 
 REMEDY = "if it is damaged, delete that folder and prepare it again"

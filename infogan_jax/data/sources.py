@@ -53,6 +53,7 @@ class Data(NamedTuple):
     form: own.Form = own.Form()  # of a folder's images
     dropped: dict[str, np.ndarray] | None = None  # by `config.drop`: kind -> some
     eval_metadata: dict[str, list[str]] | None = None  # column -> value of each image
+    eval_factors: dict[str, np.ndarray] | None = None  # name -> int [M], for measuring
 
 
 def load(
@@ -94,6 +95,7 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         labels = reader.labels(train) if with_labels else None
         eval_labels = reader.labels(test)
         eval_metadata = reader.metadata(test)
+        eval_factors = reader.factors(test)
     except _UNREADABLE as error:
         raise _unreadable(config, folder, error) from None
     if with_labels and (labels is None or eval_labels is None):
@@ -112,6 +114,7 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         own.Form(**former.upgrade_run(dict(about))["form"]),
         _load_dropped(folder),
         eval_metadata,
+        eval_factors,
     )
 
 
@@ -147,6 +150,7 @@ class _Reader:
         self._label_key = _only_feature(features, tfds.features.ClassLabel)
         is_own = config.dataset.startswith("folder:")
         self._has_metadata = is_own and "metadata" in features
+        self._factor_names = list((builder.info.metadata or {}).get("factors", []))
         self.class_names: list[str] = (
             list(features[self._label_key].names) if self._label_key else []
         )
@@ -207,6 +211,13 @@ class _Reader:
             return None
         rows = [json.loads(text) for text in _values(records, "metadata")]
         return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def factors(self, records: Any) -> dict[str, np.ndarray] | None:
+        """The truth about the images of records, where it is known, by factor."""
+        if not self._factor_names:
+            return None
+        columns = np.stack(_values(records, "factors")).T
+        return dict(zip(self._factor_names, columns, strict=True))
 
 
 def _values(records: Any, key: str) -> list:

@@ -8,6 +8,7 @@ factor takes them from the N by their factors. A few ten thousand images are eno
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,12 @@ from sklearn.metrics import log_loss, mutual_info_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from infogan_jax.core.latents import Categorical
+from infogan_jax.cores import core_count
+from infogan_jax.data import Data
 from infogan_jax.errors import UserError
+from infogan_jax.evaluation import Subject
+from infogan_jax.evaluation.results import Measures
 
 _TRAIN, _TEST = 10_000, 5_000  # points of a classifier
 _GROUP = 64  # images, or pairs of them, that share a factor
@@ -200,12 +206,15 @@ def dci(codes: np.ndarray, factors: np.ndarray) -> Dci:
     """
     check(codes, factors)
     train, test = slice(_TRAIN), slice(_TRAIN, _TRAIN + _TEST)
-    importance, right = [], []
-    for factor in factors.T:
+
+    def fit(factor: np.ndarray) -> tuple[np.ndarray, float]:
         trees = GradientBoostingClassifier(random_state=0)
         trees.fit(codes[train], factor[train])
-        importance.append(np.abs(trees.feature_importances_))
-        right.append((trees.predict(codes[test]) == factor[test]).mean())
+        right = trees.predict(codes[test]) == factor[test]
+        return np.abs(trees.feature_importances_), float(right.mean())
+
+    with ThreadPoolExecutor(core_count()) as pool:  # trees grow in compiled code
+        importance, right = zip(*pool.map(fit, factors.T), strict=True)
     return Dci(*_dci_of(np.array(importance).T), float(np.mean(right)))
 
 
@@ -357,3 +366,35 @@ def measure(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> dict[str, 
         "info_compactness": mec.compactness,
         "info_explicitness": mec.explicitness,
     }
+
+
+def factors_of(data: Data) -> np.ndarray:
+    """Returns the factors of the held-out images, `[M, F]`.
+
+    Raises:
+        UserError: they are unknown, or too few.
+    """
+    if data.eval_factors is None:
+        raise UserError(
+            "--evaluators=disentanglement: needs images whose factors are known, such "
+            "as --dataset=sprites; choose one, or leave the evaluator out"
+        )
+    factors = np.stack([*data.eval_factors.values()], 1)
+    if len(factors) < _TRAIN + _TEST:
+        raise UserError(
+            f"--evaluators=disentanglement: {len(factors):,} held-out images; expected "
+            f"{_TRAIN + _TEST:,} or more"
+        )
+    return factors
+
+
+def evaluate(subject: Subject) -> Measures:
+    """Measures all codes as Q reads them from held-out images, a number each."""
+    factors = factors_of(subject.data)
+    read = subject.trained.infer_codes(subject.data.eval_images)
+    codes = [
+        read[code.name].argmax(1) if isinstance(code, Categorical) else read[code.name]
+        for code in subject.trained.model.spec
+        if code.n_params
+    ]
+    return Measures({"codes": measure(np.column_stack(codes).astype(float), factors)})

@@ -47,6 +47,24 @@ class ConditionalAccuracyRow(TypedDict):
     table: list[list[int]]  # counts [category][class]
 
 
+class DisentanglementRow(TypedDict):
+    """The measures of `evaluation/disentanglement.py`, each at most 1."""
+
+    factor_vae: float
+    factor_vae_of_infogan_cr: float
+    beta_vae: float
+    mig: float
+    dci_disentanglement: float
+    dci_completeness: float
+    dci_informativeness: float
+    sap: float
+    modularity: float
+    explicitness: float
+    info_modularity: float
+    info_compactness: float
+    info_explicitness: float
+
+
 class FidelityRow(TypedDict):
     """Distances of a set of images to real ones."""
 
@@ -138,6 +156,7 @@ _ROWS: dict[str, Any] = {
     "clustering": ClusteringRow,
     "code_auc": CodeAucRow,
     "conditional_accuracy": ConditionalAccuracyRow,
+    "disentanglement": DisentanglementRow,
     "fidelity": FidelityRow,
     "kinds": Any,  # there are none: all is of the images as a whole
     "label_free": LabelFreeRow,

@@ -207,7 +207,7 @@ def category_order(
     ]
     if category.prior is not None:  # uneven categories, with their frequencies
         shares = [f"{category.prior[c]:.1%}" for c in order]
-        names = [" ".join(pair) for pair in zip(names, shares, strict=True)]
+        names = [", ".join(pair) for pair in zip(names, shares, strict=True)]
     return order, names
 
 

@@ -62,6 +62,7 @@ def write_page(run: Run, baseline: str = "") -> Path:
         ("What each category is", _categories(page)),
         ("How many kinds there are", _kinds(page)),
         ("What each code does", _codes(page, other)),
+        ("How far codes are the factors", _disentanglement(page)),
         ("The bound on I(c; G)", _bounds(page, other)),
         ("Confusions on held-out images", _confusions(page)),
         ("Classes that a code separates", _separated(page)),
@@ -206,6 +207,18 @@ def _drawing(figure: Figure, text: str) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     data = base64.b64encode(buffer.getvalue().encode()).decode()
     return _image(f"data:image/svg+xml;base64,{data}", text)
+
+
+def _disentanglement(page: _Page) -> str:
+    rows = page.evaluation.rows("disentanglement")
+    if not rows:
+        return ""
+    table = [
+        [name.replace("_", " "), f"{value:.3f}"]
+        for name, value in next(iter(rows.values())).items()
+    ]
+    text = "Of all codes, as Q reads them from held-out images, with the true factors."
+    return f"{_table(['measure', 'of 1'], table)}<p>{text}</p>"
 
 
 def _kinds(page: _Page) -> str:

@@ -39,6 +39,7 @@ def draw_kinds(found: Any) -> Figure:
         orientation="left",
         labels=labels,
         ax=tree,
+        leaf_font_size=8,
         color_threshold=0,
         above_threshold_color="tab:blue",
     )

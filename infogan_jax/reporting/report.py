@@ -104,6 +104,12 @@ def describe(evaluation: Evaluation, class_names: list[str]) -> list[str]:
             f"a network tells {made['accuracy']:.1%} of held-out and generated images "
             f"apart ({real['accuracy']:.1%} of held-out and training images)"
         )
+    for row in evaluation.rows("disentanglement").values():
+        lines.append(
+            f"disentanglement: FactorVAE {row['factor_vae']:.2f}, DCI "
+            f"{row['dci_disentanglement']:.2f}, MIG {row['mig']:.2f}, SAP "
+            f"{row['sap']:.2f}"
+        )
     if found := evaluation.overall("kinds"):
         numbers = ", ".join(map(str, found["suggested"]))
         lines.append(f"kinds that neighbours suggest, by division: {numbers}")

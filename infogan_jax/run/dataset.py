@@ -101,6 +101,10 @@ def check_measurable(
             "--eval_classifier: expected the work directory of a classification "
             "network; train one by --mode=train_classifier"
         )
+    if "disentanglement" in config.evaluator_names():
+        from infogan_jax.evaluation import disentanglement  # imports large packages
+
+        disentanglement.factors_of(data)
     if config.baseline:
         with named_by("baseline", config.baseline) as folder:
             Run.open(folder)

@@ -79,6 +79,8 @@ def apply_filter(config: DataConfig, data: Data) -> tuple[Data, Borderline | Non
         eval_labels=None if eval_labels is None else eval_labels[kept_out],
         eval_metadata=data.eval_metadata
         and {k: [v[i] for i in kept_out] for k, v in data.eval_metadata.items()},
+        eval_factors=data.eval_factors
+        and {k: v[kept_out] for k, v in data.eval_factors.items()},
     )
     return filtered, _borderline(data.images, train, config.filter_threshold)
 

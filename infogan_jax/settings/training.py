@@ -15,6 +15,7 @@ EVALUATORS = (
     "clustering",
     "code_auc",
     "conditional_accuracy",
+    "disentanglement",
     "fidelity",
     "kinds",
     "label_free",
