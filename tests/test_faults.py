@@ -16,7 +16,7 @@ import pytest
 from infogan_jax import Config, Trained, UserError, build_model
 from infogan_jax.files import write_atomically
 from infogan_jax.inference import weight_digest
-from infogan_jax.run.checkpoints import Checkpoints, to_tree
+from infogan_jax.run.checkpoints import Checkpoints, with_plain_key
 from infogan_jax.run.directory import Lock, Run
 from infogan_jax.training.logging import MetricsFile
 from tests.conftest import cut, flip, longest_file, run_in
@@ -154,7 +154,7 @@ def test_runs_of_former_versions_are_read(run, tmp_path):
     shutil.copytree(run, workdir)
     states = Run.open(workdir).load_states()
     assert {int(state.step) for state in states} == {4}
-    found = [weight_digest(to_tree(state)) for state in states]
+    found = [weight_digest(with_plain_key(state)) for state in states]
     assert found == {"run_1": ["a63fe46b48e5"], "run_2": RUN_2}[run.name]
 
 

@@ -16,7 +16,7 @@ import pytest
 from infogan_jax import Config
 from infogan_jax.distributed.devices import MultiStep
 from infogan_jax.inference import weight_digest
-from infogan_jax.run.checkpoints import to_tree
+from infogan_jax.run.checkpoints import with_plain_key
 from infogan_jax.training.interrupt import Interrupts, Stopped
 from infogan_jax.training.loop import fit as fit_task
 from infogan_jax.training.schedule import CallLength
@@ -58,7 +58,7 @@ def fit(folder, config=FEW, step=train_step):
     images = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     config = dataclasses.replace(config, tensorboard=False)
     states = fit_task(Task(init, step, images), run_in(folder, config))
-    return [weight_digest(to_tree(state)) for state in states]
+    return [weight_digest(with_plain_key(state)) for state in states]
 
 
 def rows(folder):

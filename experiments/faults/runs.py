@@ -123,12 +123,12 @@ class Run:
             Lost: a step is logged twice, or a file is half written.
         """
         from infogan_jax.inference import weight_digest
-        from infogan_jax.run.checkpoints import to_tree
+        from infogan_jax.run.checkpoints import with_plain_key
         from infogan_jax.run.directory import Run as WorkDirectory
 
         found = {}
         for seed, state in enumerate(WorkDirectory.open(self.workdir).load_states()):
-            found[f"state of seed {seed}"] = weight_digest(to_tree(state))
+            found[f"state of seed {seed}"] = weight_digest(with_plain_key(state))
         for path in sorted(self.workdir.rglob("*")):
             if path.name.endswith(".part"):
                 raise Lost(f"{path} was left")

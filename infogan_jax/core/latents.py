@@ -107,9 +107,9 @@ class Categorical:
         return self.size
 
     @property
-    def probabilities(self) -> Array:
+    def probabilities(self) -> Any:
         """The prior, `[size]`."""
-        return jnp.full(self.size, 1 / self.size) if self.prior is None else self.prior
+        return (1 / self.size,) * self.size if self.prior is None else self.prior
 
     def sample(self, key: Array) -> Array:
         if self.prior is None:

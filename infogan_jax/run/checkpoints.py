@@ -58,7 +58,7 @@ class Checkpoints:
             OSError: the disk is too full, now or for the save that was started before.
         """
         if step != self.latest():
-            content = to_tree(state)
+            content = _to_tree(state)
             needed = _MIN_FREE * sum(x.nbytes for x in jax.tree.leaves(content))
             free = shutil.disk_usage(self._folder).free
             if free < needed:
@@ -80,7 +80,7 @@ class Checkpoints:
         Raises:
             UserError: there is none, or none is whole or of these networks.
         """
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, to_tree(like))
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_tree(like))
         while (step := self.latest()) is not None:
             restored, reason = self._try_restore(step, shapes)
             if not reason:
@@ -248,12 +248,16 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     }
 
 
-def to_tree(state: Any) -> dict[str, Any]:
-    """Returns the fields of a state as a file can hold them.
+def with_plain_key(state: Any) -> Any:
+    """Returns the state with its key as integers, which a file can hold."""
+    return state.replace(key=jax.random.key_data(state.key))
 
-    The key is given as integers. What is empty is left out: checkpoints from before it
-    was a field are the same.
+
+def _to_tree(state: Any) -> dict[str, Any]:
+    """Returns the fields of a state as a checkpoint has them.
+
+    What is empty is left out: checkpoints from before it was a field are the same.
     """
-    fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
-    fields["key"] = jax.random.key_data(state.key)
+    plain = with_plain_key(state)
+    fields = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)}
     return {name: value for name, value in fields.items() if jax.tree.leaves(value)}
