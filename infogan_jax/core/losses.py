@@ -203,8 +203,10 @@ def mutual_information(
         joint = jax.lax.pmean(joint, axis_name)
     used = joint.sum(0), joint.sum(1)
     entropy = (_entropy(used[0]) + _entropy(used[1])) / 2
-    spread = (_spread(used[0], prior) + _spread(used[1], prior)) / 2
-    return 2 * entropy - _entropy(joint), spread
+    info = 2 * entropy - _entropy(joint)
+    if prior is None:
+        return info, entropy
+    return info, (_spread(used[0], prior) + _spread(used[1], prior)) / 2
 
 
 def consistency(
@@ -233,7 +235,9 @@ def consistency(
     mean = (p + q).mean(0) / 2
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
-    return _entropy(mean) + _mean(same, axis_name), _spread(mean, prior)
+    entropy = _entropy(mean)
+    spread = entropy if prior is None else _spread(mean, prior)
+    return entropy + _mean(same, axis_name), spread
 
 
 def real_information(
@@ -316,9 +320,7 @@ def _entropy(probabilities: Array) -> Array:
     return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities))
 
 
-def _spread(used: Array, prior: Array | None) -> Array:
+def _spread(used: Array, prior: Array) -> Array:
     """H(prior) - KL(used || prior), which is H(used) if the prior is even."""
-    if prior is None:
-        return _entropy(used)
     excess = jax.scipy.special.rel_entr(used, prior).sum()
     return _entropy(prior) - excess
