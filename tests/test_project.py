@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from infogan_jax import Config, build_classifier, build_model, make_train_step
@@ -201,6 +202,21 @@ def test_benchmarks_are_started_with_flags_that_they_have():
         )
         for argument in arguments:
             assert argument.removeprefix("--").partition("=")[0] in defined, name
+
+
+def test_sets_of_uneven_digits():
+    from experiments.uneven_digits import draw, frequencies
+
+    labels = np.arange(60_000) % 10
+    for name, ratio in (("tail10", 10), ("tail50", 50), ("even", 1)):
+        wanted = frequencies(name)
+        assert wanted.sum() == pytest.approx(1)
+        assert wanted.max() / wanted.min() == pytest.approx(ratio)
+        found = np.bincount(labels[draw(labels, wanted, 10_000, 0)], minlength=10)
+        np.testing.assert_allclose(found / 10_000, wanted, atol=1e-4)
+    first, again, other = map(frequencies, ("random0", "random0", "random1"))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
 
 
 def test_training_needs_no_tensorflow(data_dir):
