@@ -12,9 +12,7 @@ Reference: Ojha et al. 2020, Elastic-InfoGAN, arXiv:1910.01112, section 4.
 
 import dataclasses
 import itertools
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,7 +25,7 @@ from infogan_jax import Config, Trained, build_model, make_train_step
 from infogan_jax.data import batch_indices, load
 from infogan_jax.evaluation.clustering import contingency, match, purity
 from infogan_jax.flags import config_from_flags, parse_flags
-from infogan_jax.training.pseudo_labels import pseudo_labels
+from infogan_jax.training.pseudo_labels import find_pseudo_labels
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("set_size", 10_000, "Images of each set.")
@@ -64,13 +62,13 @@ def main(_):
         wanted = frequencies(name)
         chosen = draw(labels, wanted, FLAGS.set_size, config.seed)
         for objective in FLAGS.objectives or _OBJECTIVES:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             changed = dataclasses.replace(config, **_OBJECTIVES[objective])
             trained = fit(changed, images[chosen])
             row = measure(
                 trained, data.eval_images, np.asarray(data.eval_labels), wanted
             )
-            minutes = (time.perf_counter() - begun) / 60
+            minutes = (time.perf_counter() - start) / 60
             print(f"| {name} | {objective} | {row} | {minutes:.1f} |", flush=True)
 
 
@@ -117,21 +115,15 @@ def fit(config: Config, images: np.ndarray) -> Trained:
     stops = sorted({first, config.steps, *range(_STRETCH, config.steps, _STRETCH)})
     for start, stop in itertools.pairwise([0, *stops]):
         if start == first:
-            labels = _labels(Trained(model, state), images, config)
+            trained = [Trained(model, state)]
+            by_member = find_pseudo_labels(first, trained, [config.seed], images)
+            labels = jnp.asarray(by_member[0])
         batches = [
             batch_indices(config.seed, i, config.batch_size, n)
             for i in range(start, stop)
         ]
         state = stretch(state, on_device, labels, np.stack(batches))
     return Trained(model, state)
-
-
-def _labels(trained: Trained, images: np.ndarray, config: Config) -> jax.Array:
-    step = config.pseudo_label_step
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pseudo_labels.npy"
-        found = pseudo_labels(step, [trained], [config.seed], images, path, step)
-    return jnp.asarray(found[0])
 
 
 def measure(
@@ -151,8 +143,8 @@ def measure(
     nmi, ari = normalized_mutual_info_score(*pairs), adjusted_rand_score(*pairs)
     least = recall.argmin()
     scores = accuracy, purity(weighted), nmi, ari, wanted.min()
-    told = " | ".join(f"{score:.3f}" for score in scores)
-    return f"{told} | {recall[least]:.2f} of those with {wanted[least]:.3f}"
+    columns = " | ".join(f"{score:.3f}" for score in scores)
+    return f"{columns} | {recall[least]:.2f} of those with {wanted[least]:.3f}"
 
 
 if __name__ == "__main__":

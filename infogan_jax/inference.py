@@ -81,7 +81,8 @@ class Trained:
 
     def sample_latents(self, key: Array, n: int) -> np.ndarray:
         """`n` latent vectors from the prior, `[n, L]`."""
-        return np.asarray(sample_latents(key, n, self.spec))
+        frequencies = self.state.frequencies  # an argument, so compiled once
+        return np.asarray(sample_latents(key, n, self.model.spec, 0, frequencies))
 
     def generate(self, latents: Any) -> np.ndarray:
         """Images from latents `[N, L]`: `[N, H, W, C]` in [0, 1]."""

@@ -57,6 +57,7 @@ def test_names_widths_and_weights():
         "cat:2:prior=.5,nan",
         "cat:2:prior=.5,x",
         "cat:2:prior=even",
+        "cat:2:prior=learned:prior=.5,.5",
         "uniform:1:prior=learned",
     ],
 )

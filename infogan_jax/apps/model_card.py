@@ -182,8 +182,8 @@ def _codes(run: Run, codes: list[dict[str, Any]]) -> list[str]:
     for code, about in zip(run.model.spec, codes, strict=True):
         width = "a number" if code.dim == 1 else f"{code.dim} numbers"
         line = f"`{code.name}`: {about['kind']}, {width}"
-        if code.n_params:
-            line += f", H(c) = {code.entropy():.2f} nats"
+        if "entropy" in about:
+            line += f", H(c) = {about['entropy']:.2f} nats"
         if "frequencies" in about:
             shares = ", ".join(f"{share:.1%}" for share in about["frequencies"])
             line += f", with frequencies {shares}"

@@ -206,7 +206,7 @@ def mutual_information(
     info = 2 * entropy - _entropy(joint)
     if prior is None:
         return info, entropy
-    return info, (_spread(used[0], prior) + _spread(used[1], prior)) / 2
+    return info, (_usage(used[0], prior) + _usage(used[1], prior)) / 2
 
 
 def consistency(
@@ -236,8 +236,8 @@ def consistency(
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
     entropy = _entropy(mean)
-    spread = entropy if prior is None else _spread(mean, prior)
-    return entropy + _mean(same, axis_name), spread
+    usage = entropy if prior is None else _usage(mean, prior)
+    return entropy + _mean(same, axis_name), usage
 
 
 def real_information(
@@ -257,8 +257,8 @@ def real_information(
         for weight, estimate in ((1 - f, mutual_information), (f, consistency))
         if weight
     ]
-    info, spread = jnp.stack(mixed).sum(0)
-    return info, spread
+    info, usage = jnp.stack(mixed).sum(0)
+    return info, usage
 
 
 def linear_information(
@@ -320,7 +320,7 @@ def _entropy(probabilities: Array) -> Array:
     return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities))
 
 
-def _spread(used: Array, prior: Array) -> Array:
+def _usage(used: Array, prior: Array) -> Array:
     """H(prior) - KL(used || prior), which is H(used) if the prior is even."""
     excess = jax.scipy.special.rel_entr(used, prior).sum()
     return _entropy(prior) - excess

@@ -124,7 +124,7 @@ def mi_real(seen: Seen) -> tuple[Array | float, Metrics]:
         return 0.0, metrics
     plain, copies = _paired(seen)
     for code in model.categories:
-        info, spread = real_information(
+        info, usage = real_information(
             plain[code.name],
             copies[code.name],
             weights.consistency_fraction,
@@ -132,8 +132,8 @@ def mi_real(seen: Seen) -> tuple[Array | float, Metrics]:
             None if code.prior is None else jnp.asarray(code.prior),
         )
         metrics[f"mi_real/{code.name}"] = info
-        metrics[f"marginal_entropy/{code.name}"] = spread
-        term = info + weights.entropy * spread
+        metrics[f"marginal_entropy/{code.name}"] = usage
+        term = info + weights.entropy * usage
         if seen.batch.pseudo_labels is not None and code is model.category:
             term = _pseudo_label_ll(seen, code, seen.batch.pseudo_labels)
             metrics[f"pseudo_label_ll/{code.name}"] = term

@@ -78,7 +78,7 @@ def parse_spec(text: str) -> Spec:
             )
         parsed = [_option(cls, size, item.strip(), part) for part in rest[1:]]
         options = {name: value for some in parsed for name, value in some.items()}
-        if len(options) < len(rest) - 1:
+        if len({part.partition("=")[0] for part in rest[1:]}) < len(rest) - 1:
             raise ValueError(f"codes: {item.strip()!r} gives an option twice")
         makers += (
             [(kind, cls, options | {"size": size})]

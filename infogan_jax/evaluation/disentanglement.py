@@ -97,8 +97,10 @@ def factor_vae_of_infogan_cr(
     Reference: Lin et al. 2020, arXiv:1906.06034, and its code.
     """
     check(codes, factors)
-    spread = codes.std(0)
-    votes = _votes(codes / np.where(spread > 0, spread, 1), factors, rng, 500, 100)
+    deviation = codes.std(0)
+    votes = _votes(
+        codes / np.where(deviation > 0, deviation, 1), factors, rng, 500, 100
+    )
     return float(votes.max(1).sum() / votes.sum())
 
 
@@ -133,29 +135,6 @@ class _Groups:
         places = values[rng.integers(len(values))]
         return places[rng.integers(0, len(places), size)]
 
-
-def beta_vae(codes: np.ndarray, factors: np.ndarray, rng: np.random.Generator) -> float:
-    """Accuracy of telling linearly, by mean differences, which factor pairs share.
-
-    10,000 points of 64 pairs train a logistic regression, 5,000 evaluate it.
-
-    Reference: Higgins et al. 2017, beta-VAE, section 3.
-    """
-    check(codes, factors)
-    groups = _BetaGroups(factors)
-
-    def points(count: int) -> tuple[np.ndarray, np.ndarray]:
-        shared = rng.integers(0, factors.shape[1], count)
-        first, second = zip(
-            *(groups.pairs(int(factor), _GROUP, rng) for factor in shared), strict=True
-        )
-        return np.abs(codes[list(first)] - codes[list(second)]).mean(1), shared
-
-    classifier = LogisticRegression(max_iter=1000).fit(*points(_TRAIN))
-    return float(classifier.score(*points(_TEST)))
-
-
-class _BetaGroups(_Groups):
     def pairs(
         self, factor: int, size: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +148,27 @@ class _BetaGroups(_Groups):
             for row in drawn
         )
         return first, second
+
+
+def beta_vae(codes: np.ndarray, factors: np.ndarray, rng: np.random.Generator) -> float:
+    """Accuracy of telling linearly, by mean differences, which factor pairs share.
+
+    10,000 points of 64 pairs train a logistic regression, 5,000 evaluate it.
+
+    Reference: Higgins et al. 2017, beta-VAE, section 3.
+    """
+    check(codes, factors)
+    groups = _Groups(factors)
+
+    def points(count: int) -> tuple[np.ndarray, np.ndarray]:
+        shared = rng.integers(0, factors.shape[1], count)
+        first, second = zip(
+            *(groups.pairs(int(factor), _GROUP, rng) for factor in shared), strict=True
+        )
+        return np.abs(codes[list(first)] - codes[list(second)]).mean(1), shared
+
+    classifier = LogisticRegression(max_iter=1000).fit(*points(_TRAIN))
+    return float(classifier.score(*points(_TEST)))
 
 
 def mutual_information_table(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
@@ -275,14 +275,14 @@ def explicitness(codes: np.ndarray, factors: np.ndarray) -> float:
     Reference: Ridgeway and Mozer 2018, arXiv:1802.05312, section 3.
     """
     check(codes, factors)
-    found = []
+    aucs = []
     for _, truth, probabilities, classes in _linear_readings(codes, factors):
-        found += [
+        aucs += [
             roc_auc_score(truth == value, probabilities[:, k])
             for k, value in enumerate(classes)
             if 0 < (truth == value).sum() < len(truth)
         ]
-    return float(np.mean(found))
+    return float(np.mean(aucs))
 
 
 def info_mec(codes: np.ndarray, factors: np.ndarray) -> InfoMec:
@@ -296,14 +296,14 @@ def info_mec(codes: np.ndarray, factors: np.ndarray) -> InfoMec:
     Reference: Hsu et al. 2023, arXiv:2305.18378, section 4.
     """
     check(codes, factors)
-    spread = np.ptp(codes, axis=0)
-    used = codes[:, spread >= spread.max() / 8]
+    ranges = np.ptp(codes, axis=0)
+    used = codes[:, ranges >= ranges.max() / 8]
     some, truth = used[:_TRAIN], factors[:_TRAIN]
     table = np.array(
         [mutual_info_classif(some, f, random_state=0) for f in truth.T]
     ).T / _entropies(truth)
 
-    def share(rows: np.ndarray) -> float:
+    def concentration(rows: np.ndarray) -> float:
         total = rows.sum(1)
         largest = np.where(total > 0, rows.max(1) / np.where(total > 0, total, 1), 0)
         least = 1 / rows.shape[1]
@@ -315,19 +315,21 @@ def info_mec(codes: np.ndarray, factors: np.ndarray) -> InfoMec:
         nothing = log_loss(after, np.tile(prior, (len(after), 1)), labels=classes)
         something = log_loss(after, probabilities, labels=classes)
         explained.append((nothing - something) / nothing)
-    return InfoMec(share(table), share(table.T), float(np.mean(explained)))
+    return InfoMec(
+        concentration(table), concentration(table.T), float(np.mean(explained))
+    )
 
 
 def _linear_readings(codes: np.ndarray, factors: np.ndarray) -> list[tuple[Any, ...]]:
     """For each factor: its training and test values, probabilities, and classes."""
     scaled = StandardScaler().fit(codes[:_TRAIN]).transform(codes)
-    found = []
+    readings = []
     for factor in factors.T:
         before, after = factor[:_TRAIN], factor[_TRAIN : _TRAIN + _TEST]
         reader = LogisticRegression(max_iter=1000).fit(scaled[:_TRAIN], before)
         probabilities = reader.predict_proba(scaled[_TRAIN : _TRAIN + _TEST])
-        found.append((before, after, probabilities, reader.classes_))
-    return found
+        readings.append((before, after, probabilities, reader.classes_))
+    return readings
 
 
 def measure(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> dict[str, float]:
@@ -349,12 +351,12 @@ def measure(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> dict[str, 
         "factor_vae_of_infogan_cr": factor_vae_of_infogan_cr,
         "beta_vae": beta_vae,
     }
-    found = {
+    measures = {
         name: function(codes, factors, np.random.default_rng(seed))
         for name, function in drawn.items()
     }
     whole, mec = dci(codes, factors), info_mec(codes, factors)
-    return found | {
+    return measures | {
         "mig": mig(codes, factors),
         "dci_disentanglement": whole.disentanglement,
         "dci_completeness": whole.completeness,

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from infogan_jax.core.augment import Augmentation, augment_batch
-from infogan_jax.core.latents import Array, Spec, main_category, split_params
+from infogan_jax.core.latents import (
+    Array,
+    Spec,
+    main_category,
+    split_params,
+    with_frequencies,
+)
 from infogan_jax.core.losses import information, mutual_information
 from infogan_jax.core.model import as_float
 from infogan_jax.data import ImageArray
@@ -25,8 +31,10 @@ _TELLS_COPIES = 0.6
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _mi_bounds(spec: Spec, params: Array, latents: Array) -> dict[str, Array]:
-    bounds = information(spec, params, latents)
+def _mi_bounds(
+    spec: Spec, frequencies: dict[str, Array], params: Array, latents: Array
+) -> dict[str, Array]:
+    bounds = information(with_frequencies(spec, frequencies), params, latents)
     return {name: bound.mean() for name, bound in bounds.items()}
 
 
@@ -107,7 +115,7 @@ def measure(trained: Trained, images: ImageArray) -> Measures:
     model, key = trained.model, jax.random.key(0)
     latents = trained.sample_latents(key, _SAMPLE)
     q_params = trained.recognize(trained.generate(latents))
-    bounds = _mi_bounds(trained.spec, q_params, latents)
+    bounds = _mi_bounds(model.spec, trained.state.frequencies, q_params, latents)
     rows = {name: {"bound": float(bound)} for name, bound in bounds.items()}
     category = main_category(trained.spec)
     if category is None or model.augment is None or not len(images):

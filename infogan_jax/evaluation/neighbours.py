@@ -216,20 +216,20 @@ def mergers(community: np.ndarray, links: sparse.csr_array) -> list[Merger]:
     images = np.arange(len(community))
     member = sparse.csr_array((np.ones(len(images)), (images, community)))
     between = (member.T @ links @ member).toarray()
-    names, found = list(range(len(between))), []
+    names, merged = list(range(len(between))), []
     count = len(names)
     while len(between) > 1:
         total = between.sum(0)
         shared = between / total + between / total[:, None]
         np.fill_diagonal(shared, -1)
         into, gone = sorted(np.unravel_index(shared.argmax(), shared.shape))
-        found.append(Merger(names[into], names[gone], float(shared[into, gone])))
+        merged.append(Merger(names[into], names[gone], float(shared[into, gone])))
         between[into] += between[gone]
         between[:, into] += between[:, gone]
         between = np.delete(np.delete(between, gone, 0), gone, 1)
-        names[into] = count + len(found) - 1
+        names[into] = count + len(merged) - 1
         del names[gone]
-    return found
+    return merged
 
 
 def merge_communities(

@@ -70,13 +70,24 @@ def pseudo_labels(
     assert category is not None
     if step > first_step:
         return _read(path, (len(trained), len(images)), category.size, step)
+    labels, content = find_pseudo_labels(step, trained, seeds, images), io.BytesIO()
+    np.save(content, labels)
+    write_atomically(path, content.getvalue())
+    return labels
+
+
+def find_pseudo_labels(
+    step: int, trained: Sequence[Trained], seeds: Sequence[int], images: Any
+) -> np.ndarray:
+    """Computes what `pseudo_labels` returns at its first step, and keeps no file."""
+    category = trained[0].model.category
+    assert category is not None
     sample = np.arange(0, len(images), -(-len(images) // _SAMPLE))
     logger.info(f"step {step:,}: finding the neighbours of {len(sample):,} images")
     near, squared = kept_neighbours(images[sample])
     graph, links = neighbour_graph(near, squared), symmetric(near, np.ones(near.shape))
     divisions, nearest = communities(graph), _nearest(images, sample)
-    labels = []
-    merged = []
+    labels, merged = [], []
     if category.is_prior_learned:
         merged = [merge_communities(d, graph, category.size) for d in divisions]
     for member, seed in zip(trained, seeds, strict=True):
@@ -89,10 +100,7 @@ def pseudo_labels(
         after = propagate(votes, graph).argmax(1)[nearest]
         labels.append(after)
         logger.info(f"seed {seed}, step {step:,}: {describe(before, after)}")
-    content, result = io.BytesIO(), np.array(labels, np.int32)
-    np.save(content, result)
-    write_atomically(path, content.getvalue())
-    return result
+    return np.array(labels, np.int32)
 
 
 def _read(path: Path, shape: tuple[int, int], size: int, step: int) -> np.ndarray:
