@@ -5,6 +5,7 @@ import http.server
 import io
 import math
 import shutil
+import sys
 import threading
 import types
 import zipfile
@@ -354,6 +355,71 @@ def test_the_archive_of_cells(tmp_path, monkeypatch):
     np.testing.assert_array_equal(four.images[..., :3], data.images)
     np.testing.assert_array_equal(four.images[..., 3], two.images[..., 1])
     assert not any((tmp_path / "e").glob("malaria/**/dataset_info.json"))
+
+
+def factors_file(path: Path, builder: type, scale: int) -> RemoteFile:
+    """Sixty images in the form of a set with factors; image i is `scale` at place i."""
+    h5py = pytest.importorskip("h5py")
+    rng = np.random.default_rng(0)
+    numbers = rng.permuted(
+        np.stack([np.arange(60) % size for size in builder.SIZES.values()], 1), axis=0
+    )
+    images = np.zeros((60, 64, 64, builder.CHANNELS), np.uint8)
+    for i in range(60):
+        images[i, i, 0] = scale
+    colour = np.ones((60, 1))  # dSprites has a factor of one value in front
+    values = numbers / 7 if builder.CHANNELS == 3 else np.hstack([colour, numbers / 7])
+    with h5py.File(path, "w") as file:
+        file[builder.IMAGES] = images.squeeze()
+        file[builder.VALUES] = values
+    content = path.read_bytes()
+    return RemoteFile(path.name, len(content), hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("name", "builder", "scale"),
+    [("dsprites", builders.DSprites, 1), ("shapes3d", builders.Shapes3d, 200)],
+)
+def test_official_files_of_sets_with_factors(
+    tmp_path, monkeypatch, name, builder, scale
+):
+    """The whole way from a server; then a file that is another one than published."""
+    served = tmp_path / "server"
+    served.mkdir()
+    file = factors_file(served / "factors.h5", builder, scale)
+    monkeypatch.setattr(builder, "FILE", file)
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    with _Server(served, breaks=1) as server:
+        config = Config(
+            dataset=name, data_dir=str(tmp_path / "d"), download_url=server.url
+        )
+        data = load(config)
+        altered = dataclasses.replace(config, data_dir=str(tmp_path / "e"))
+        path = served / "factors.h5"
+        path.write_bytes(path.read_bytes()[::-1])
+        with pytest.raises(UserError, match="SHA-256 is not the published one"):
+            load(altered)
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(UserError, match="broke off after"):
+            load(altered)
+    assert data.images.shape == (54, 64, 64, builder.CHANNELS)
+    assert data.class_names == builder.SHAPES
+    assert list(data.eval_factors) == sorted(builder.SIZES)
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "d" / "downloads" / name / "factors.h5") as source:
+        values = source[builder.VALUES][:, -len(builder.SIZES) :]
+    factors = np.stack([data.eval_factors[factor] for factor in builder.SIZES], 1)
+    for image, row in zip(data.eval_images, factors, strict=True):
+        assert image.max() == (255 if name == "dsprites" else 200)
+        (place,) = np.flatnonzero(image[:, 0].any(-1))
+        np.testing.assert_allclose(row / 7, values[place], atol=1e-6)
+    np.testing.assert_array_equal(data.eval_labels, data.eval_factors["shape"])
+
+
+def test_a_missing_reader_of_official_files_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UserError, match=r"--dataset=shapes3d: .*h5py is needed: pip"):
+        load(Config(dataset="shapes3d", data_dir=str(tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,12 @@ def reader_of(path: Path) -> Reader | None:
     return None
 
 
-def _import(module: str, kind: str) -> Any:
+def import_reader(module: str, kind: str) -> Any:
+    """Returns an optional module that reads a kind of file.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
@@ -200,7 +205,7 @@ def _npz(path: Path, name: str) -> Iterator[Stored]:
 
 @contextlib.contextmanager
 def _hdf5(path: Path, name: str) -> Iterator[Stored]:
-    h5py = _import("h5py", "HDF5")
+    h5py = import_reader("h5py", "HDF5")
     arrays: dict[str, Any] = {}
 
     def note(key: str, item: Any) -> None:
@@ -230,7 +235,7 @@ def _choose(arrays: dict[str, Any], name: str) -> Any:
 @contextlib.contextmanager
 def _zarr(path: Path, name: str) -> Iterator[Stored]:
     """An array, or the full resolution of an image in OME-Zarr."""
-    zarr = _import("zarr", "Zarr")
+    zarr = import_reader("zarr", "Zarr")
     try:
         root = zarr.open(str(path), mode="r")
     except (OSError, ValueError, KeyError) as error:
@@ -265,7 +270,7 @@ def _zarr(path: Path, name: str) -> Iterator[Stored]:
 
 @contextlib.contextmanager
 def _nifti(path: Path, name: str) -> Iterator[Stored]:
-    nibabel = _import("nibabel", "NIfTI")
+    nibabel = import_reader("nibabel", "NIfTI")
     try:
         image = nibabel.load(path)
     except nibabel.filebasedimages.ImageFileError:
@@ -281,7 +286,7 @@ def _nifti(path: Path, name: str) -> Iterator[Stored]:
 
 @contextlib.contextmanager
 def _dicom(path: Path, name: str) -> Iterator[Stored]:
-    pydicom = _import("pydicom", "DICOM")
+    pydicom = import_reader("pydicom", "DICOM")
     dataset = pydicom.dcmread(path)
     try:
         image = dataset.pixel_array
@@ -303,7 +308,7 @@ def _dicom(path: Path, name: str) -> Iterator[Stored]:
 
 @contextlib.contextmanager
 def _czi(path: Path, name: str) -> Iterator[Stored]:
-    czifile = _import("czifile", "Zeiss (CZI)")
+    czifile = import_reader("czifile", "Zeiss (CZI)")
     with czifile.CziFile(path) as file:
         scenes = list(file.scenes.values())
         if len(scenes) != 1:
@@ -319,7 +324,7 @@ def _czi(path: Path, name: str) -> Iterator[Stored]:
 
 @contextlib.contextmanager
 def _lif(path: Path, name: str) -> Iterator[Stored]:
-    liffile = _import("liffile", "Leica (LIF)")
+    liffile = import_reader("liffile", "Leica (LIF)")
     with liffile.LifFile(path) as file:
         if len(file.images) != 1:
             raise ValueError(f"{len(file.images)} images; export each as a file")
@@ -330,7 +335,7 @@ def _lif(path: Path, name: str) -> Iterator[Stored]:
 
 @contextlib.contextmanager
 def _nd2(path: Path, name: str) -> Iterator[Stored]:
-    nd2 = _import("nd2", "Nikon (ND2)")
+    nd2 = import_reader("nd2", "Nikon (ND2)")
     with nd2.ND2File(path) as file:
         check_size(file.shape)
         axes = "".join("N" if axis == "P" else axis for axis in file.sizes)

@@ -158,6 +158,11 @@ def with_dna_stain(image: np.ndarray) -> np.ndarray:
     return np.concatenate([image, separate_stains(image)[..., 1:]], axis=-1)
 
 
+def stretch_bits(image: np.ndarray) -> np.ndarray:
+    """An image of 0 and another value as one of 0 and 255, uint8 `[H, W, C]`."""
+    return np.where(image > 0, np.uint8(255), np.uint8(0))
+
+
 def separate_stains(image: np.ndarray) -> np.ndarray:
     """A Giemsa-stained cell on black as absorbance and DNA stain, uint8 `[H, W, 2]`.
 

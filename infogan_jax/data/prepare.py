@@ -35,12 +35,14 @@ class Source(NamedTuple):
 
 
 DATASETS = {
+    "dsprites": Source(builders.DSprites, imaging.stretch_bits),
     "fashion_mnist": Source(builders.FashionMnist),
     "malaria": Source(builders.Malaria),
     "malaria_four_channel": Source(builders.Malaria, imaging.with_dna_stain),
     "malaria_two_channel": Source(builders.Malaria, imaging.separate_stains),
     "mnist": Source(builders.Mnist),
     "mnist_5k": Source(builders.Mnist5k),
+    "shapes3d": Source(builders.Shapes3d),
     "sprites": Source(builders.Sprites),
     "sprites_in_hues": Source(builders.SpritesInHues),
 }
@@ -106,6 +108,8 @@ def _build(builder: type, root: Path, dataset: str, **options: Any) -> Path:
             "folder that has it prepared by --data_dir, or use the embedded "
             "--dataset=mnist_5k"
         ) from None
+    except ValueError as error:
+        raise UserError(f"--dataset={dataset}: {error}") from None
     except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter
         reason = first_line(error)
         raise UserError(

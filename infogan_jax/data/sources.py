@@ -34,6 +34,7 @@ _SAMPLE = 64  # images of each split in a fingerprint
 _BATCH = 1000  # records read at once for their labels or groups
 _MUCH_WHITE = 0.2  # of the pixels; where white is a percentile, a thousandth are
 _LITTLE = 0.2  # of white
+_FACTOR = "label_"  # names of factors begin so, as tfds has them
 _HOLD_OUT_EVERY = 10  # of a dataset with one split, one image in so many is held out
 
 
@@ -147,10 +148,14 @@ class _Reader:
         self.is_encoded = isinstance(features[key], tfds.features.Image)
         self._mode = _mode(config, features[key].shape[-1]) if self.is_encoded else ""
         self._has_one_size = None not in features[key].shape or bool(config.image_size)
-        self._label_key = _only_feature(features, tfds.features.ClassLabel)
+        labels = _features_of(features, tfds.features.ClassLabel)
+        factors = sorted(name for name in labels if name.startswith(_FACTOR))
+        self._factors = factors if len(factors) > 1 else []
+        if f"{_FACTOR}shape" in self._factors:
+            labels = [f"{_FACTOR}shape"]
+        self._label_key = labels[0] if len(labels) == 1 else None
         is_own = config.dataset.startswith("folder:")
         self._has_metadata = is_own and "metadata" in features
-        self._factor_names = list((builder.info.metadata or {}).get("factors", []))
         self.class_names: list[str] = (
             list(features[self._label_key].names) if self._label_key else []
         )
@@ -198,7 +203,7 @@ class _Reader:
         """The labels of records; None if there are none."""
         if self._label_key is None:
             return None
-        labels = np.array(_values(records, self._label_key))
+        labels = np.array(_values(records, self._label_key))[:, 0]
         if (labels == -1).all():
             return None  # tfds marks a split without labels like that
         if not (labels.min() >= 0 and labels.max() < len(self.class_names)):
@@ -209,21 +214,22 @@ class _Reader:
         """The columns of what a folder's table and names say of records."""
         if not self._has_metadata:
             return None
-        rows = [json.loads(text) for text in _values(records, "metadata")]
+        rows = [json.loads(text) for (text,) in _values(records, "metadata")]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def factors(self, records: Any) -> dict[str, np.ndarray] | None:
         """The truth about the images of records, where it is known, by factor."""
-        if not self._factor_names:
+        if not self._factors:
             return None
-        columns = np.stack(_values(records, "factors")).T
-        return dict(zip(self._factor_names, columns, strict=True))
+        columns = np.array(_values(records, *self._factors)).T
+        names = [key.removeprefix(_FACTOR) for key in self._factors]
+        return dict(zip(names, columns, strict=True))
 
 
-def _values(records: Any, key: str) -> list:
-    """One feature of records; each brings its image along, so few are read at once."""
+def _values(records: Any, *keys: str) -> list[list]:
+    """Some features of records; each brings its image along, so few are read at once."""
     return [
-        record[key]
+        [record[key] for key in keys]
         for places in _batches(len(records))
         for record in records.__getitems__(places)
     ]
@@ -259,9 +265,9 @@ def read_foreign(
     size, _, channels = image_shape
     config = dataclasses.replace(config, image_size=size)
     if not config.dataset.startswith("folder:"):
-        # Bytes; a dataset that changes its images takes those in colour, of any size.
+        # Bytes; channels that a dataset makes itself come from colours, of any size.
         changes = config.dataset in DATASETS and DATASETS[config.dataset].change
-        stored = 3 if changes else channels
+        stored = 3 if changes and channels != 1 else channels
         size, form = 0, own.Form([own.BYTES] * stored)
         mode = {1: "grey", 3: "rgb"}.get(stored, "")
         config = dataclasses.replace(config, channels=mode)
@@ -415,9 +421,8 @@ def fingerprint(data: Data) -> str:
     return total.hexdigest()[:12]
 
 
-def _only_feature(features: Any, kind: type) -> str | None:
-    names = [name for name in features if isinstance(features[name], kind)]
-    return names[0] if len(names) == 1 else None
+def _features_of(features: Any, kind: type) -> list[str]:
+    return [name for name in features if isinstance(features[name], kind)]
 
 
 def _image_feature(features: Any) -> str | None:
@@ -429,8 +434,11 @@ def _image_feature(features: Any) -> str | None:
         and len(features[name].shape) == 3
         and features[name].np_dtype == np.uint8
     ]
-    encoded = _only_feature(features, tfds.features.Image)
-    return encoded or (arrays[0] if len(arrays) == 1 else None)
+    encoded = _features_of(features, tfds.features.Image)
+    for names in (encoded, arrays):
+        if len(names) == 1:
+            return names[0]
+    return None
 
 
 def _mode(config: DataConfig, channels: int) -> str:

@@ -7,6 +7,7 @@ factor more.
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -74,8 +75,7 @@ def draw_sprites(factors: np.ndarray) -> np.ndarray:
     return np.concatenate(images)[: len(factors)]
 
 
-def draw_factors(count: int, in_hues: bool, seed: int) -> np.ndarray:
-    """Returns factors, all evenly, int32 `[count, 5]`, or `[count, 6]` with hues."""
-    sizes = [*([len(HUES)] if in_hues else []), *FACTORS.values()]
+def draw_factors(count: int, sizes: Sequence[int], seed: int) -> np.ndarray:
+    """Returns whole numbers from 0 below each of F sizes, int32 `[count, F]`."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, sizes, (count, len(sizes)), dtype=np.int32)

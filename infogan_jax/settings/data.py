@@ -31,8 +31,8 @@ class DataConfig:
     dataset: str = field(
         "mnist_5k",
         "Dataset: mnist_5k (embedded), mnist, fashion_mnist, malaria, "
-        "malaria_two_channel, malaria_four_channel, sprites or sprites_in_hues (drawn, "
-        "with known factors), folder:PATH with your images, or "
+        "malaria_two_channel, malaria_four_channel; with known factors sprites and "
+        "sprites_in_hues (drawn), dsprites, shapes3d; folder:PATH with your images, or "
         "tfds:NAME.",
     )
     image_size: int = field(0, "Side of the images in pixels; 0: as they are.", least=0)
