@@ -59,8 +59,9 @@ _BEHIND: Sections = {
         "member": (None, "Seed of the member to use; default: the chosen one."),
         "output": (
             "",
-            "sample: FILE.png, FILE.npy, FILE.tif or a folder; encode: FILE.csv; "
-            "export, serve, cells: a folder; empty: in the workdir.",
+            "sample: FILE.png, FILE.npy, FILE.tif or a folder; encode: FILE.csv, "
+            "FILE.parquet or FILE.h5ad; export, serve, cells: a folder; empty: in the "
+            "workdir.",
         ),
         "weights": (
             "float32",

@@ -109,6 +109,10 @@ class Trained:
         """
         return in_batches(_read_codes, self.model, self.state, images)
 
+    def embed(self, images: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """What `read_codes` says, and the features it comes from, `[N, F]`."""
+        return in_batches(_embed, self.model, self.state, images)
+
     def category_probabilities(self, images: Any) -> np.ndarray:
         """Probability of each category of the main code, `[N, size]`.
 
@@ -135,7 +139,18 @@ def precompile(trained: Trained) -> None:
 
 
 def _read_codes(model: InfoGAN, state: TrainState, images: Array) -> dict[str, Array]:
-    params = split_params(model.spec, model.recognize(state, images))
+    return _readings(model, model.recognize(state, images))
+
+
+def _embed(
+    model: InfoGAN, state: TrainState, images: Array
+) -> tuple[dict[str, Array], Array]:
+    q_params, features = model.embed(state, images)
+    return _readings(model, q_params), features
+
+
+def _readings(model: InfoGAN, q_params: Array) -> dict[str, Array]:
+    params = split_params(model.spec, q_params)
     read = {}
     for code in model.spec:
         if isinstance(code, Categorical):

@@ -275,7 +275,9 @@ def _sample(run: "Run") -> None:
 def _encode(run: "Run") -> None:
     from infogan_jax.apps.encode import encode_folder
 
-    encode_folder(run, FLAGS.input_dir, _output(run, "codes.csv"), FLAGS.member)
+    table = FLAGS.metadata if FLAGS["metadata"].present else None
+    output = _output(run, "codes.csv")
+    encode_folder(run, FLAGS.input_dir, output, FLAGS.member, table)
 
 
 def _export(run: "Run") -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from infogan_jax import Config, Trained, build_model
-from infogan_jax.data import Form, load, read_foreign
+from infogan_jax import Config, Trained, UserError, build_model
+from infogan_jax.apps import encode, tables
+from infogan_jax.data import Form, held_out_names, load, read_foreign
 from infogan_jax.data.imaging import resize, separate_stains
 from infogan_jax.reporting.draw import examples_by_category
 from infogan_jax.run.directory import Run
@@ -57,19 +59,22 @@ def test_a_row_per_image(trained, command, folder, digits, tmp_path):
     assert f"12 images in {out}" in said
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == [
+    assert [row["Metadata_Image"] for row in rows] == [
         *("00.tif", "01.png"),
         *(f"more/{i:02d}, x.png" for i in range(2, 12)),
     ]
     codes = Run.open(workdir).load_trained()[1].read_codes(digits)
     for name, expected in codes.items():
-        found = [float(row[name]) for row in rows]
+        found = [float(row[f"Cells_InfoGAN_{name.replace(' ', '_')}"]) for row in rows]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     category = np.argmax([codes[f"cat {k}"] for k in range(10)], axis=0)
-    assert [int(row["cat"]) for row in rows] == category.tolist()
+    assert [int(row["Metadata_Category"]) for row in rows] == category.tolist()
     results = json.loads((workdir / "evaluation.json").read_text())
     classes = results["clustering"]["cat"]["code_to_class"]
-    assert [row["class"] for row in rows] == [str(classes[c]) for c in category]
+    found = [row["Metadata_Class"] for row in rows]
+    assert found == [str(classes[c]) for c in category]
+    assert {row["Metadata_HeldOut"] for row in rows} == {"True"}  # of another folder
+    assert [row["Metadata_Label"] for row in rows[:3]] == ["unsorted"] * 2 + ["more"]
 
 
 def test_where_the_table_goes_and_what_a_run_lacks(trained, command, folder, tmp_path):
@@ -81,7 +86,7 @@ def test_where_the_table_goes_and_what_a_run_lacks(trained, command, folder, tmp
         code, said, _ = command(*here, f"--input_dir={folder}")
         assert (code, f"{workdir}/codes_00{number}.csv" in said) == (0, True)
     header = (workdir / "codes_001.csv").read_text().splitlines()[0]
-    assert header.startswith("image,cat,cat 0,")  # no class is known
+    assert "Metadata_Category,Cells_InfoGAN_cat_0," in header  # no class is known
     alone.mkdir()
     shutil.copy(folder / "broken.png", alone)
     taken = workdir / "codes_001.csv"
@@ -115,7 +120,8 @@ def test_a_folder_is_read_as_the_run_saw_it(tmp_path, logged):
     np.save(root / "one.npy", rng.integers(0, 3000, (16, 16, 1), np.uint16))
     np.save(root / "shares.npy", rng.random((16, 16, 2), np.float32))
     (root / "old.gif").write_bytes(b"")
-    found = dict(read_foreign(root, config, (16, 16, 2), data.form))
+    read = read_foreign(root, config, (16, 16, 2), data.form)
+    found = {image.name: image.pixels for image in read}
     assert "passed over: 1 that do not end as images do" in logged()
     assert "uint8 from 0 to 255; expected 10" in found.pop("bytes.npy")
     assert found.pop("one.npy") == "channels: 1; expected 2"
@@ -130,9 +136,11 @@ def test_stains_are_taken_apart_before_resizing(tmp_path):
     cell[14:18, 14:18] = 120, 40, 130
     Image.fromarray(cell).save(tmp_path / "cell.png")
     config = Config(dataset="malaria_two_channel", image_size=16)
-    ((name, image),) = read_foreign(tmp_path, config, (16, 16, 2), Form())
-    assert name == "cell.png"
-    np.testing.assert_array_equal(image, resize(separate_stains(cell), 16, "pad"))
+    (image,) = read_foreign(tmp_path, config, (16, 16, 2), Form())
+    assert image.name == "cell.png"
+    np.testing.assert_array_equal(
+        image.pixels, resize(separate_stains(cell), 16, "pad")
+    )
 
 
 def test_channels_are_those_of_the_runs_own_folder_and_never_guessed(
@@ -184,3 +192,106 @@ def test_members_go_from_the_surest_to_the_least_sure():
     places, nobody = examples_by_category(many)
     assert (len(places), places[0], places[-1], len(nobody)) == (12, 0, 999, 0)
     assert (np.diff(places) > 0).all()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Three images, of which Q says two numbers and has four features."""
+    rng = np.random.default_rng(0)
+    return tables.Rows(
+        {"Image": ["a.png", "b.png", "c.png"], "Plate": ["P1", "P1", "P2"]},
+        {"cat 0": rng.random(3), "uniform1": rng.normal(size=3)},
+        rng.normal(size=(3, 4)).astype(np.float32),
+    )
+
+
+def test_a_table_is_what_was_written(rows, tmp_path):
+    """In each form the same numbers, written in two parts."""
+    first = tables.Rows(
+        {name: column[:2] for name, column in rows.about.items()},
+        {name: column[:2] for name, column in rows.readings.items()},
+        rows.features[:2],
+    )
+    last = tables.Rows(
+        {name: column[2:] for name, column in rows.about.items()},
+        {name: column[2:] for name, column in rows.readings.items()},
+        rows.features[2:],
+    )
+    for ending in ("csv", "parquet", "h5ad"):
+        with tables.new_table(tmp_path / f"t.{ending}") as write:
+            write(first)
+            assert not (tmp_path / f"t.{ending}").exists()
+            write(last)
+    codes = np.stack([*rows.readings.values()], 1)
+    with (tmp_path / "t.csv").open() as file:
+        in_csv = list(csv.DictReader(file))
+    assert list(in_csv[0]) == [
+        *("Metadata_Image", "Metadata_Plate"),
+        *("Cells_InfoGAN_cat_0", "Cells_InfoGAN_uniform1"),
+    ]
+    assert [row["Metadata_Plate"] for row in in_csv] == ["P1", "P1", "P2"]
+    found = [[float(x) for x in list(row.values())[2:]] for row in in_csv]
+    np.testing.assert_allclose(found, codes, rtol=1e-5)
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "t.parquet")
+    assert parquet["Metadata_Image"].to_pylist() == rows.about["Image"]
+    np.testing.assert_allclose(parquet["Cells_InfoGAN_uniform1"], codes[:, 1], 1e-6)
+    np.testing.assert_array_equal(parquet["Cells_Feature_003"], rows.features[:, 3])
+    h5ad = pytest.importorskip("anndata").read_h5ad(tmp_path / "t.h5ad")
+    assert list(h5ad.obs_names) == rows.about["Image"]
+    assert list(h5ad.obs["Metadata_Plate"]) == rows.about["Plate"]
+    assert list(h5ad.var_names) == ["cat_0", "uniform1"]
+    np.testing.assert_allclose(h5ad.X, codes, rtol=1e-6)
+    np.testing.assert_array_equal(h5ad.obsm["X_infogan"], rows.features)
+    np.testing.assert_array_equal(h5ad.obsm["X_codes"], h5ad.X)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "h5ad"])
+def test_a_table_that_is_not_finished_is_none(rows, tmp_path, ending):
+    with pytest.raises(KeyError), tables.new_table(tmp_path / f"t.{ending}") as write:
+        write(rows)
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+def test_packages_of_tables_are_named(tmp_path, monkeypatch):
+    for module, ending in (("anndata", "h5ad"), ("pyarrow", "parquet")):
+        monkeypatch.setitem(sys.modules, module, None)
+        told = rf"--output=.*\.{ending}: needs {module}: pip install 'infogan_jax\["
+        table = tables.new_table(tmp_path / f"t.{ending}")
+        with pytest.raises(UserError, match=told), table:
+            pass
+    told, table = r"t.xlsx: expected FILE with", tables.new_table(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match=told), table:
+        pass
+
+
+def test_what_is_known_of_a_runs_own_images(tmp_path):
+    """Which images training saw, labels, and columns of a table."""
+    root, rng = tmp_path / "cells", np.random.default_rng(0)
+    about = ["image,Metadata_Plate_Well"]
+    for i in range(20):
+        label = "ab"[i % 2]
+        (root / label).mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(pixels).save(root / label / f"{i}.png")
+        about.append(f"{label}/{i}.png,W{i // 5}")
+    (tmp_path / "wells.csv").write_text("\n".join(about))
+    config = Config(
+        dataset=f"folder:{root}",
+        data_dir=str(tmp_path / "d"),
+        metadata=str(tmp_path / "wells.csv"),
+        group_by="plate_well",
+    )
+    data = load(config)
+    seen = {image.tobytes() for image in data.images}
+    unseen = held_out_names(config)
+    assert len(unseen) == len(data.eval_images) == 5  # a well
+    read = list(read_foreign(root, config, (28, 28, 1), data.form))
+    columns = encode._known(read, True, unseen)
+    assert list(columns) == ["Image", "Label", "Group", "HeldOut", "Plate_Well"]
+    assert columns["Group"] == columns["Plate_Well"]
+    for image, is_out, label in zip(
+        read, columns["HeldOut"], columns["Label"], strict=True
+    ):
+        assert (image.pixels.tobytes() in seen) != is_out
+        assert image.name.startswith(label)

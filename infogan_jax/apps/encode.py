@@ -1,8 +1,6 @@
 """What Q reads in a folder of images, as a table: `--mode=encode`."""
 
-import csv
 import dataclasses
-import io
 import itertools
 import logging
 from collections import Counter
@@ -11,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from infogan_jax.apps.tables import Rows, new_table
 from infogan_jax.config import Config
 from infogan_jax.core.latents import Categorical
-from infogan_jax.data import read_foreign
+from infogan_jax.data import Foreign, held_out_names, read_foreign
 from infogan_jax.errors import UserError, check_is_new, expand_path
-from infogan_jax.files import write_atomically
 from infogan_jax.inference import Trained
 from infogan_jax.run.directory import Run
 
@@ -24,26 +22,32 @@ logger = logging.getLogger(__name__)
 _BATCH = 5000  # images in memory at once
 
 
-def encode_folder(run: Run, images: str, output: Path, seed: int | None = None) -> None:
+def encode_folder(
+    run: Run,
+    images: str,
+    output: Path,
+    seed: int | None = None,
+    metadata: str | None = None,
+) -> None:
     """Writes a row for each image of a folder, in the order of names.
 
-    Columns are `image`, the file's name below the folder; the main category, by the
-    code's name, and its `class`, if the checkpoint's evaluation matched one; and for
-    each code what `Trained.read_codes` gives.
+    Its columns are those of `tables`: the file's name below the folder, label, group,
+    whether training never saw it, what a table and the file's name say of it; the main
+    category, and its class, if the checkpoint's evaluation matched one; and what
+    `Trained.embed` gives.
 
     Args:
         run: its newest checkpoint is used.
         images: a folder; empty: the one that the run was trained on.
-        output: a CSV file that does not exist yet.
+        output: FILE.csv, FILE.parquet or FILE.h5ad, which does not exist yet.
         seed: of the member, if there are several; by default the chosen one's.
+        metadata: a table of the images; by default that of the run's own folder.
 
     Raises:
         UserError: there is no such folder, or none of its images can be used; or
-            `output` exists already, or is no FILE.csv.
+            `output` exists already, or cannot be written; or a package is missing.
     """
-    if output.suffix.lower() != ".csv":
-        raise UserError(f"--output={output}: expected FILE.csv")
-    config = _reading_config(run, images)
+    config = _reading_config(run, images, metadata)
     _, _, trained_on = run.config.dataset.partition(":")
     root = expand_path("input_dir", images or trained_on)
     if not root.is_dir():
@@ -54,38 +58,69 @@ def encode_folder(run: Run, images: str, output: Path, seed: int | None = None) 
     evaluation, classes = folder.load_evaluation(trained.step), []
     if category and evaluation:
         classes = evaluation.class_of_category(category.name, class_names)
-    header: list[str] = []
-    rows: list[tuple] = []
     left_out: list[str] = []
-    info = run.info
-    read = read_foreign(root, config, info.image_shape, info.form)
-    while batch := list(itertools.islice(read, _BATCH)):
-        left_out += [f"{name}: {why}" for name, why in batch if isinstance(why, str)]
-        if usable := [(n, image) for n, image in batch if not isinstance(image, str)]:
-            names, pixels = zip(*usable, strict=True)
-            columns = _columns(trained, classes, names, np.stack(pixels))
-            header = list(columns)
-            rows += zip(*columns.values(), strict=True)
-    for line in left_out:
-        logger.info(f"left out: {line}")
-    if not rows:
-        raise UserError(f"--input_dir={root}: none of its images can be used")
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    try:
-        write_atomically(output, text.getvalue())
-    except OSError as error:
-        raise UserError(
-            f"--output={output}: cannot be written ({error.strerror})"
-        ) from None
+    counts: Counter[int] = Counter()
+    is_own = run.config.dataset.startswith("folder:") and _is_same(root, trained_on)
+    unseen = held_out_names(run.config) if is_own else None
+    with new_table(output) as write:
+        read = read_foreign(root, config, run.info.image_shape, run.info.form)
+        while batch := list(itertools.islice(read, _BATCH)):
+            left_out += [
+                f"{image.name}: {image.pixels}" for image in batch if not image.is_read
+            ]
+            if usable := [image for image in batch if image.is_read]:
+                codes, features = trained.embed(np.stack([i.pixels for i in usable]))
+                about = _known(usable, is_own, unseen)
+                chosen = _categories(trained, codes)
+                counts.update(chosen)
+                if category:
+                    about["Category"] = chosen
+                if classes:
+                    about["Class"] = [classes[k] or "" for k in chosen]
+                write(Rows(about, codes, features))
+        for line in left_out:
+            logger.info(f"left out: {line}")
+        if not counts:
+            raise UserError(f"--input_dir={root}: none of its images can be used")
     if category:
-        logger.info(_counts(category, classes, Counter(row[1] for row in rows)))
-    logger.info(f"{len(rows):,} images in {output}")
+        logger.info(_counts(category, classes, counts))
+    logger.info(f"{counts.total():,} images in {output}")
 
 
-def _reading_config(run: Run, images: str) -> Config:
+def _is_same(root: Path, trained_on: str) -> bool:
+    return root.resolve() == expand_path("dataset", trained_on).resolve()
+
+
+def _known(
+    images: Sequence[Foreign], is_own: bool, unseen: set[str] | None
+) -> dict[str, list]:
+    """What is known of images: `Metadata_*` without the prefix."""
+    items = [image.item for image in images if image.item is not None]
+    columns: dict[str, list] = {
+        "Image": [item.name for item in items],
+        "Label": [item.label for item in items],
+        "Group": [item.group for item in items],
+    }
+    if unseen is not None:
+        columns["HeldOut"] = [item.name in unseen for item in items]
+    elif not is_own:
+        columns["HeldOut"] = [True] * len(items)
+    for name in items[0].metadata:
+        title = "_".join(word.capitalize() for word in name.split("_"))
+        columns.setdefault(title, [item.metadata.get(name, "") for item in items])
+    return columns
+
+
+def _reading_config(run: Run, images: str, metadata: str | None) -> Config:
     """The run's config, with which a folder is to be read."""
     config = run.config
+    if images and metadata is None and not config.normalise_by:
+        metadata = ""  # the run's table is of other images
+    if images:
+        # Nothing is held out or measured here.
+        config = dataclasses.replace(config, group_by="", label_by="")
+    if metadata is not None:
+        config = dataclasses.replace(config, metadata=metadata)
     kind = config.dataset.partition(":")[0]
     if not images and kind != "folder":
         raise UserError(
@@ -104,21 +139,13 @@ def _reading_config(run: Run, images: str) -> Config:
     return dataclasses.replace(config, channels=",".join(channels or []))
 
 
-def _columns(
-    trained: Trained,
-    classes: list[str | None],
-    names: Sequence[str],
-    images: np.ndarray,
-) -> dict[str, Sequence]:
-    codes, category = trained.read_codes(images), trained.model.category
-    columns: dict[str, Sequence] = {"image": names}
-    if category:
-        names_of = (f"{category.name} {k}" for k in range(category.size))
-        best = np.stack([codes[name] for name in names_of], 1).argmax(1)
-        columns[category.name] = best.tolist()
-        if classes:
-            columns["class"] = [classes[k] or "" for k in best]
-    return columns | {name: [f"{x:.6g}" for x in codes[name]] for name in codes}
+def _categories(trained: Trained, codes: dict[str, np.ndarray]) -> list[int]:
+    """The most probable category of each image; 0 without a categorical code."""
+    category = trained.model.category
+    if category is None:
+        return [0] * len(next(iter(codes.values())))
+    names = (f"{category.name} {k}" for k in range(category.size))
+    return np.stack([codes[name] for name in names], 1).argmax(1).tolist()
 
 
 def _counts(category: Categorical, classes: list[str | None], counts: Counter) -> str:

@@ -219,6 +219,22 @@ class InfoGAN:
         )
         return q_params
 
+    def embed(self, state: TrainState, images: Images) -> tuple[Array, Array]:
+        """The parameters of Q(c|x), `[B, P]`, and the features they come from.
+
+        These are Q's last hidden layer, `[B, 128]`, which it sows as `hidden`; of a Q
+        of your own that sows none, D's features `[B, F]`.
+        """
+        features = self.extract_features(state, images)
+        q_params, kept = self.networks.recognizer.apply(
+            state.recognizer.variables,
+            features,
+            train=False,
+            mutable=["intermediates"],
+        )
+        sown: Any = kept.get("intermediates", {}).get("hidden", (features,))
+        return q_params, sown[0].astype(jnp.float32)
+
     def infer_codes(self, state: TrainState, images: Images) -> dict[str, Array]:
         """The most probable value of each code under Q, for any images.
 

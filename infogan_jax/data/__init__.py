@@ -4,7 +4,9 @@ from infogan_jax.data.folder import Form
 from infogan_jax.data.prepare import DATASETS, prepare
 from infogan_jax.data.sources import (
     Data,
+    Foreign,
     fingerprint,
+    held_out_names,
     load,
     open_dataset,
     read_foreign,
@@ -15,6 +17,7 @@ from infogan_jax.data.stream import Stream, batch_indices, epoch_order
 __all__ = [
     "DATASETS",
     "Data",
+    "Foreign",
     "Form",
     "ImageArray",
     "StoredImages",
@@ -22,6 +25,7 @@ __all__ = [
     "batch_indices",
     "epoch_order",
     "fingerprint",
+    "held_out_names",
     "is_streamed",
     "load",
     "open_dataset",

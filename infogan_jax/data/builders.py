@@ -416,7 +416,8 @@ with tfds.core.registered.skip_registration():
             features = {
                 "image": tfds.features.Tensor(
                     shape=shape, dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
-                )
+                ),
+                "name": tfds.features.Text(),
             }
             if len(labels := sorted({item.label for item in self.survey.items})) > 1:
                 features["label"] = tfds.features.ClassLabel(names=labels)
@@ -451,7 +452,7 @@ with tfds.core.registered.skip_registration():
         ) -> Iterator[tuple[str, dict]]:
             images = folder.in_order(self._convert, items, "preparing")
             for item, image in zip(items, images, strict=True):
-                example = {"image": image}
+                example = {"image": image, "name": item.name}
                 if "label" in self.info.features:
                     example["label"] = item.label
                 if "metadata" in self.info.features:

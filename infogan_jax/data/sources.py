@@ -227,7 +227,7 @@ class _Reader:
 
 
 def _values(records: Any, *keys: str) -> list[list]:
-    """Some features of records; each brings its image along, so few are read at once."""
+    """Some features of records; images come along, so few are read at once."""
     return [
         [record[key] for key in keys]
         for places in _batches(len(records))
@@ -243,9 +243,34 @@ def _preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
     return imaging.align(image, config.align)
 
 
+def held_out_names(config: DataConfig) -> set[str] | None:
+    """Returns the names of the images of a folder that a run of it never saw.
+
+    None if a former version prepared the folder, without names.
+    """
+    builder = open_builder(prepare(config))
+    if "name" not in builder.info.features:
+        return None
+    records = builder.as_data_source(_HELD_OUT[0])
+    return {name.decode() for (name,) in _values(records, "name")}
+
+
+class Foreign(NamedTuple):
+    """An image of any folder."""
+
+    name: str
+    pixels: np.ndarray | str  # uint8 [H, W, C], or the reason why it cannot be used
+    item: listing.Item | None  # what is known of it; None if it was not looked at
+
+    @property
+    def is_read(self) -> bool:
+        """Whether there are pixels."""
+        return not isinstance(self.pixels, str)
+
+
 def read_foreign(
     root: Path, config: Config, image_shape: ImageShape, form: own.Form
-) -> Iterator[tuple[str, np.ndarray | str]]:
+) -> Iterator[Foreign]:
     """Reads the images of any folder in the form of those that a run was trained on.
 
     Args:
@@ -256,8 +281,7 @@ def read_foreign(
             ranges of their own, by their control images.
 
     Yields:
-        The name of each image, in order, and the image, uint8 of `image_shape`, or the
-        reason why it cannot be used.
+        Each image, in the order of names; its pixels are uint8 of `image_shape`.
 
     Raises:
         UserError: the folder cannot be read, or has no images.
@@ -271,34 +295,30 @@ def read_foreign(
         size, form = 0, own.Form([own.BYTES] * stored)
         mode = {1: "grey", 3: "rgb"}.get(stored, "")
         config = dataclasses.replace(config, channels=mode)
-    files = listing.find(root, config)
-    if config.normalise_by:
-        # Nothing is held out or measured here: only plates and controls are asked for.
-        joined = dataclasses.replace(config, group_by="", label_by="")
-        files = metadata.attach(files, joined)
+    files = metadata.attach(listing.find(root, config), config)
     for note in files.notes:
         logger.info(note)
-    yield from sorted(files.left_out.items())
+    yield from (Foreign(*left_out, None) for left_out in sorted(files.left_out.items()))
     items = own.expand(files.items, config)
     if form.plate_ranges is not None:
         trained_on = expand_path("dataset", config.dataset.removeprefix("folder:"))
         is_other = root.resolve() != trained_on.resolve()
         form = with_own_plates(form, items, config, is_other)
 
-    def read(item: listing.Item) -> tuple[str, np.ndarray | str]:
+    def read(item: listing.Item) -> Foreign:
         try:
             image = own.convert(item, size, form, config, is_new=True)
             image = _preprocess(image, config)
         except Exception as error:  # decoders raise anything for a damaged file
-            return item.name, first_line(error)
-        return item.name, image
+            return Foreign(item.name, first_line(error), item)
+        return Foreign(item.name, image, item)
 
     brightest, white = [], []
-    for name, image in own.in_order(read, items, "reading"):
-        if not isinstance(image, str):
-            brightest.append(image.max() / 255)
-            white.append((image == 255).mean((0, 1)).max())
-        yield name, image
+    for found in own.in_order(read, items, "reading"):
+        if isinstance(found.pixels, np.ndarray):
+            brightest.append(found.pixels.max() / 255)
+            white.append((found.pixels == 255).mean((0, 1)).max())
+        yield found
     _check_exposure(brightest, white, form)
 
 

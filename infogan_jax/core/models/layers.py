@@ -376,5 +376,6 @@ class Recognizer(nn.Module):
         if self.normalise:
             x = batch_norm(train, self.dtype, self.axis_name)(x)
         x = nn.leaky_relu(x, self.slope)
+        self.sow("intermediates", "hidden", x)  # for `InfoGAN.embed`
         x = Dense(self.n_params, dtype=self.dtype)(x)
         return x.astype(jnp.float32)
