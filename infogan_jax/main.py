@@ -331,7 +331,8 @@ def _open_run(workdir: Path) -> "Run":
     run = Run.open(workdir)
     config = run.config
     taken = ["data_dir", "download_url", "evaluators", "eval_classifier", "baseline"]
-    taken += ["data_placement", *(["metadata"] if FLAGS.mode == "encode" else [])]
+    taken += ["compare", "data_placement"]
+    taken += ["metadata"] if FLAGS.mode == "encode" else []
     here: dict[str, Any] = {
         name: FLAGS[name].value for name in taken if FLAGS[name].present
     }

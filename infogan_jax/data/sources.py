@@ -55,6 +55,7 @@ class Data(NamedTuple):
     dropped: dict[str, np.ndarray] | None = None  # by `config.drop`: kind -> some
     eval_metadata: dict[str, list[str]] | None = None  # column -> value of each image
     eval_factors: dict[str, np.ndarray] | None = None  # name -> int [M], for measuring
+    metadata: dict[str, list[str]] | None = None  # of the training images, likewise
 
 
 def load(
@@ -97,6 +98,7 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         eval_labels = reader.labels(test)
         eval_metadata = reader.metadata(test)
         eval_factors = reader.factors(test)
+        about_train = reader.metadata(train) if config.comparisons() else None
     except _UNREADABLE as error:
         raise _unreadable(config, folder, error) from None
     if with_labels and (labels is None or eval_labels is None):
@@ -116,6 +118,7 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
         _load_dropped(folder),
         eval_metadata,
         eval_factors,
+        about_train,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from infogan_jax.data import Data
 from infogan_jax.evaluation.results import Measures, Skipped
 from infogan_jax.inference import Trained, TrainedClassifier
+from infogan_jax.settings import Comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Subject:
     seed: int = 0  # of the latents that evaluators draw
     composite: str = ""  # colours of the channels, as `Config.composite`
     classifier: TrainedClassifier | None = None  # of real images
+    comparisons: tuple[Comparison, ...] = ()  # of treatments with their controls
 
 
 def load_evaluator(name: str) -> Callable[[Subject], Measures | Skipped]:

@@ -120,6 +120,43 @@ class PoseRow(TypedDict):
     r2: float
 
 
+class TreatmentRow(TypedDict):
+    """The effect of a treatment on a code; see `evaluation/treatments.py`."""
+
+    column: str
+    value: str  # that is compared with the control; "trend": all doses in order
+    control: str
+    code: str
+    effect: float | None  # difference of wells' means, or slope; None: there is none
+    low: float | None  # of the 95 % confidence interval
+    high: float | None
+    in_deviations: float | None  # the effect over that of the control's cells
+    p: float | None  # None: no test is possible
+    q: float | None
+    plates: int
+    plates_that_agree: int
+    wells: int
+    control_wells: int
+
+
+class WellRow(TypedDict):
+    """A well, and the value of a column that it has."""
+
+    plate: str
+    value: str
+    cells: int
+    means: list[float]  # of each code, or a category's share
+
+
+class TreatmentsOverall(TypedDict):
+    """All treatments and codes."""
+
+    names: list[str]  # of the codes
+    rows: list[TreatmentRow]
+    wells: dict[str, list[WellRow]]  # by column
+    notes: list[str]
+
+
 class TraversalRow(TypedDict):
     """What a continuous code does to properties of the image."""
 
@@ -163,6 +200,7 @@ _ROWS: dict[str, Any] = {
     "metadata": MetadataRow,
     "pose_r2": PoseRow,
     "traversal": TraversalRow,
+    "treatments": Any,  # there are none by code alone
     "two_sample": TwoSampleRow,
 }
 _OVERALL: dict[str, Any] = {
@@ -170,6 +208,7 @@ _OVERALL: dict[str, Any] = {
     "kinds": KindsOverall,
     "label_free": Warnings,
     "metadata": Warnings,
+    "treatments": TreatmentsOverall,
 }
 
 

@@ -18,6 +18,7 @@ from infogan_jax.files import write_atomically
 from infogan_jax.reporting.draw import title_of
 from infogan_jax.reporting.kinds import draw_kinds
 from infogan_jax.reporting.report import choice_table, summarize, warnings
+from infogan_jax.reporting.treatments import draw_treatments
 from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.filter import named_by
 from infogan_jax.run.records import Evaluation, read_metrics
@@ -66,6 +67,7 @@ def write_page(run: Run, baseline: str = "") -> Path:
         ("The bound on I(c; G)", _bounds(page, other)),
         ("Confusions on held-out images", _confusions(page)),
         ("Classes that a code separates", _separated(page)),
+        ("Treated against control", _treatments(page)),
         ("What codes tell of metadata", _metadata(page)),
         ("Generated images, measured", _generated(page)),
         ("While it trained", animation),
@@ -299,6 +301,48 @@ def _metadata(page: _Page) -> str:
     return f"{_table(header, rows)}<p>{text}</p>"
 
 
+def _treatments(page: _Page) -> str:
+    found = page.evaluation.overall("treatments")
+    if not found:
+        return ""
+    titles = {name: title_of(page.evaluation, name) for name in found["names"]}
+    header = ["", "code", "effect", "95 % interval", "in sd", "p", "q"]
+    header += ["plates agree", "wells", "control"]
+
+    def shown(number: float | None, form: str = ".3g") -> str:
+        return "-" if number is None else f"{number:{form}}"
+
+    ordered = sorted(found["rows"], key=lambda row: (row["q"] is None, row["q"] or 0))
+    rows = [
+        [
+            f"{row['column']}, {row['value']}",
+            titles[row["code"]],
+            shown(row["effect"], "+.3f"),
+            f"{shown(row['low'], '+.3f')} to {shown(row['high'], '+.3f')}",
+            *(shown(row[name]) for name in ("in_deviations", "p", "q")),
+            f"{row['plates_that_agree']} of {row['plates']}",
+            *(str(row[name]) for name in ("wells", "control_wells")),
+        ]
+        for row in ordered[:_MOST_EFFECTS]
+    ]
+    marked = [bool(row["q"] is not None and row["q"] <= 0.05) for row in ordered]
+    text = (
+        "A well is one observation. Effect: treated less control wells of the same "
+        "plate, of a category its share of cells; trend: for each step of dose. In "
+        "standard deviations of the control's cells. p: by permuting wells within "
+        "plates; q: the false discovery rate over all rows; q up to 0.05 is bold. All "
+        "cells count, for training knows no treatment."
+    )
+    if len(ordered) > _MOST_EFFECTS:
+        text += f" The first {_MOST_EFFECTS} of {len(ordered)} rows."
+    notes = "".join(f"<p>{html.escape(note)}.</p>" for note in found["notes"])
+    drawn = _drawing(
+        draw_treatments(found, titles),
+        "A dot for each well, a colour for each plate; the line joins means.",
+    )
+    return f"{_table(header, rows, marked)}<p>{text}</p>{notes}{drawn}"
+
+
 def _generated(page: _Page) -> str:
     parts = []
     for code, row in page.evaluation.rows("conditional_accuracy").items():
@@ -405,6 +449,8 @@ def _image(source: str, caption: str) -> str:
         "</figure>"
     )
 
+
+_MOST_EFFECTS = 40  # rows of a table
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">

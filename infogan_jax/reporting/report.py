@@ -54,7 +54,14 @@ def _report_member(
 ) -> Evaluation:
     """Measures, writes and draws; other measures of the same step are kept."""
     config = folder.config
-    subject = Subject(trained, data, config.seed, config.composite, classifier)
+    subject = Subject(
+        trained,
+        data,
+        config.seed,
+        config.composite,
+        classifier,
+        config.comparisons(),
+    )
     names = config.evaluator_names()
     former = folder.load_evaluation(trained.step)
     evaluation = Evaluation(

@@ -77,8 +77,8 @@ def apply_filter(config: DataConfig, data: Data) -> tuple[Data, Borderline | Non
         labels=None if data.labels is None else data.labels[kept],
         eval_images=data.eval_images[kept_out],
         eval_labels=None if eval_labels is None else eval_labels[kept_out],
-        eval_metadata=data.eval_metadata
-        and {k: [v[i] for i in kept_out] for k, v in data.eval_metadata.items()},
+        metadata=_rows(data.metadata, kept),
+        eval_metadata=_rows(data.eval_metadata, kept_out),
         eval_factors=data.eval_factors
         and {k: v[kept_out] for k, v in data.eval_factors.items()},
     )
@@ -93,6 +93,14 @@ def named_by(flag: str, value: str) -> Iterator[Path]:
         yield folder
     except UserError as error:
         raise UserError(f"--{flag}={value}: {error}") from None
+
+
+def _rows(
+    table: dict[str, list[str]] | None, places: np.ndarray
+) -> dict[str, list[str]] | None:
+    return table and {
+        name: [column[i] for i in places] for name, column in table.items()
+    }
 
 
 def _subset(images: ImageArray, places: np.ndarray) -> ImageArray:

@@ -4,7 +4,7 @@ One field is one setting, one flag and one help text. Numbers are checked agains
 limits, and each section by its own `check`.
 """
 
-from infogan_jax.settings.data import DataConfig
+from infogan_jax.settings.data import Comparison, DataConfig
 from infogan_jax.settings.training import (
     DEFAULT_COMPOSITE,
     EVALUATORS,
@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_COMPOSITE",
     "EVALUATORS",
     "SECTIONS",
+    "Comparison",
     "DataConfig",
     "ModelConfig",
     "ObjectiveConfig",

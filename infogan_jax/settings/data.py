@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from infogan_jax.errors import UserError, check_one_of
@@ -22,6 +23,27 @@ PRESETS = {
 RESIZE_MODES = "auto", "scale", "pad", "crop", "stretch"
 DROPS = "blurred", "saturated", "empty", "edge", "copy"  # kinds of bad images
 PROJECTIONS = "max", "mean", "middle"  # of depths
+
+
+class Comparison(NamedTuple):
+    """A column of metadata, and the value that others are compared with."""
+
+    column: str
+    control: str
+
+    @property
+    def text(self) -> str:
+        """As a flag has it."""
+        return f"{self.column}={self.control}"
+
+    def is_control(self, value: str) -> bool:
+        """Whether it is the control's value; 0.0 is 0."""
+        if value == self.control:
+            return True
+        try:
+            return float(value) == float(self.control)
+        except ValueError:
+            return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +102,13 @@ class DataConfig:
         "folder: a column, such as plate, for each value of which --percentiles are "
         "measured by itself, so that plates of several brightness become alike; "
         "plate:treatment=DMSO measures them on these images only.",
+    )
+    compare: str = field(
+        "",
+        "folder: which wells evaluator treatments compares all others with, as "
+        "COLUMN=CONTROL by commas, such as treatment=DMSO,dose=0; empty: the controls "
+        "of --normalise_by.",
+        changeable=True,
     )
     channels: str = field(
         "",
@@ -175,8 +204,23 @@ class DataConfig:
         """Returns the kinds of images that `drop` leaves out."""
         return [kind.strip() for kind in self.drop.split(",") if kind.strip()]
 
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Returns what `compare` names, or the controls of `normalise_by`."""
+        texts = self.compare or self.normalise_by.partition(":")[2]
+        found = []
+        for text in filter(None, texts.split(",")):
+            column, _, control = text.partition("=")
+            name = re.sub("^metadata_", "", column.strip().lower())
+            found.append(Comparison(name, control.strip()))
+        return tuple(found)
+
     def check(self) -> None:
         """Raises UserError for the first field that cannot work."""
+        if not all(column and control for column, control in self.comparisons()):
+            raise UserError(
+                f"--compare={self.compare}: expected COLUMN=CONTROL by commas, such as "
+                "treatment=DMSO"
+            )
         check_one_of("resize_mode", self.resize_mode, RESIZE_MODES)
         if self.resize_mode == "scale" and not self.dataset.startswith("folder:"):
             raise UserError(

@@ -22,6 +22,7 @@ EVALUATORS = (
     "metadata",
     "pose_r2",
     "traversal",
+    "treatments",
     "two_sample",
 )
 DEFAULT_COMPOSITE = "red,blue,lime,yellow,cyan,magenta"
