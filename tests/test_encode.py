@@ -15,7 +15,7 @@ from infogan_jax import Config, Trained, UserError, build_model
 from infogan_jax.apps import encode, tables
 from infogan_jax.data import Form, held_out_names, load, read_foreign
 from infogan_jax.data.imaging import resize, separate_stains
-from infogan_jax.reporting.draw import examples_by_category
+from infogan_jax.reporting.draw import examples_along, examples_by_category
 from infogan_jax.run.directory import Run
 
 
@@ -179,6 +179,14 @@ def test_a_coin_is_read_as_a_probability():
     logits = trained.recognize(images)[:, 0]
     np.testing.assert_allclose(found["bernoulli"], jax.nn.sigmoid(logits), 1e-3)
     assert list(found) == ["bernoulli", "uniform"]
+
+
+def test_examples_along_a_code_are_of_its_quantiles():
+    values = np.random.default_rng(0).permutation(100)
+    chosen = values[examples_along(values, 10)]
+    assert chosen[1].tolist() == list(range(5, 100, 10))
+    assert chosen[0].tolist() == list(range(4, 100, 10))
+    assert examples_along(np.array([3.0]), 4).tolist() == [[0] * 4] * 2
 
 
 def test_members_go_from_the_surest_to_the_least_sure():

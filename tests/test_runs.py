@@ -42,6 +42,8 @@ def test_a_run_says_and_leaves_what_it_should(trained):
         "members.png",
         "real.png",
         "training.gif",
+        "members_uniform1.png",
+        "members_uniform2.png",
         "traverse_cat.png",
         "traverse_uniform1.png",
         "traverse_uniform2.png",

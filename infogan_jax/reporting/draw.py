@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from infogan_jax.core.latents import Categorical, Code, main_category
+from infogan_jax.core.latents import Categorical, Code, Continuous, main_category
 from infogan_jax.data import Data
 from infogan_jax.inference import Trained
 from infogan_jax.pixels import spread_evenly, to_uint8
@@ -43,6 +43,8 @@ def draw_member(
     for code in trained.model.spec:
         if code.n_params:
             drawing.traversal(code, title_of(evaluation, code.name))
+        if isinstance(code, Continuous):
+            drawing.members_along(code, title_of(evaluation, code.name))
     if nearest := evaluation.overall("fidelity").get("nearest"):
         drawing.nearest_training_images(nearest)
     if "code_auc" in measured_now:
@@ -124,6 +126,21 @@ class _Drawing:
             images = figures.reorder_rows(images, self._order)
             picture = self._grid(images, columns, self._names, labels, title)
         self._save(picture, f"traverse_{code.name}")
+
+    def members_along(self, code: Continuous, title: str) -> None:
+        """Held-out images from a code's lowest value to its highest."""
+        images = self._data.eval_images
+        values = self._trained.infer_codes(images)[code.name][:, 0]
+        chosen = examples_along(values, figures.COLUMNS)
+        labels = [f"{value:.1f}" for value in values[chosen].mean(0)]
+        picture = self._grid(
+            images[chosen.ravel()],
+            figures.COLUMNS,
+            ["real"] * len(chosen),
+            labels,
+            title,
+        )
+        self._save(picture, f"members_{code.name}")
 
     def nearest_training_images(self, indices: list[int]) -> None:
         """Generated images, and below each the training image most like it."""
@@ -233,6 +250,17 @@ def examples_by_category(probabilities: np.ndarray) -> list[np.ndarray]:
         places = places[np.argsort(-probabilities[places, k], kind="stable")]
         examples.append(spread_evenly(places, figures.COLUMNS))
     return examples
+
+
+def examples_along(values: np.ndarray, columns: int) -> np.ndarray:
+    """Returns indices of images from low values to high, `[2, columns]`.
+
+    Column i has two images around the quantile (i + 1/2) / columns.
+    """
+    order = np.argsort(values, kind="stable")
+    middle = (np.arange(columns) + 0.5) / columns * len(order)
+    places = middle.astype(int) + np.array([[-1], [0]])
+    return order[np.clip(places, 0, len(order) - 1)]
 
 
 def _sort_by_class(code_to_class: list[int | None]) -> list[int]:

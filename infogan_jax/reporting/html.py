@@ -160,6 +160,8 @@ def _codes(page: _Page, other: _Page | None) -> str:
             title = title_of(page.evaluation, code.name)
             text = f"({next(letter, '..')}) {title}."
             parts.append(_picture(page.member, f"traverse_{code.name}.png", text))
+            text = f"Held-out images, from low to high values of {title}."
+            parts.append(_picture(page.member, f"members_{code.name}.png", text))
     pictures = f'<div class="pairs">{"".join(parts)}</div>'
     measured = page.evaluation.rows("traversal")
     if not measured:
