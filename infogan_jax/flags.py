@@ -30,7 +30,7 @@ _BEFORE: Sections = {  # flags beside those of `Config`: name -> default, help t
         "mode": (
             "train",
             "What to do: one of train, train_classifier, evaluate, report, sample, "
-            "encode, export, serve, prepare, cells.",
+            "encode, edit, export, serve, prepare, cells.",
         ),
         "workdir": (
             "",
@@ -48,7 +48,8 @@ _BEHIND: Sections = {
     "Using a run": {
         "fix": (
             [],
-            "sample: NAME=VALUE or NAME=FROM..TO by commas; class=NAME too.",
+            "sample, edit: NAME=VALUE by commas, class=NAME too; sample: NAME=FROM..TO "
+            "as well.",
         ),
         "num_samples": (100, "sample: images, or steps along a range."),
         "latents_file": ("", "sample: a file of latents, as the explorer saves them."),
@@ -60,8 +61,12 @@ _BEHIND: Sections = {
         "output": (
             "",
             "sample: FILE.png, FILE.npy, FILE.tif or a folder; encode: FILE.csv, "
-            "FILE.parquet or FILE.h5ad; export, serve, cells: a folder; empty: in the "
-            "workdir.",
+            "FILE.parquet or FILE.h5ad; edit, export, serve, cells: a folder; empty: "
+            "in the workdir.",
+        ),
+        "keep_residual": (
+            False,
+            "edit: add to the edited image what the generator could not make again.",
         ),
         "weights": (
             "float32",
@@ -75,7 +80,10 @@ _BEHIND: Sections = {
         "open_browser": (True, "serve: open a browser, where there is a screen."),
     },
     "Cells of segmented fields": {
-        "images": ("", "cells: a folder of fields of view."),
+        "images": (
+            "",
+            "cells: a folder of fields of view; edit: a folder of images.",
+        ),
         "masks": (
             "",
             "cells: a folder of their masks, label images of the fields' names; empty: "

@@ -52,15 +52,16 @@ if TYPE_CHECKING:
     from infogan_jax.run.directory import Run
 
 _TRAINING = "train", "train_classifier"
-_SHOWING = "sample", "encode", "export", "serve"
+_SHOWING = "sample", "encode", "edit", "export", "serve"
 _USED_BY = {  # flags that other modes do not use
-    **dict.fromkeys(("fix", "num_samples", "latents_file"), ("sample",)),
+    "fix": ("sample", "edit"),
+    **dict.fromkeys(("num_samples", "latents_file"), ("sample",)),
+    "images": ("cells", "edit"),
+    "keep_residual": ("edit",),
     "input_dir": ("encode",),
     "member": _SHOWING,
     "output": (*_SHOWING, "cells"),
-    **dict.fromkeys(
-        ("images", "masks", "mask_suffix", "window", "surroundings"), ("cells",)
-    ),
+    **dict.fromkeys(("masks", "mask_suffix", "window", "surroundings"), ("cells",)),
     "weights": ("export", "serve"),
     **dict.fromkeys(("host", "port", "open_browser"), ("serve",)),
     "restart": _TRAINING,
@@ -280,6 +281,19 @@ def _encode(run: "Run") -> None:
     encode_folder(run, FLAGS.input_dir, output, FLAGS.member, table)
 
 
+def _edit(run: "Run") -> None:
+    from infogan_jax.apps.edit import edit_folder
+
+    edit_folder(
+        run,
+        FLAGS.images,
+        ",".join(FLAGS.fix),
+        _output(run, "edited"),
+        FLAGS.member,
+        FLAGS.keep_residual,
+    )
+
+
 def _export(run: "Run") -> None:
     from infogan_jax.apps.export import export
 
@@ -317,6 +331,7 @@ MODES: dict[str, Callable[[Path], None]] = {
     "report": _on_run(_report),
     "sample": _on_run(_sample),
     "encode": _on_run(_encode),
+    "edit": _on_run(_edit),
     "export": _on_run(_export),
     "serve": _on_run(_serve),
     "prepare": _prepare,

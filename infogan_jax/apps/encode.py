@@ -47,7 +47,7 @@ def encode_folder(
         UserError: there is no such folder, or none of its images can be used; or
             `output` exists already, or cannot be written; or a package is missing.
     """
-    config = _reading_config(run, images, metadata)
+    config = reading_config(run, images, metadata)
     _, _, trained_on = run.config.dataset.partition(":")
     root = expand_path("input_dir", images or trained_on)
     if not root.is_dir():
@@ -111,7 +111,7 @@ def _known(
     return columns
 
 
-def _reading_config(run: Run, images: str, metadata: str | None) -> Config:
+def reading_config(run: Run, images: str, metadata: str | None) -> Config:
     """The run's config, with which a folder is to be read."""
     config = run.config
     if images and metadata is None and not config.normalise_by:

@@ -22,7 +22,7 @@ from infogan_jax.core.latents import (
     sample_latents,
     split_latents,
 )
-from infogan_jax.data import ome
+from infogan_jax.data import Form, ome
 from infogan_jax.errors import UserError, check_is_new, expand_path
 from infogan_jax.fields import INT32_END
 from infogan_jax.files import write_atomically
@@ -271,15 +271,21 @@ def class_to_category(run: Run, folder: MemberFolder, step: int) -> dict[str, in
     return {name.lower(): k for k, name in enumerate(names) if name is not None}
 
 
+def in_own_units(images: np.ndarray, form: Form) -> np.ndarray:
+    """Returns images `[.., C]` in [0, 1] in the units of a prepared folder's files."""
+    if form.ranges is None:
+        return images
+    low, high = np.asarray(form.ranges, np.float32).T
+    return low + images * (high - low)
+
+
 def _write(images: np.ndarray, columns: int, output: Path, run: Run) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     colours, form = run.config.composite, run.info.form
     if output.suffix.lower() == ".png":
         figures.save(figures.image_grid(images, columns, colours=colours), output)
     elif output.suffix.lower() in (".npy", *_TIFF):
-        if form.ranges is not None:  # back to the user's units
-            low, high = np.asarray(form.ranges, np.float32).T
-            images = low + images * (high - low)
+        images = in_own_units(images, form)
         content = io.BytesIO()
         if output.suffix.lower() == ".npy":
             np.save(content, images, allow_pickle=False)

@@ -1,0 +1,244 @@
+"""This image, but of another category or code: `--mode=edit`.
+
+Each image is made again by G from latents that `core/inversion.py` finds, and once more
+with the codes that are asked for. An image that G cannot make again is shown, not
+edited: its picture would be of another cell.
+"""
+
+import itertools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from infogan_jax.apps.encode import reading_config
+from infogan_jax.apps.sample import class_to_category, in_own_units, parse_fixed
+from infogan_jax.apps.tables import Rows, new_table
+from infogan_jax.core import inversion
+from infogan_jax.core.latents import join_latents, split_latents
+from infogan_jax.data import load, ome, read_foreign
+from infogan_jax.errors import UserError, check_is_new, expand_path
+from infogan_jax.inference import Trained
+from infogan_jax.pixels import channel_names, to_uint8
+from infogan_jax.reporting import figures
+from infogan_jax.run.directory import Run
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 16  # images at a time, which are compiled for
+_STEPS = 200  # of the optimiser
+_MOST_UNEXPLAINED = 0.25  # of an image, above which it is not edited
+_SHOWN = 12  # rows of the sheet
+_REAL = 4000  # training images that edited ones are compared with
+
+
+class Edited(NamedTuple):
+    """Images, made again and edited, `[N, H, W, C]` in [0, 1] each."""
+
+    images: np.ndarray
+    again: np.ndarray
+    edited: np.ndarray  # those that cannot be made again are as they were
+
+
+def invert(trained: Trained, images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Returns latents of images, `[N, L]`; see `inversion.invert`.
+
+    Args:
+        trained: a model.
+        images: uint8 `[N, H, W, C]`.
+        seed: of the pictures that the start is learned from.
+    """
+    model, state = trained.model, trained.state
+    reading = inversion.learn_reading(model, state, jax.random.key(seed))
+    latents = []
+    for start in range(0, len(images), _BATCH):
+        batch = images[start : start + _BATCH]
+        missing = [(0, _BATCH - len(batch)), *[(0, 0)] * 3]
+        padded = np.pad(batch, missing, mode="edge")
+        found = inversion.invert(model, state, padded, reading, _STEPS)
+        latents.append(np.asarray(found)[: len(batch)])
+    return np.concatenate(latents)
+
+
+def unexplained(images: np.ndarray, again: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Returns the squared error over that of the mean image, `[N]`.
+
+    Args:
+        images: in [0, 1], `[N, H, W, C]`.
+        again: what G made of them, likewise.
+        mean: of the training images, `[H, W, C]`.
+    """
+    error, whole = (
+        ((images - other) ** 2).mean((1, 2, 3)) for other in (again, mean[None])
+    )
+    return error / np.maximum(whole, 1e-9)
+
+
+def nearest(images: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the place of the nearest real image, and its root mean square distance.
+
+    Args:
+        images: `[N, H, W, C]` in [0, 1].
+        real: `[M, H, W, C]` in [0, 1].
+    """
+    a, b = (x.reshape(len(x), -1).astype(np.float32) for x in (images, real))
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    distance = np.sqrt(np.maximum(squares, 0) / a.shape[1])
+    return distance.argmin(1), distance.min(1)
+
+
+def edit_folder(
+    run: Run,
+    images: str,
+    fix: str,
+    output: Path,
+    seed: int | None = None,
+    keep_residual: bool = False,
+) -> None:
+    """Writes the images of a folder with some codes changed, a sheet, and a table.
+
+    The sheet has for each of the first twelve: the image, made again, what is missing,
+    edited, and the nearest real image of the category that is asked for. The table has
+    `Metadata_Image`, how much of the image is unexplained, whether it is edited, and
+    the distance to the nearest real image beside that of real images of their kind.
+
+    Args:
+        run: its newest checkpoint is used.
+        images: a folder.
+        fix: codes and values, as for `--mode=sample`, one value each.
+        output: a folder that does not exist yet.
+        seed: of the member, if there are several; by default the chosen one's.
+        keep_residual: add what G could not make again to the edited image.
+
+    Raises:
+        UserError: there is no such folder, code or value; or `output` exists already.
+    """
+    check_is_new("output", output)
+    folder, trained = run.load_trained(seed)
+    classes = class_to_category(run, folder, trained.step)
+    values = _values(trained, fix, classes)
+    names, pixels = _read(run, images)
+    stored = load(run.config).images
+    real = stored[:: -(-len(stored) // _REAL)]
+    made = _edit(trained, pixels, invert(trained, pixels), values, keep_residual)
+    ratio = unexplained(made.images, made.again, real.mean(0) / 255)
+    is_edited = ratio <= _MOST_UNEXPLAINED
+    made.edited[~is_edited] = made.images[~is_edited]
+    kind = _of_kind(trained, real, values) / np.float32(255)
+    place, distance = nearest(made.edited, kind)
+    try:
+        output.mkdir(parents=True)
+        for i in np.flatnonzero(is_edited):
+            path = output / Path(names[i]).with_suffix(".tif")
+            _write_tiff(path, made.edited[i], run)
+        _draw_sheet(made, kind[place], names, is_edited, output / "sheet.png", run)
+    except OSError as error:
+        raise UserError(
+            f"--output={output}: cannot be written ({error.strerror})"
+        ) from None
+    with new_table(output / "edited.csv") as write:
+        readings = {"unexplained": ratio, "distance_to_real": distance}
+        readings["distance_of_real"] = np.full(len(names), _own_distance(kind))
+        about = {"Image": names, "Edited": is_edited.tolist()}
+        write(Rows(about, readings, np.zeros((len(names), 0))))
+    for name in itertools.compress(names, ~is_edited):
+        logger.info(f"not edited: {name}: the generator cannot make it again")
+    logger.info(f"{is_edited.sum()} of {len(names)} images edited, in {output}")
+
+
+def _values(
+    trained: Trained, fix: str, classes: dict[str, int]
+) -> dict[str, np.ndarray]:
+    """The codes that are asked for, by name."""
+    if not fix:
+        raise UserError("--fix: expected CODE=VALUE, such as cat=1")
+    fixed = parse_fixed(fix, trained.spec, 1, classes)
+    if any(".." in part for part in fix.split(",")):
+        raise UserError(f"--fix={fix}: expected one value of each code, no range")
+    return {code.name: code.values[0] for code in fixed}
+
+
+def _read(run: Run, images: str) -> tuple[list[str], np.ndarray]:
+    """Names and pixels, uint8 `[N, H, W, C]`, of the images of a folder."""
+    root = expand_path("images", images)
+    if not images or not root.is_dir():
+        raise UserError(f"--images={images}: is no folder; expected one with images")
+    config = reading_config(run, images, None)
+    names, pixels = [], []
+    for image in read_foreign(root, config, run.info.image_shape, run.info.form):
+        if isinstance(image.pixels, str):
+            logger.info(f"left out: {image.name}: {image.pixels}")
+        else:
+            names.append(image.name)
+            pixels.append(image.pixels)
+    if not names:
+        raise UserError(f"--images={root}: none of its images can be used")
+    return names, np.stack(pixels)
+
+
+def _edit(
+    trained: Trained,
+    images: np.ndarray,
+    latents: np.ndarray,
+    values: dict[str, np.ndarray],
+    keep_residual: bool,
+) -> Edited:
+    again = trained.generate(latents)
+    codes: dict[str, Any] = split_latents(trained.spec, latents)
+    for name, value in values.items():
+        codes[name] = np.tile(value, (len(latents), 1))
+    edited = trained.generate(np.asarray(join_latents(trained.spec, codes)))
+    plain = images / np.float32(255)
+    if keep_residual:
+        edited = np.clip(edited + plain - again, 0, 1)
+    return Edited(plain, again, edited.copy())
+
+
+def _of_kind(
+    trained: Trained, real: np.ndarray, values: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Real images of the categories that are asked for; all, if there are none."""
+    chosen = np.ones(len(real), bool)
+    read = trained.infer_categories(real)
+    for name in values.keys() & read.keys():
+        chosen &= read[name] == values[name].argmax()
+    return real[chosen] if chosen.any() else real
+
+
+def _own_distance(real: np.ndarray) -> float:
+    """The median distance of real images to the nearest other one."""
+    if len(real) < 2:
+        return float("nan")
+    return float(np.median(nearest(real[::2], real[1::2])[1]))
+
+
+def _write_tiff(path: Path, image: np.ndarray, run: Run) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = channel_names(image.shape[-1], run.config.composite)
+    form = run.info.form
+    ome.write(path, in_own_units(image[None], form)[0], names, form.shown_pixel_size)
+
+
+def _draw_sheet(
+    made: Edited,
+    real: np.ndarray,
+    names: Sequence[str],
+    is_edited: np.ndarray,
+    path: Path,
+    run: Run,
+) -> None:
+    residual = 0.5 + (made.images - made.again) / 2
+    columns = made.images, made.again, residual, made.edited, real
+    rows = np.stack(columns, 1)[:_SHOWN].reshape(-1, *made.images.shape[1:])
+    labels = [
+        name if ok else f"{name}, not edited"
+        for name, ok in zip(names, is_edited, strict=True)
+    ][:_SHOWN]
+    titles = ["image", "made again", "missing", "edited", "nearest real"]
+    picture = figures.image_grid(
+        to_uint8(rows), len(columns), labels, titles, colours=run.config.composite
+    )
+    figures.save(picture, path)

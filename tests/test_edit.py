@@ -1,0 +1,150 @@
+"""This image, but of another code: inversion, and --mode=edit."""
+
+import csv
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from infogan_jax import Config, build_model
+from infogan_jax.apps import edit
+from infogan_jax.core import inversion
+from infogan_jax.core.latents import split_latents
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """A model whose pictures differ by their latents, and its state."""
+    config = Config(
+        codes="cat:3,uniform:2,noise:6", architecture="residual", base_channels=4
+    )
+    model = build_model(config, (16, 16, 1))
+    state = model.init(jax.random.key(0))
+    # A new G is almost constant: its first layer is made louder
+    state = state.replace(ema=jax.tree.map(lambda x: 3 * x, state.ema))
+    return model, state
+
+
+def test_a_reading_is_linear():
+    rng = np.random.default_rng(0)
+    features, matrix = rng.normal(size=(50, 4)), rng.normal(size=(4, 2))
+    latents = features @ matrix + 3
+    mean, offset = features.mean(0), latents.mean(0)
+    x, y = features - mean, latents - offset
+    found = inversion.NoiseReading(
+        jnp.asarray(mean), jnp.linalg.lstsq(x, y)[0], jnp.asarray(offset)
+    )
+    np.testing.assert_allclose(found.read(features), latents, rtol=1e-4)
+
+
+def test_a_picture_is_found_again(untrained):
+    """Of pictures of G: the descent takes the start's error to a small part of it."""
+    model, state = untrained
+    latents = model.sample_latents(jax.random.key(1), 4)
+    images = model.generate(state, latents)
+    reading = inversion.learn_reading(model, state, jax.random.key(2))
+    assert reading.matrix.shape == (reading.mean.shape[0], model.latent_dim)
+
+    def error(found):
+        return float(((model.generate(state, found) - images) ** 2).mean())
+
+    start, found = (
+        inversion.invert(model, state, images, reading, steps) for steps in (1, 200)
+    )
+    variance = float(((images - images.mean(0)) ** 2).mean())
+    assert error(found) < 0.1 * variance
+    assert error(found) < 0.5 * error(start)
+    again = inversion.invert(model, state, images, reading, 200)
+    np.testing.assert_array_equal(again, found)
+    category = split_latents(model.spec, found)["cat"]
+    read = model.infer_codes(state, images)["cat"]
+    np.testing.assert_array_equal(category, read)  # Q's stays
+
+
+def test_images_do_not_disturb_each_other(untrained):
+    model, state = untrained
+    images = model.generate(state, model.sample_latents(jax.random.key(3), 4))
+    reading = inversion.learn_reading(model, state, jax.random.key(2))
+    together = inversion.invert(model, state, images, reading, 20)
+    alone = inversion.invert(model, state, images[:2], reading, 20)
+    np.testing.assert_allclose(together[:2], alone, atol=1e-3)
+
+
+def test_what_is_unexplained_and_nearest():
+    images = np.zeros((2, 4, 4, 1))
+    images[1] = 1
+    again, mean = images.copy(), np.full((4, 4, 1), 0.5)
+    again[1] = 0.75  # a sixteenth beside a quarter
+    np.testing.assert_allclose(edit.unexplained(images, again, mean), [0, 0.25])
+    real = np.stack([np.full((4, 4, 1), value) for value in (0.2, 0.9)])
+    place, distance = edit.nearest(images, real)
+    assert place.tolist() == [0, 1]
+    np.testing.assert_allclose(distance, [0.2, 0.1], atol=1e-5)
+    assert edit._own_distance(real) == pytest.approx(0.7)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images") / "digits"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        pixels = rng.integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"nonsense")
+    return folder
+
+
+def test_images_that_cannot_be_made_again_are_shown_not_edited(
+    trained, command, digits, tmp_path
+):
+    """Noise is nothing that G makes."""
+    out = tmp_path / "edited"
+    here = ["--mode=edit", f"--workdir={trained[0]}", f"--images={digits}"]
+    code, said, error = command(*here, "--fix=cat=2", f"--output={out}")
+    assert (code, error) == (0, "")
+    assert "left out: broken.png" in said
+    assert "not edited: 0.png: the generator cannot make it again" in said
+    assert f"0 of 3 images edited, in {out}" in said
+    with (out / "edited.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["Metadata_Edited"] for row in rows] == ["False"] * 3
+    assert all(float(row["Cells_InfoGAN_unexplained"]) > 0.25 for row in rows)
+    with Image.open(out / "sheet.png") as sheet:
+        assert sheet.width > 5 * 28
+    assert not list(out.glob("*.tif"))
+
+
+def test_images_that_are_edited_are_files(
+    trained, command, digits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(edit, "_MOST_UNEXPLAINED", 1e9)
+    out = tmp_path / "edited"
+    here = ["--mode=edit", f"--workdir={trained[0]}", f"--images={digits}"]
+    flags = ["--fix=cat=2,uniform1=1", "--keep_residual", f"--output={out}"]
+    code, said, error = command(*here, *flags)
+    assert (code, error) == (0, "")
+    assert "3 of 3 images edited" in said
+    images = [tifffile.imread(out / f"{i}.tif") for i in range(3)]
+    assert images[0].shape == (28, 28)
+    assert all(image.min() >= 0 and image.max() <= 1 for image in images)
+
+
+def test_what_cannot_be_edited(trained, command, digits, tmp_path):
+    here = ["--mode=edit", f"--workdir={trained[0]}"]
+    given = f"--images={digits}"
+    for flags, told in (
+        ([given], "--fix: expected CODE=VALUE"),
+        ([given, "--fix=cat=10"], "--fix=cat=10"),
+        ([given, "--fix=uniform1=-1..1"], "expected one value of each code, no range"),
+        (["--fix=cat=1"], "--images=: is no folder"),
+        ([f"--images={tmp_path}/none", "--fix=cat=1"], "is no folder"),
+        ([given, "--fix=cat=1", f"--output={digits}"], "exists already"),
+        ([f"--images={digits}/..", "--fix=cat=1", "--member=7"], "expected one of [0]"),
+    ):
+        code, _, error = command(*here, *flags)
+        assert (code, error.count("\n")) == (2, 1), error
+        assert told in error
