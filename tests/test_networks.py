@@ -409,6 +409,46 @@ def test_factors_of_images_of_any_orientation():
     assert parse_warp("digits:rotation=0:shear=0:scale=0").factor_names == ()
 
 
+def test_objects_turn_about_themselves_and_move_by_what_factors_says():
+    """An L off the middle: its centre moves, up to the sign, by the place's change."""
+    shape = jnp.zeros((1, 32, 32, 1)).at[:, 9:17, 16:20].set(1.0)
+    shape = shape.at[:, 15:17, 16:24].set(1.0)
+    sprites = parse_warp("sprites")
+    assert sprites.factor_names == ("column", "row", "size")
+
+    def centre(image):
+        y, x = np.mgrid[:32, :32]
+        light = np.asarray(image[0, ..., 0])
+        return np.array([(light * y).sum(), (light * x).sum()]) / light.sum()
+
+    def apply(maps):
+        return sprites.apply(shape, maps)
+
+    turn = jnp.array([[[0.6, -0.8], [0.8, 0.6]]]) / 1.2  # larger, too
+    in_place = apply(still()._replace(matrix=turn))
+    np.testing.assert_allclose(centre(in_place), centre(shape), atol=0.05)
+    maps = still()._replace(matrix=turn, shift=jnp.array([[-0.2, 0.1]]))
+    column, row, size = sprites.factors(maps)[0][0].tolist()
+    moved = apply(maps)
+    np.testing.assert_allclose(
+        centre(moved) - centre(shape), [-32 * row, -32 * column], atol=0.05
+    )
+    assert np.log(moved.sum() / shape.sum()) / 2 == pytest.approx(-size, abs=0.03)
+    keys = augment_batch(sprites, jax.random.key(0), shape, jnp.arange(1))
+    assert keys.shape == shape.shape
+    black = jnp.zeros((1, 32, 32, 1))
+    np.testing.assert_array_equal(sprites.apply(black, maps), black)
+
+
+def test_both_axes_share_a_size_or_have_their_own():
+    index = jnp.arange(64)
+    for limits, shared in ((Warp(size=0.3), True), (Warp(scale=0.3), False)):
+        matrix = limits.draw(jax.random.key(0), index, 1).matrix
+        down, across = np.log(matrix[:, 0, 0]), np.log(matrix[:, 1, 1])
+        assert np.allclose(down, across) is shared
+        assert down.min() < -0.2 and 0.2 < down.max() < 0.3001
+
+
 @pytest.mark.parametrize("factor", [2, 0.5])
 def test_resampling_is_that_of_jax(factor):
     x = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))

@@ -65,6 +65,7 @@ class Warp:
     rotation: float = 0.0  # degrees
     flip: float = 0.0  # probability of a mirror image
     scale: float = 0.0  # log of the factor, for each axis by itself
+    size: float = 0.0  # log of the factor, for both axes
     shear: float = 0.0  # pixels along x per pixel along y
     shift: float = 0.0  # fraction of the image's side
     elastic: float = 0.0  # standard deviation, fraction of the side, on 4 x 4 nodes
@@ -72,11 +73,18 @@ class Warp:
     gain: float = 0.0  # log of the factor of each channel by itself
     blur: float = 0.0  # fraction of a 3 x 3 binomial blur, from 0 to the limit
     isolate_channel: float = 0.0  # every other copy keeps only this channel; 0: none
+    about_object: float = 0.0  # 1: turns and scales about the object, not the middle
 
     @property
     def factor_names(self) -> tuple[str, ...]:
-        """Slant and width of upright images; size, colour and focus of all others."""
-        if self.rotation <= 45 and self.flip == 0:
+        """Slant and width of upright images; size, colour and focus of all others.
+
+        Of objects whose place varies, the place and the size.
+        """
+        if self.about_object:
+            limits = {"column": self.shift, "row": self.shift}
+            limits["size"] = max(self.scale, self.size)
+        elif self.rotation <= 45 and self.flip == 0:
             limits = {"slant": max(self.rotation, self.shear), "width": self.scale}
         else:
             limits = {"size": self.scale, "colour": self.gain, "focus": self.blur}
@@ -91,8 +99,8 @@ class Warp:
         """Moves pixels, scales channels, then blurs.
 
         The pixel at p is gain times that at matrix @ p + shift + elastic(p). p counts
-        from the centre. Interpolation is bilinear; beyond the frame lies 0. The elastic
-        displacement is cubic between its nodes.
+        from the centre, or from the object's. Interpolation is bilinear; beyond the
+        frame lies 0. The elastic displacement is cubic between its nodes.
 
         Args:
             images: `[B, H, W, C]`, floating point.
@@ -104,6 +112,9 @@ class Warp:
         _, height, width, _ = images.shape
         shift = params.shift * height
         centre = jnp.array([height - 1, width - 1]) / 2
+        if self.about_object:
+            place = _centroid(images) - centre  # which stays where it is
+            shift += place - jnp.einsum("bij,bj->bi", params.matrix, place)
         grid = jnp.stack(
             jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1
         )
@@ -129,7 +140,8 @@ class Warp:
 
         The tangent of the slant, the log of the width or of the side, the log of the
         first channel's gain over the third one's (over the second's, if there are two;
-        the brightness, if there is one), and the blur. Signs carry no meaning.
+        the brightness, if there is one), the blur; of the place a fraction of the
+        image's side. Signs carry no meaning.
         """
         _, (lean, across) = jnp.moveaxis(params.matrix, 0, -1)
         gain = jnp.log(jnp.where(params.gain > 0, params.gain, 1))
@@ -140,6 +152,10 @@ class Warp:
             "size": 0.5 * jnp.log(jnp.abs(jnp.linalg.det(params.matrix))),
             "colour": gain[:, 0] - (gain[:, other] if other else 0),
         }
+        if self.about_object:
+            back = jnp.linalg.inv(params.matrix)
+            row, column = jnp.einsum("bij,bj->ib", back, params.shift)
+            known |= {"row": row, "column": column}
         if params.blur is not None:
             known["focus"] = params.blur
         values = jnp.stack([known[name] for name in self.factor_names], -1)
@@ -158,12 +174,14 @@ WARPS: dict[str, Warp | None] = {
     "clothes": dataclasses.replace(_AFFINE, brightness=0.9),
     "digits": dataclasses.replace(_AFFINE, elastic=0.025),
     "none": None,
+    "sprites": Warp(rotation=180, size=0.3, shift=0.2, about_object=1),
 }
 _NODES = 4  # of an elastic displacement, along each axis
 
 # Largest limit of each part; 10 for logarithms of factors, and for shear.
 _LARGEST = {
     **{"rotation": 360, "flip": 1, "shift": 1, "elastic": 1, "blur": 1},
+    "about_object": 1,
     "isolate_channel": 1000,
 }
 
@@ -235,12 +253,24 @@ def _blur(images: Array) -> Array:
     return images
 
 
+def _centroid(images: Array) -> Array:
+    """The mean place of the light in each image, (row, column), `[B, 2]`."""
+    light = images.sum(-1) + 1e-6  # of a black image, its middle
+    whole = light.sum((1, 2))
+    places = [jnp.arange(n, dtype=light.dtype) for n in light.shape[1:]]
+    row = jnp.einsum("bhw,h->b", light, places[0]) / whole
+    column = jnp.einsum("bhw,w->b", light, places[1]) / whole
+    return jnp.stack([row, column], -1)
+
+
 def _draw(key: Array, limits: Warp, channels: int) -> WarpParams:
     turn, stretch, lean, move, bend, light, mirror, colour, focus, choice = (
         jax.random.split(key, 10)
     )
     angle = _symmetric(turn, (), math.radians(limits.rotation))
     scale = jnp.exp(_symmetric(stretch, (2,), limits.scale))
+    if limits.size:
+        scale *= jnp.exp(_symmetric(jax.random.fold_in(stretch, 1), (), limits.size))
     shear = _symmetric(lean, (), limits.shear)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rotation = jnp.array([[cos, -sin], [sin, cos]])
