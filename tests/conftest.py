@@ -244,6 +244,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def pixels_by_name(images):
+    """What `read_foreign` yields: name -> pixels, or why there are none."""
+    return {image.name: image.pixels for image in images}
+
+
 def cut(path: Path) -> None:
     """A file to half its length."""
     content = path.read_bytes()

@@ -23,6 +23,7 @@ from infogan_jax.data import (
     batch_indices,
     builders,
     download,
+    factor_builders,
     fingerprint,
     load,
     open_dataset,
@@ -378,7 +379,10 @@ def factors_file(path: Path, builder: type, scale: int) -> RemoteFile:
 
 @pytest.mark.parametrize(
     ("name", "builder", "scale"),
-    [("dsprites", builders.DSprites, 1), ("shapes3d", builders.Shapes3d, 200)],
+    [
+        ("dsprites", factor_builders.DSprites, 1),
+        ("shapes3d", factor_builders.Shapes3d, 200),
+    ],
 )
 def test_official_files_of_sets_with_factors(
     tmp_path, monkeypatch, name, builder, scale

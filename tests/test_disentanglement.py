@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from infogan_jax import Config, Trained, UserError, build_model
-from infogan_jax.data import Data, builders, load, sprites
+from infogan_jax.data import Data, factor_builders, load, sprites
 from infogan_jax.evaluation import Subject
 from infogan_jax.evaluation import disentanglement as dis
 
@@ -195,8 +195,8 @@ def test_sprites_stay_inside_and_factors_are_even():
 
 
 def test_sprites_are_a_dataset_with_factors(tmp_path, monkeypatch):
-    monkeypatch.setattr(builders.Sprites, "COUNTS", {"train": 40, "test": 60})
-    for builder in (builders.Sprites, builders.SpritesInHues):
+    monkeypatch.setattr(factor_builders.Sprites, "COUNTS", {"train": 40, "test": 60})
+    for builder in (factor_builders.Sprites, factor_builders.SpritesInHues):
         name, channels = builder.name, builder.CHANNELS
         data = load(Config(dataset=name, data_dir=str(tmp_path)))
         assert data.images.shape == (40, 64, 64, channels)

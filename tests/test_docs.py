@@ -197,8 +197,8 @@ def test_the_columns_of_codes_are_those_that_the_page_names():
 
     page = (ROOT / "docs" / "reference" / "files.md").read_text()
     source = Path(encode.__file__).read_text()
-    for column in ("image", "class"):
-        assert f"`{column}`" in page and f'"{column}"' in source
+    for column in ("Image", "Label", "Group", "HeldOut", "Category", "Class"):
+        assert f"`Metadata_{column}`" in page and f'"{column}"' in source
 
 
 @pytest.mark.long

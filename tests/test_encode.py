@@ -17,6 +17,7 @@ from infogan_jax.data import Form, held_out_names, load, read_foreign
 from infogan_jax.data.imaging import resize, separate_stains
 from infogan_jax.reporting.draw import examples_along, examples_by_category
 from infogan_jax.run.directory import Run
+from tests.conftest import pixels_by_name
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_a_folder_is_read_as_the_run_saw_it(tmp_path, logged):
     np.save(root / "shares.npy", rng.random((16, 16, 2), np.float32))
     (root / "old.gif").write_bytes(b"")
     read = read_foreign(root, config, (16, 16, 2), data.form)
-    found = {image.name: image.pixels for image in read}
+    found = pixels_by_name(read)
     assert "passed over: 1 that do not end as images do" in logged()
     assert "uint8 from 0 to 255; expected 10" in found.pop("bytes.npy")
     assert found.pop("one.npy") == "channels: 1; expected 2"
@@ -268,7 +269,7 @@ def test_packages_of_tables_are_named(tmp_path, monkeypatch):
         table = tables.new_table(tmp_path / f"t.{ending}")
         with pytest.raises(UserError, match=told), table:
             pass
-    told, table = r"t.xlsx: expected FILE with", tables.new_table(tmp_path / "t.xlsx")
+    told, table = r"t.xlsx: expected FILE.csv, ", tables.new_table(tmp_path / "t.xlsx")
     with pytest.raises(UserError, match=told), table:
         pass
 

@@ -22,6 +22,7 @@ from infogan_jax.config import UserError
 from infogan_jax.data import listing, load, prepare, read_foreign, survey
 from infogan_jax.data.folder import read
 from infogan_jax.data.listing import Item
+from tests.conftest import pixels_by_name
 
 
 def picture(i: int, size=(20, 16), channels=3) -> np.ndarray:
@@ -716,7 +717,7 @@ def test_one_scene_in_8_and_in_16_bits(tmp_path, logged):
     assert "10 images are of 8 bits, 10 of 16: each is taken as a fraction" in logged()
     assert len(data.images) + len(data.eval_images) == 20
     assert data.form.are_widened and data.form.ranges[0][1] > 65_000
-    images = dict(read_foreign(root, config, (16, 16, 1), data.form))
+    images = pixels_by_name(read_foreign(root, config, (16, 16, 1), data.form))
     for i in range(10):
         np.testing.assert_array_equal(images[f"a{i}.png"], images[f"b{i}.png"])
 
@@ -840,7 +841,7 @@ def test_size_stays_size(tmp_path, logged):
 def foreign(config, data):
     shape = data.images.shape[1:]
     root = Path(config.dataset.removeprefix("folder:"))
-    return read_foreign(root, config, shape, data.form)
+    return pixels_by_name(read_foreign(root, config, shape, data.form)).items()
 
 
 def test_what_is_beyond_the_scale_is_cut(tmp_path, logged):

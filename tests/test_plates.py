@@ -14,6 +14,7 @@ from infogan_jax.data.listing import Item
 from infogan_jax.data.metadata import GROUP, confounded
 from infogan_jax.data.splits import held_out
 from infogan_jax.evaluation import metadata
+from tests.conftest import pixels_by_name
 from tests.test_folder import config_of, save
 
 GAIN, OFFSET = 1.6, 300  # of the second plate
@@ -54,7 +55,7 @@ def plates(tmp_path):
 def by_name(config, root, form):
     """What is read of a folder: name -> image, or why it is none."""
     shape = (SIDE, SIDE, 1)
-    return dict(read_foreign(root, config, shape, form))
+    return pixels_by_name(read_foreign(root, config, shape, form))
 
 
 def test_gain_and_offset_of_plates_vanish(plates, tmp_path, logged):
@@ -78,9 +79,9 @@ def test_another_plate_is_read_by_its_own_controls(plates, tmp_path):
     form = load(plates).form
     write_plate(tmp_path / "new", "P7", 3.0, 50)
     # The run's own table may have columns that another one lacks
+    known = by_name(plates, tmp_path / "cells", form)
     plates = dataclasses.replace(plates, group_by="donor", label_by="infected")
     images = by_name(plates, tmp_path / "new", form)
-    known = by_name(plates, tmp_path / "cells", form)
     for name, image in images.items():
         same = known[name.replace("P7", "P1")]
         np.testing.assert_allclose(image, same.astype(float), atol=1)
@@ -217,7 +218,9 @@ def test_other_scales_fields_and_exposures_are_not_read_in_silence(tmp_path, log
             image = rng.uniform(0, top, (side, side, 1)).astype(np.uint16)
             (tmp_path / name).mkdir(exist_ok=True)
             ome.write(tmp_path / name / f"{i}.tif", image, (), pixel_size)
-        found = dict(read_foreign(tmp_path / name, config, (SIDE, SIDE, 1), form))
+        found = pixels_by_name(
+            read_foreign(tmp_path / name, config, (SIDE, SIDE, 1), form)
+        )
         return found["0.tif"], logged()
 
     image, told = read("same")
@@ -278,11 +281,15 @@ def test_plates_of_bytes_are_read_as_they_were_trained_on(tmp_path):
         image_size=0,
     )
     data = load(config)
-    found = dict(read_foreign(tmp_path / "cells", config, (SIDE, SIDE, 1), data.form))
+    found = pixels_by_name(
+        read_foreign(tmp_path / "cells", config, (SIDE, SIDE, 1), data.form)
+    )
     assert len(found) == 24 and not any(isinstance(x, str) for x in found.values())
     assert found["B_0.png"].max() > 200  # half as bright in its file
     save(tmp_path / "cells" / "C_0.png", rng.integers(0, 50, (SIDE, SIDE), np.uint8))
-    found = dict(read_foreign(tmp_path / "cells", config, (SIDE, SIDE, 1), data.form))
+    found = pixels_by_name(
+        read_foreign(tmp_path / "cells", config, (SIDE, SIDE, 1), data.form)
+    )
     assert found["C_0.png"].max() > 200  # a plate that came later
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from infogan_jax.apps.tables import Rows, new_table
+from infogan_jax.apps.tables import Rows, check_ending, new_table
 from infogan_jax.config import Config
 from infogan_jax.core.latents import Categorical
-from infogan_jax.data import Foreign, held_out_names, read_foreign
+from infogan_jax.data import Foreign, held_out_names, is_folder_of, read_foreign
 from infogan_jax.errors import UserError, check_is_new, expand_path
 from infogan_jax.inference import Trained
 from infogan_jax.run.directory import Run
@@ -47,6 +47,7 @@ def encode_folder(
         UserError: there is no such folder, or none of its images can be used; or
             `output` exists already, or cannot be written; or a package is missing.
     """
+    check_ending(output)
     config = reading_config(run, images, metadata)
     _, _, trained_on = run.config.dataset.partition(":")
     root = expand_path("input_dir", images or trained_on)
@@ -60,7 +61,7 @@ def encode_folder(
         classes = evaluation.class_of_category(category.name, class_names)
     left_out: list[str] = []
     counts: Counter[int] = Counter()
-    is_own = run.config.dataset.startswith("folder:") and _is_same(root, trained_on)
+    is_own = is_folder_of(config, root)
     unseen = held_out_names(run.config) if is_own else None
     with new_table(output) as write:
         read = read_foreign(root, config, run.info.image_shape, run.info.form)
@@ -85,10 +86,6 @@ def encode_folder(
     if category:
         logger.info(_counts(category, classes, counts))
     logger.info(f"{counts.total():,} images in {output}")
-
-
-def _is_same(root: Path, trained_on: str) -> bool:
-    return root.resolve() == expand_path("dataset", trained_on).resolve()
 
 
 def _known(
@@ -116,9 +113,6 @@ def reading_config(run: Run, images: str, metadata: str | None) -> Config:
     config = run.config
     if images and metadata is None and not config.normalise_by:
         metadata = ""  # the run's table is of other images
-    if images:
-        # Nothing is held out or measured here.
-        config = dataclasses.replace(config, group_by="", label_by="")
     if metadata is not None:
         config = dataclasses.replace(config, metadata=metadata)
     kind = config.dataset.partition(":")[0]

@@ -49,6 +49,14 @@ class Rows(NamedTuple):
 Write = Callable[[Rows], None]
 
 
+def check_ending(path: Path) -> None:
+    """Raises UserError unless a table of the path's ending can be written."""
+    if path.suffix.lower() not in _KINDS:
+        raise UserError(
+            f"--output={path}: expected FILE.csv, FILE.parquet or FILE.h5ad"
+        )
+
+
 @contextlib.contextmanager
 def new_table(path: Path) -> Iterator[Write]:
     """Gives what adds rows to a new file, which is there only once all are written.
@@ -61,8 +69,7 @@ def new_table(path: Path) -> Iterator[Write]:
         UserError: it has another ending, its package is not installed, or it cannot
             be written.
     """
-    if path.suffix.lower() not in _KINDS:
-        raise UserError(f"--output={path}: expected FILE with one of {sorted(_KINDS)}")
+    check_ending(path)
     kind, packages = _KINDS[path.suffix.lower()]
     for package in packages:
         try:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from infogan_jax.data import builders, imaging, listing, metadata
+from infogan_jax.data import builders, factor_builders, imaging, listing, metadata
 from infogan_jax.data.download import DownloadError
 from infogan_jax.data.folder import convert
 from infogan_jax.data.splits import held_out, one_sided
@@ -35,16 +35,16 @@ class Source(NamedTuple):
 
 
 DATASETS = {
-    "dsprites": Source(builders.DSprites, imaging.stretch_bits),
+    "dsprites": Source(factor_builders.DSprites, imaging.stretch_bits),
     "fashion_mnist": Source(builders.FashionMnist),
     "malaria": Source(builders.Malaria),
     "malaria_four_channel": Source(builders.Malaria, imaging.with_dna_stain),
     "malaria_two_channel": Source(builders.Malaria, imaging.separate_stains),
     "mnist": Source(builders.Mnist),
     "mnist_5k": Source(builders.Mnist5k),
-    "shapes3d": Source(builders.Shapes3d),
-    "sprites": Source(builders.Sprites),
-    "sprites_in_hues": Source(builders.SpritesInHues),
+    "shapes3d": Source(factor_builders.Shapes3d),
+    "sprites": Source(factor_builders.Sprites),
+    "sprites_in_hues": Source(factor_builders.SpritesInHues),
 }
 
 REMEDY = "if it is damaged, delete that folder and prepare it again"

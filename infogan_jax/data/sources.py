@@ -258,6 +258,12 @@ def held_out_names(config: DataConfig) -> set[str] | None:
     return {name.decode() for (name,) in _values(records, "name")}
 
 
+def is_folder_of(config: DataConfig, root: Path) -> bool:
+    """Returns whether a folder is the one that a run was trained on."""
+    kind, _, path = config.dataset.partition(":")
+    return kind == "folder" and root.resolve() == expand_path("dataset", path).resolve()
+
+
 class Foreign(NamedTuple):
     """An image of any folder."""
 
@@ -291,6 +297,7 @@ def read_foreign(
     """
     size, _, channels = image_shape
     config = dataclasses.replace(config, image_size=size)
+    is_other = not is_folder_of(config, root)
     if not config.dataset.startswith("folder:"):
         # Bytes; channels that a dataset makes itself come from colours, of any size.
         changes = config.dataset in DATASETS and DATASETS[config.dataset].change
@@ -298,14 +305,14 @@ def read_foreign(
         size, form = 0, own.Form([own.BYTES] * stored)
         mode = {1: "grey", 3: "rgb"}.get(stored, "")
         config = dataclasses.replace(config, channels=mode)
+    if is_other:  # nothing is held out or measured of it
+        config = dataclasses.replace(config, group_by="", label_by="")
     files = metadata.attach(listing.find(root, config), config)
     for note in files.notes:
         logger.info(note)
     yield from (Foreign(*left_out, None) for left_out in sorted(files.left_out.items()))
     items = own.expand(files.items, config)
     if form.plate_ranges is not None:
-        trained_on = expand_path("dataset", config.dataset.removeprefix("folder:"))
-        is_other = root.resolve() != trained_on.resolve()
         form = with_own_plates(form, items, config, is_other)
 
     def read(item: listing.Item) -> Foreign:
