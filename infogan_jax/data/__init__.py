@@ -1,16 +1,14 @@
 """Images: their sources, and the order of batches."""
 
 from infogan_jax.data.folder import Form
+from infogan_jax.data.foreign import Foreign, is_folder_of, read_foreign
 from infogan_jax.data.prepare import DATASETS, prepare
 from infogan_jax.data.sources import (
     Data,
-    Foreign,
     fingerprint,
     held_out_names,
-    is_folder_of,
     load,
     open_dataset,
-    read_foreign,
 )
 from infogan_jax.data.stored import ImageArray, StoredImages, is_streamed
 from infogan_jax.data.stream import Stream, batch_indices, epoch_order

@@ -1,6 +1,5 @@
 """Datasets as arrays: tfds in ArrayRecord, read without TensorFlow."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -16,14 +15,11 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
 from infogan_jax import former
-from infogan_jax.config import Config
 from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
-from infogan_jax.data import imaging, listing, metadata, splits
+from infogan_jax.data import imaging, splits
 from infogan_jax.data.prepare import DATASETS, DROPPED, REMEDY, open_builder, prepare
-from infogan_jax.data.ranges import describe
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
-from infogan_jax.data.survey import with_own_plates
 from infogan_jax.errors import UserError, expand_path, first_line
 from infogan_jax.settings import DataConfig
 
@@ -32,8 +28,6 @@ logger = logging.getLogger(__name__)
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
 _BATCH = 1000  # records read at once for their labels or groups
-_MUCH_WHITE = 0.2  # of the pixels; where white is a percentile, a thousandth are
-_LITTLE = 0.2  # of white
 _FACTOR = "label_"  # names of factors begin so, as tfds has them
 _HOLD_OUT_EVERY = 10  # of a dataset with one split, one image in so many is held out
 
@@ -169,7 +163,7 @@ class _Reader:
         return imaging.decode(image, self._mode) if self.is_encoded else image
 
     def _decode(self, records: Iterable, shape: tuple[int, ...] | None) -> np.ndarray:
-        images = [_preprocess(self.stored_image(r), self._config) for r in records]
+        images = [preprocess(self.stored_image(r), self._config) for r in records]
         shapes = {image.shape for image in images} | ({shape} if shape else set())
         if len(shapes) > 1:
             raise UserError(
@@ -238,7 +232,7 @@ def _values(records: Any, *keys: str) -> list[list]:
     ]
 
 
-def _preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
+def preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """A stored image, uint8, as the networks see it."""
     change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
     image = image if change is None else change(image)
@@ -256,106 +250,6 @@ def held_out_names(config: DataConfig) -> set[str] | None:
         return None
     records = builder.as_data_source(_HELD_OUT[0])
     return {name.decode() for (name,) in _values(records, "name")}
-
-
-def is_folder_of(config: DataConfig, root: Path) -> bool:
-    """Returns whether a folder is the one that a run was trained on."""
-    kind, _, path = config.dataset.partition(":")
-    return kind == "folder" and root.resolve() == expand_path("dataset", path).resolve()
-
-
-class Foreign(NamedTuple):
-    """An image of any folder."""
-
-    name: str
-    pixels: np.ndarray | str  # uint8 [H, W, C], or the reason why it cannot be used
-    item: listing.Item | None  # what is known of it; None if it was not looked at
-
-    @property
-    def is_read(self) -> bool:
-        """Whether there are pixels."""
-        return not isinstance(self.pixels, str)
-
-
-def read_foreign(
-    root: Path, config: Config, image_shape: ImageShape, form: own.Form
-) -> Iterator[Foreign]:
-    """Reads the images of any folder in the form of those that a run was trained on.
-
-    Args:
-        root: the folder; subfolders are looked through.
-        config: of the run.
-        image_shape: of the run's images.
-        form: of its folder, if it was trained on one. Plates of another folder get
-            ranges of their own, by their control images.
-
-    Yields:
-        Each image, in the order of names; its pixels are uint8 of `image_shape`.
-
-    Raises:
-        UserError: the folder cannot be read, or has no images.
-    """
-    size, _, channels = image_shape
-    config = dataclasses.replace(config, image_size=size)
-    is_other = not is_folder_of(config, root)
-    if not config.dataset.startswith("folder:"):
-        # Bytes; channels that a dataset makes itself come from colours, of any size.
-        changes = config.dataset in DATASETS and DATASETS[config.dataset].change
-        stored = 3 if changes and channels != 1 else channels
-        size, form = 0, own.Form([own.BYTES] * stored)
-        mode = {1: "grey", 3: "rgb"}.get(stored, "")
-        config = dataclasses.replace(config, channels=mode)
-    if is_other:  # nothing is held out or measured of it
-        config = dataclasses.replace(config, group_by="", label_by="")
-    files = metadata.attach(listing.find(root, config), config)
-    for note in files.notes:
-        logger.info(note)
-    yield from (Foreign(*left_out, None) for left_out in sorted(files.left_out.items()))
-    items = own.expand(files.items, config)
-    if form.plate_ranges is not None:
-        form = with_own_plates(form, items, config, is_other)
-
-    def read(item: listing.Item) -> Foreign:
-        try:
-            image = own.convert(item, size, form, config, is_new=True)
-            image = _preprocess(image, config)
-        except Exception as error:  # decoders raise anything for a damaged file
-            return Foreign(item.name, first_line(error), item)
-        return Foreign(item.name, image, item)
-
-    brightest, white = [], []
-    for found in own.in_order(read, items, "reading"):
-        if isinstance(found.pixels, np.ndarray):
-            brightest.append(found.pixels.max() / 255)
-            white.append((found.pixels == 255).mean((0, 1)).max())
-        yield found
-    _check_exposure(brightest, white, form)
-
-
-def _check_exposure(brightest: list[float], white: list[float], form: own.Form) -> None:
-    """Warns of images that are much brighter or darker than what a run has learned.
-
-    Args:
-        brightest: the largest value of each image, of white.
-        white: the fraction of each image's pixels that are white in a channel.
-        form: says what is white.
-    """
-    if not brightest or not form.ranges or tuple(form.ranges[0]) == own.BYTES:
-        return  # bytes are on one scale always
-    at = "what is white to this run"
-    if form.plate_ranges is None:
-        at += f", {describe(form.ranges)}"
-    much = float(np.median(white))
-    if much > _MUCH_WHITE:
-        logger.warning(
-            f"half of the images have {much:.0%} or more of their pixels at or above "
-            f"{at}: they seem to be of another exposure"
-        )
-    if (little := float(np.median(brightest))) < _LITTLE:
-        logger.warning(
-            f"half of the images reach {little:.0%} or less of {at}: they seem to be "
-            "of another exposure"
-        )
 
 
 _UNREADABLE = OSError, RuntimeError, ValueError  # ArrayRecord raises RuntimeError

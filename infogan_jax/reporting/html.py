@@ -3,9 +3,7 @@
 import base64
 import dataclasses
 import html
-import io
 import shlex
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from infogan_jax.config import Config
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.errors import UserError
 from infogan_jax.files import write_atomically
+from infogan_jax.reporting import markup
 from infogan_jax.reporting.draw import title_of
 from infogan_jax.reporting.kinds import draw_kinds
 from infogan_jax.reporting.report import choice_table, summarize, warnings
@@ -23,6 +22,8 @@ from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.filter import named_by
 from infogan_jax.run.records import Evaluation, read_metrics
 from infogan_jax.settings import EVALUATORS
+
+_MOST_EFFECTS = 40  # rows of a table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,9 @@ def write_page(run: Run, baseline: str = "") -> Path:
         if content
     )
     title = f"InfoGAN on {run.config.dataset}"
-    write_atomically(run.report, _PAGE.format(title=html.escape(title), body=body))
+    write_atomically(
+        run.report, markup.PAGE.format(title=html.escape(title), body=body)
+    )
     return run.report
 
 
@@ -123,7 +126,8 @@ def _result(page: _Page) -> str:
         "consistency is the fraction of images whose augmented copy has the same "
         "category."
     )
-    return f"<p>{text}</p>{_table(header, rows, marked)}<p>{html.escape(because)}</p>"
+    table = markup.table(header, rows, marked)
+    return f"<p>{text}</p>{table}<p>{html.escape(because)}</p>"
 
 
 def _categories(page: _Page) -> str:
@@ -173,7 +177,7 @@ def _codes(page: _Page, other: _Page | None) -> str:
     ]
     header = ["R2", *(f"{code}: {row['name']}" for code, row in measured.items())]
     text = "How far each code, over its range, determines measured properties."
-    return f"{pictures}{_table(header, rows)}<p>{text}</p>"
+    return f"{pictures}{markup.table(header, rows)}<p>{text}</p>"
 
 
 def _bounds(page: _Page, other: _Page | None) -> str:
@@ -202,15 +206,7 @@ def _bounds(page: _Page, other: _Page | None) -> str:
     axes.spines[["top", "right"]].set_visible(False)
     text = "Means over log intervals"
     text += ", a line per member." if len(page.evaluations) > 1 else "."
-    return _drawing(figure, text)
-
-
-def _drawing(figure: Figure, text: str) -> str:
-    buffer = io.StringIO()
-    # Without the date and a random id the same run gives the same page.
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue().encode()).decode()
-    return _image(f"data:image/svg+xml;base64,{data}", text)
+    return markup.drawing(figure, text)
 
 
 def _disentanglement(page: _Page) -> str:
@@ -222,7 +218,7 @@ def _disentanglement(page: _Page) -> str:
         for name, value in next(iter(rows.values())).items()
     ]
     text = "Of all codes, as Q reads them from held-out images, with the true factors."
-    return f"{_table(['measure', 'of 1'], table)}<p>{text}</p>"
+    return f"{markup.table(['measure', 'of 1'], table)}<p>{text}</p>"
 
 
 def _kinds(page: _Page) -> str:
@@ -238,7 +234,7 @@ def _kinds(page: _Page) -> str:
         f"communities, {numbers}. Right: each community, its images, and the category "
         "that Q gives to most of them."
     )
-    return _drawing(draw_kinds(found), text)
+    return markup.drawing(draw_kinds(found), text)
 
 
 def _history(path: Path, metric: str) -> list[tuple[int, float]]:
@@ -300,7 +296,7 @@ def _metadata(page: _Page) -> str:
         "after the values were shuffled among that many groups, such as wells, or "
         "images. The best of many codes is above 0.5 by chance, too."
     )
-    return f"{_table(header, rows)}<p>{text}</p>"
+    return f"{markup.table(header, rows)}<p>{text}</p>"
 
 
 def _treatments(page: _Page) -> str:
@@ -338,11 +334,11 @@ def _treatments(page: _Page) -> str:
     if len(ordered) > _MOST_EFFECTS:
         text += f" The first {_MOST_EFFECTS} of {len(ordered)} rows."
     notes = "".join(f"<p>{html.escape(note)}.</p>" for note in found["notes"])
-    drawn = _drawing(
+    drawn = markup.drawing(
         draw_treatments(found, titles),
         "A dot for each well, a colour for each plate; the line joins means.",
     )
-    return f"{_table(header, rows, marked)}<p>{text}</p>{notes}{drawn}"
+    return f"{markup.table(header, rows, marked)}<p>{text}</p>{notes}{drawn}"
 
 
 def _generated(page: _Page) -> str:
@@ -360,7 +356,7 @@ def _generated(page: _Page) -> str:
             for name, row in rows.items()
         ]
         parts.append(
-            _table(["", *kinds], table)
+            markup.table(["", *kinds], table)
             + f"<p>Whole images: {overall['images']:,} of each set, features of "
             f"{html.escape(overall['extractor'])}. "
             f"{overall['near_duplicate_rate']:.1%} of the generated images are "
@@ -381,7 +377,9 @@ def _generated(page: _Page) -> str:
             for name, row in rows.items()
         ]
         parts.append(
-            _table(["property", *(kind.replace("_", " ") for kind in kinds)], table)
+            markup.table(
+                ["property", *(kind.replace("_", " ") for kind in kinds)], table
+            )
             + "<p>Means over real and generated images, and how far apart the two are "
             "(Wasserstein-1, in standard deviations of the real images); the reference "
             "is between two halves of the real ones.</p>"
@@ -421,64 +419,10 @@ def _repeat(page: _Page) -> str:
     )
 
 
-def _table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], marked: Sequence[bool] = ()
-) -> str:
-    def line(cells: Sequence[str], tag: str, kind: str = "") -> str:
-        inside = "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells)
-        return f"<tr{kind}>{inside}</tr>"
-
-    body = "".join(
-        line(row, "td", ' class="chosen"' if i < len(marked) and marked[i] else "")
-        for i, row in enumerate(rows)
-    )
-    return f'<div class="wide"><table>{line(header, "th")}{body}</table></div>'
-
-
 def _picture(member: MemberFolder, name: str, caption: str) -> str:
     """A figure of a member; nothing if it has none of that name."""
     path = member.figures / name
     if not path.exists():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
-    return _image(f"data:image/{path.suffix[1:]};base64,{data}", caption)
-
-
-def _image(source: str, caption: str) -> str:
-    text = html.escape(caption)
-    return (
-        f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption>'
-        "</figure>"
-    )
-
-
-_MOST_EFFECTS = 40  # rows of a table
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem; }}
-h1 {{ font-weight: 600; }}
-h2 {{ font-weight: 600; font-size: 1.2rem; margin-top: 2.5rem; }}
-figure {{ margin: 1rem 0; }}
-img {{ max-width: 100%; background: #fff; padding: 6px; border-radius: 4px; }}
-figcaption {{ opacity: .75; font-size: .9rem; }}
-.wide {{ overflow-x: auto; }}
-.pairs {{ display: grid; gap: 0 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .2rem .7rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid #8884; }}
-th {{ font-weight: 500; opacity: .75; }}
-.chosen {{ font-weight: 700; }}
-pre {{ background: #8882; padding: .8rem; border-radius: 4px; overflow-x: auto; }}
-</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""
+    return markup.image(f"data:image/{path.suffix[1:]};base64,{data}", caption)
