@@ -237,7 +237,7 @@ def _draw_sheet(
         name if ok else f"{name}, not edited"
         for name, ok in zip(names, is_edited, strict=True)
     ][:_SHOWN]
-    titles = ["image", "made again", "missing", "edited", "nearest real"]
+    titles = ["image", "again", "missing", "edited", "nearest"]
     picture = figures.image_grid(
         to_uint8(rows), len(columns), labels, titles, colours=run.config.composite
     )
