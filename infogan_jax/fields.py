@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,6 +31,20 @@ def numbers_in(text: str) -> list[float]:
     if not all(math.isfinite(number) for number in numbers):
         raise ValueError
     return numbers
+
+
+def as_number(text: str) -> float | None:
+    """The number that a text is; None if it is none, or not finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def plain_name(column: str) -> str:
+    """The name of a table's column as names are compared."""
+    return re.sub("^metadata_", "", column.strip(), flags=re.IGNORECASE).lower()
 
 
 def axis_letters(text: str) -> str:

@@ -25,19 +25,31 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    if isinstance(content, str):
+        # A path in the text may hold bytes that are not Unicode.
+        content = content.encode(errors="backslashreplace")
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the path of a file to write, which then takes the place of `path`.
+
+    After an error `path` is as it was.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: two processes may write the same file.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        if isinstance(content, str):
-            # A path in the text may hold bytes that are not Unicode.
-            content = content.encode(errors="backslashreplace")
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
+        yield part
+        with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
         raise

@@ -27,7 +27,9 @@ _BATCH = 500
 _LEAST_FREQUENCY = 1e-6  # of a category whose learned one vanished
 
 
-def in_batches(method: Callable, model: Any, state: Any, inputs: Any) -> Any:
+def in_batches(
+    method: Callable, model: Any, state: Any, inputs: Any, size: int = _BATCH
+) -> Any:
     """Returns `method(model, state, inputs)` as numpy arrays, computed batch by batch.
 
     Args:
@@ -36,12 +38,13 @@ def in_batches(method: Callable, model: Any, state: Any, inputs: Any) -> Any:
         model: hashable; equal models share what is compiled.
         state: what the method takes.
         inputs: an array, or what is indexed like one, `[N, ...]`, N at least 1.
+        size: of a batch.
     """
     compiled = _compiled(method)
     outputs = []
-    for start in range(0, len(inputs), _BATCH):
-        batch = np.asarray(inputs[start : start + _BATCH])
-        missing = [(0, _BATCH - len(batch))] + [(0, 0)] * (batch.ndim - 1)
+    for start in range(0, len(inputs), size):
+        batch = np.asarray(inputs[start : start + size])
+        missing = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
         out = compiled(model, state, np.pad(batch, missing))
         outputs.append(jax.tree.map(_to_numpy, out))
     return jax.tree.map(lambda *x: np.concatenate(x)[: len(inputs)], *outputs)
@@ -124,6 +127,12 @@ class Trained:
         return in_batches(_category_probabilities, self.model, self.state, images)
 
 
+def most_probable(code: Categorical, readings: dict[str, np.ndarray]) -> np.ndarray:
+    """The most probable category of a code by what `Trained.read_codes` says, `[N]`."""
+    names = (f"{code.name} {k}" for k in range(code.size))
+    return np.stack([readings[name] for name in names]).argmax(0)
+
+
 def precompile(trained: Trained) -> None:
     """Compiles the methods that evaluators use, for a later start from the cache."""
     model, state = trained.model, trained.state
@@ -145,7 +154,7 @@ def _read_codes(model: InfoGAN, state: TrainState, images: Array) -> dict[str, A
 def _embed(
     model: InfoGAN, state: TrainState, images: Array
 ) -> tuple[dict[str, Array], Array]:
-    q_params, features = model.embed(state, images)
+    q_params, features = model.embed(state, model.extract_features(state, images))
     return _readings(model, q_params), features
 
 

@@ -13,16 +13,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from sklearn.neighbors import NearestNeighbors
 
 from infogan_jax.apps.encode import reading_config
-from infogan_jax.apps.sample import class_to_category, in_own_units, parse_fixed
+from infogan_jax.apps.sample import class_to_category, parse_fixed, write_tiff
 from infogan_jax.apps.tables import Rows, new_table
 from infogan_jax.core import inversion
 from infogan_jax.core.latents import join_latents, split_latents
-from infogan_jax.data import load, ome, read_foreign
+from infogan_jax.core.model import InfoGAN
+from infogan_jax.data import load, read_foreign
 from infogan_jax.errors import UserError, check_is_new, expand_path
-from infogan_jax.inference import Trained
-from infogan_jax.pixels import channel_names, to_uint8
+from infogan_jax.inference import Trained, in_batches
+from infogan_jax.pixels import to_uint8
 from infogan_jax.reporting import figures
 from infogan_jax.run.directory import Run
 
@@ -53,14 +55,12 @@ def invert(trained: Trained, images: np.ndarray, seed: int = 0) -> np.ndarray:
     """
     model, state = trained.model, trained.state
     reading = inversion.learn_reading(model, state, jax.random.key(seed))
-    latents = []
-    for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
-        missing = [(0, _BATCH - len(batch)), *[(0, 0)] * 3]
-        padded = np.pad(batch, missing, mode="edge")
-        found = inversion.invert(model, state, padded, reading, _STEPS)
-        latents.append(np.asarray(found)[: len(batch)])
-    return np.concatenate(latents)
+    return in_batches(_invert, model, (state, reading), images, _BATCH)
+
+
+def _invert(model: InfoGAN, learned: tuple, images: jax.Array) -> jax.Array:
+    state, reading = learned
+    return inversion.invert(model, state, images, reading, _STEPS)
 
 
 def unexplained(images: np.ndarray, again: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -84,10 +84,10 @@ def nearest(images: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarra
         images: `[N, H, W, C]` in [0, 1].
         real: `[M, H, W, C]` in [0, 1].
     """
-    a, b = (x.reshape(len(x), -1).astype(np.float32) for x in (images, real))
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    distance = np.sqrt(np.maximum(squares, 0) / a.shape[1])
-    return distance.argmin(1), distance.min(1)
+    rows, of_real = (x.reshape(len(x), -1) for x in (images, real))
+    finder = NearestNeighbors(n_neighbors=1).fit(of_real)
+    distance, place = finder.kneighbors(rows)
+    return place[:, 0], distance[:, 0] / np.sqrt(rows.shape[1])
 
 
 def edit_folder(
@@ -133,7 +133,8 @@ def edit_folder(
         output.mkdir(parents=True)
         for i in np.flatnonzero(is_edited):
             path = output / Path(names[i]).with_suffix(".tif")
-            _write_tiff(path, made.edited[i], run)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_tiff(path, made.edited[i], run)
         _draw_sheet(made, kind[place], names, is_edited, output / "sheet.png", run)
     except OSError as error:
         raise UserError(
@@ -213,13 +214,6 @@ def _own_distance(real: np.ndarray) -> float:
     if len(real) < 2:
         return float("nan")
     return float(np.median(nearest(real[::2], real[1::2])[1]))
-
-
-def _write_tiff(path: Path, image: np.ndarray, run: Run) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = channel_names(image.shape[-1], run.config.composite)
-    form = run.info.form
-    ome.write(path, in_own_units(image[None], form)[0], names, form.shown_pixel_size)
 
 
 def _draw_sheet(

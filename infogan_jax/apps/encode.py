@@ -14,7 +14,7 @@ from infogan_jax.config import Config
 from infogan_jax.core.latents import Categorical
 from infogan_jax.data import Foreign, held_out_names, is_folder_of, read_foreign
 from infogan_jax.errors import UserError, check_is_new, expand_path
-from infogan_jax.inference import Trained
+from infogan_jax.inference import most_probable
 from infogan_jax.run.directory import Run
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def encode_folder(
         classes = evaluation.class_of_category(category.name, class_names)
     left_out: list[str] = []
     counts: Counter[int] = Counter()
+    written = 0
     is_own = is_folder_of(config, root)
     unseen = held_out_names(run.config) if is_own else None
     with new_table(output) as write:
@@ -72,20 +73,20 @@ def encode_folder(
             if usable := [image for image in batch if image.is_read]:
                 codes, features = trained.embed(np.stack([i.pixels for i in usable]))
                 about = _known(usable, is_own, unseen)
-                chosen = _categories(trained, codes)
-                counts.update(chosen)
+                written += len(usable)
                 if category:
-                    about["Category"] = chosen
+                    about["Category"] = most_probable(category, codes).tolist()
+                    counts.update(about["Category"])
                 if classes:
-                    about["Class"] = [classes[k] or "" for k in chosen]
+                    about["Class"] = [classes[k] or "" for k in about["Category"]]
                 write(Rows(about, codes, features))
         for line in left_out:
             logger.info(f"left out: {line}")
-        if not counts:
+        if not written:
             raise UserError(f"--input_dir={root}: none of its images can be used")
     if category:
         logger.info(_counts(category, classes, counts))
-    logger.info(f"{counts.total():,} images in {output}")
+    logger.info(f"{written:,} images in {output}")
 
 
 def _known(
@@ -131,15 +132,6 @@ def reading_config(run: Run, images: str, metadata: str | None) -> Config:
             "folder had; train it with --channels=NAMES to have it read others"
         )
     return dataclasses.replace(config, channels=",".join(channels or []))
-
-
-def _categories(trained: Trained, codes: dict[str, np.ndarray]) -> list[int]:
-    """The most probable category of each image; 0 without a categorical code."""
-    category = trained.model.category
-    if category is None:
-        return [0] * len(next(iter(codes.values())))
-    names = (f"{category.name} {k}" for k in range(category.size))
-    return np.stack([codes[name] for name in names], 1).argmax(1).tolist()
 
 
 def _counts(category: Categorical, classes: list[str | None], counts: Counter) -> str:

@@ -279,19 +279,31 @@ def in_own_units(images: np.ndarray, form: Form) -> np.ndarray:
     return low + images * (high - low)
 
 
+def write_tiff(file: Any, images: np.ndarray, run: Run) -> None:
+    """Writes one image, or several, of a run as OME-TIFF in the files' own units.
+
+    Args:
+        file: path, or a file that is open.
+        images: `[H, W, C]` or `[N, H, W, C]`, in [0, 1].
+        run: says the units, the names of channels and the size of pixels.
+    """
+    form = run.info.form
+    names = channel_names(images.shape[-1], run.config.composite)
+    ome.write(file, in_own_units(images, form), names, form.shown_pixel_size)
+
+
 def _write(images: np.ndarray, columns: int, output: Path, run: Run) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    colours, form = run.config.composite, run.info.form
+    colours = run.config.composite
     if output.suffix.lower() == ".png":
         figures.save(figures.image_grid(images, columns, colours=colours), output)
     elif output.suffix.lower() in (".npy", *_TIFF):
-        images = in_own_units(images, form)
         content = io.BytesIO()
         if output.suffix.lower() == ".npy":
-            np.save(content, images, allow_pickle=False)
+            own = in_own_units(images, run.info.form)
+            np.save(content, own, allow_pickle=False)
         else:
-            names = channel_names(images.shape[-1], colours)
-            ome.write(content, images, names, form.shown_pixel_size)
+            write_tiff(content, images, run)
         write_atomically(output, content.getbuffer())
     else:
         for i, image in enumerate(to_uint8(images)):

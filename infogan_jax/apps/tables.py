@@ -9,7 +9,6 @@ and `obsm["X_codes"]`, the third `obsm["X_infogan"]`.
 import contextlib
 import csv
 import importlib
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infogan_jax.errors import UserError
+from infogan_jax.files import replacing
 
 
 class Rows(NamedTuple):
@@ -79,19 +79,13 @@ def new_table(path: Path) -> Iterator[Write]:
                 f"--output={path}: needs {error.name}: pip install "
                 "'infogan_jax[tables]'"
             ) from None
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with kind(part) as write:
+        with replacing(path) as part, kind(part) as write:
             yield write
-        part.replace(path)
     except OSError as error:
         raise UserError(
             f"--output={path}: cannot be written ({error.strerror or error})"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 @contextlib.contextmanager

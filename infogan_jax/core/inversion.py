@@ -1,7 +1,7 @@
 """From an image to the latents that G makes it of.
 
-Q reads the codes; the noise, which nothing reads, is found by descending the squared
-difference of image and picture. It starts at a linear reading of D's features, learned
+Q reads the codes; the noise, which nothing reads, descends the squared difference of
+image and picture. It starts at a linear reading of D's features, learned
 from pictures whose noise is known, so that a few hundred steps are enough.
 
 Reference: Zhu et al. 2016, arXiv:1609.03552, sections 3.1 and 3.2 (a network predicts
@@ -84,7 +84,7 @@ def invert(
     """
     images = as_float(images)
     features = model.extract_features(state, images)
-    codes = split_params(model.spec, model.recognize(state, images))
+    codes = split_params(model.spec, model.embed(state, features)[0])
     start = split_latents(model.spec, reading.read(features))
     continuous = {code.name for code in model.continuous}
     for code in model.spec:

@@ -212,20 +212,18 @@ class InfoGAN:
 
         `latents.split_params` gives each code its part.
         """
-        q_params: Any = self.networks.recognizer.apply(
-            state.recognizer.variables,
-            self.extract_features(state, images),
-            train=False,
-        )
-        return q_params
+        return self.embed(state, self.extract_features(state, images))[0]
 
-    def embed(self, state: TrainState, images: Images) -> tuple[Array, Array]:
-        """The parameters of Q(c|x), `[B, P]`, and the features they come from.
+    def embed(self, state: TrainState, features: Array) -> tuple[Array, Array]:
+        """The parameters of Q(c|x), `[B, P]`, and Q's own features of the images.
 
-        These are Q's last hidden layer, `[B, 128]`, which it sows as `hidden`; of a Q
-        of your own that sows none, D's features `[B, F]`.
+        The second are Q's last hidden layer, `[B, 128]`, which it sows as `hidden`; of
+        a Q of your own that sows none, D's features.
+
+        Args:
+            state: a trained state.
+            features: of `extract_features`, `[B, F]`.
         """
-        features = self.extract_features(state, images)
         q_params, kept = self.networks.recognizer.apply(
             state.recognizer.variables,
             features,

@@ -91,11 +91,11 @@ def read_foreign(
         return Foreign(item.name, image, item)
 
     brightest, white = [], []
-    for found in own.in_order(read, items, "reading"):
-        if isinstance(found.pixels, np.ndarray):
-            brightest.append(found.pixels.max() / 255)
-            white.append((found.pixels == 255).mean((0, 1)).max())
-        yield found
+    for image in own.in_order(read, items, "reading"):
+        if isinstance(image.pixels, np.ndarray):
+            brightest.append(image.pixels.max() / 255)
+            white.append((image.pixels == 255).mean((0, 1)).max())
+        yield image
     _check_exposure(brightest, white, form)
 
 

@@ -5,7 +5,6 @@ CellProfiler, pycytominer and patterns of file names write them differently.
 """
 
 import csv
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from infogan_jax.data.listing import Item, Listing
 from infogan_jax.data.patterns import plain_value
 from infogan_jax.errors import UserError, expand_path, first_line, some_of
+from infogan_jax.fields import plain_name
 from infogan_jax.settings import DataConfig
 
 _KEYS = "plate", "well", "site"  # by which a table is joined, as far as both have them
@@ -79,11 +79,6 @@ def confounded(items: Iterable[Item]) -> list[str]:
                     f"cannot be told from what tells one {unit} from another"
                 )
     return lines
-
-
-def plain_name(column: str) -> str:
-    """Returns a column's name as names are compared."""
-    return re.sub("^metadata_", "", column.strip(), flags=re.IGNORECASE).lower()
 
 
 def _join(files: Listing, config: DataConfig) -> Listing:

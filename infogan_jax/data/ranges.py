@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from infogan_jax.data.listing import Item
-from infogan_jax.data.metadata import columns_of, plain_name
+from infogan_jax.data.metadata import columns_of
 from infogan_jax.data.patterns import plain_value
 from infogan_jax.errors import UserError, some_of
-from infogan_jax.fields import numbers_in
+from infogan_jax.fields import numbers_in, plain_name
 from infogan_jax.settings import DataConfig
 
 Ranges = list[tuple[float, float]]  # of each channel: what becomes 0 and 255

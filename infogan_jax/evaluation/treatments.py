@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from infogan_jax.core.latents import Categorical
 from infogan_jax.errors import UserError
 from infogan_jax.evaluation import Subject
 from infogan_jax.evaluation.results import Measures, Skipped
+from infogan_jax.fields import as_number
+from infogan_jax.inference import most_probable
 from infogan_jax.settings import Comparison
 
 _PERMUTATIONS = 10_000  # at most; fewer ways to permute are all taken
@@ -152,7 +155,7 @@ def _permutations(
                 permuted[:, here] = rng.permuted(permuted[:, here], axis=1)
             yield permuted
         return
-    whole = np.tile(x, (1, 1))
+    whole = x[None]
     for here in places:
         orders = np.array(list(_distinct_orders(list(x[here]))))
         whole = np.repeat(whole, len(orders), 0)
@@ -169,15 +172,6 @@ def _distinct_orders(values: list[float]) -> Iterator[tuple[float, ...]]:
         others.remove(first)
         for rest in _distinct_orders(others):
             yield (first, *rest)
-
-
-def as_number(value: str) -> float | None:
-    """Returns the number that a text is, or None."""
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def rows_of(
@@ -280,10 +274,9 @@ def scores_of(subject: Subject, images: Any) -> dict[str, np.ndarray]:
     codes = subject.trained.read_codes(images)
     scores: dict[str, np.ndarray] = {}
     for code in subject.trained.model.spec:
-        if code in subject.trained.model.categories:
-            names = [f"{code.name} {k}" for k in range(code.dim)]
-            best = np.stack([codes[name] for name in names]).argmax(0)
-            scores |= {name: (best == k) * 1.0 for k, name in enumerate(names)}
+        if isinstance(code, Categorical):
+            best = most_probable(code, codes)
+            scores |= {f"{code.name} {k}": (best == k) * 1.0 for k in range(code.size)}
         elif code.n_params:
             scores[code.name] = codes[code.name].astype(float)
     return scores

@@ -300,17 +300,19 @@ def _metadata(page: _Page) -> str:
 
 
 def _treatments(page: _Page) -> str:
-    found = page.evaluation.overall("treatments")
-    if not found:
+    measured = page.evaluation.overall("treatments")
+    if not measured:
         return ""
-    titles = {name: title_of(page.evaluation, name) for name in found["names"]}
+    titles = {name: title_of(page.evaluation, name) for name in measured["names"]}
     header = ["", "code", "effect", "95 % interval", "in sd", "p", "q"]
     header += ["plates agree", "wells", "control"]
 
     def shown(number: float | None, form: str = ".3g") -> str:
         return "-" if number is None else f"{number:{form}}"
 
-    ordered = sorted(found["rows"], key=lambda row: (row["q"] is None, row["q"] or 0))
+    ordered = sorted(
+        measured["rows"], key=lambda row: (row["q"] is None, row["q"] or 0)
+    )
     rows = [
         [
             f"{row['column']}, {row['value']}",
@@ -328,14 +330,14 @@ def _treatments(page: _Page) -> str:
         "A well is one observation. Effect: treated less control wells of the same "
         "plate, of a category its share of cells; trend: for each step of dose. In "
         "standard deviations of the control's cells. p: by permuting wells within "
-        "plates; q: the false discovery rate over all rows; q up to 0.05 is bold. All "
-        "cells count, for training knows no treatment."
+        "plates; q: the false discovery rate over all rows of a column; q up to 0.05 "
+        "is bold. All cells count, for training knows no treatment."
     )
     if len(ordered) > _MOST_EFFECTS:
         text += f" The first {_MOST_EFFECTS} of {len(ordered)} rows."
-    notes = "".join(f"<p>{html.escape(note)}.</p>" for note in found["notes"])
+    notes = "".join(f"<p>{html.escape(note)}.</p>" for note in measured["notes"])
     drawn = markup.drawing(
-        draw_treatments(found, titles),
+        draw_treatments(measured, titles),
         "A dot for each well, a colour for each plate; the line joins means.",
     )
     return f"{markup.table(header, rows, marked)}<p>{text}</p>{notes}{drawn}"

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 _MOST = 6  # panels
 
 
-def draw_treatments(found: Any, titles: dict[str, str]) -> Figure:
+def draw_treatments(measured: Any, titles: dict[str, str]) -> Figure:
     """Returns a panel for each code with an effect, those of the least q first.
 
     Args:
-        found: `results.TreatmentsOverall`, what `evaluation/treatments.py` measured.
+        measured: `results.TreatmentsOverall`, what `evaluation/treatments.py` measured.
         titles: of the codes.
     """
 
@@ -20,7 +20,7 @@ def draw_treatments(found: Any, titles: dict[str, str]) -> Figure:
         q, size = row["q"], abs(row["in_deviations"] or 0)
         return q is None, 1.0 if q is None else q, -size
 
-    rows = sorted(found["rows"], key=rank)
+    rows = sorted(measured["rows"], key=rank)
     shown = list(dict.fromkeys((row["column"], row["code"]) for row in rows))[:_MOST]
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
@@ -29,7 +29,7 @@ def draw_treatments(found: Any, titles: dict[str, str]) -> Figure:
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
     for (column, code), axes in zip(shown, panels, strict=False):
-        wells, place = found["wells"][column], found["names"].index(code)
+        wells, place = measured["wells"][column], measured["names"].index(code)
         _draw_curve(axes, wells, place)
         axes.set_title(titles[code], fontsize=9)
         axes.set_xlabel(column, fontsize=8)

@@ -6,7 +6,13 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from infogan_jax.errors import UserError, check_one_of
-from infogan_jax.fields import axis_letters, field, numbers_in
+from infogan_jax.fields import (
+    as_number,
+    axis_letters,
+    field,
+    numbers_in,
+    plain_name,
+)
 
 _MAX_SIDE = 1024  # of an image, pixels; more is certainly a slip
 # Names of files as programs write them; the first pattern that fits any file is taken.
@@ -38,12 +44,9 @@ class Comparison(NamedTuple):
 
     def is_control(self, value: str) -> bool:
         """Whether it is the control's value; 0.0 is 0."""
-        if value == self.control:
-            return True
-        try:
-            return float(value) == float(self.control)
-        except ValueError:
-            return False
+        number = as_number(value)
+        is_equal = number is not None and number == as_number(self.control)
+        return is_equal or value == self.control
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,12 +210,11 @@ class DataConfig:
     def comparisons(self) -> tuple[Comparison, ...]:
         """Returns what `compare` names, or the controls of `normalise_by`."""
         texts = self.compare or self.normalise_by.partition(":")[2]
-        found = []
-        for text in filter(None, texts.split(",")):
-            column, _, control = text.partition("=")
-            name = re.sub("^metadata_", "", column.strip().lower())
-            found.append(Comparison(name, control.strip()))
-        return tuple(found)
+        pairs = (text.partition("=") for text in texts.split(",") if text)
+        return tuple(
+            Comparison(plain_name(column), control.strip())
+            for column, _, control in pairs
+        )
 
     def check(self) -> None:
         """Raises UserError for the first field that cannot work."""
