@@ -50,6 +50,8 @@ EVALUATORS = {
     "pose": "pose_r2",
     "unlabelled": "label_free",
 }
+# Architectures that are gone -> what draws better in their place.
+ARCHITECTURES = {"dcgan_smooth": "residual"}
 _AUGMENT_PARTS = {
     "alone": "isolate_channel",
     "bend": "elastic",

@@ -529,7 +529,8 @@ def test_the_map_of_classes_is_the_one_asked(trained):
 
 WRONG = [
     (["--dataset=nonesuch"], "expected one of"),
-    (["--architecture=huge"], "['dcgan', 'dcgan_plain', 'dcgan_smooth',"),
+    (["--architecture=huge"], "['dcgan', 'dcgan_plain', 'mnist',"),
+    (["--architecture=dcgan_smooth"], "gone since 0.2.0; train by residual"),
     (["--gan_loss=kind"], "['hinge', 'least_squares', 'non_saturating',"),
     (
         ["--evaluators=guess"],

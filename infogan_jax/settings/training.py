@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from infogan_jax import former
 from infogan_jax.core.augment import WARPS, parse_warp
 from infogan_jax.core.losses import GAN_LOSSES, PENALTIES
 from infogan_jax.core.models import ARCHITECTURES, DTYPES
@@ -52,6 +53,11 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raises UserError for the first field that cannot work."""
+        if (better := former.ARCHITECTURES.get(self.architecture)) is not None:
+            raise UserError(
+                f"--architecture={self.architecture}: gone since 0.2.0; train by "
+                f"{better}, or open a former run with the version that made it"
+            )
         check_one_of("architecture", self.architecture, ARCHITECTURES)
         check_one_of("dtype", self.dtype, DTYPES)
         try:

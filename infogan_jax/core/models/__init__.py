@@ -99,7 +99,6 @@ class Dcgan:
     base_channels: int
     largest: int = 128  # side of the images, pixels
     normalizes_d: bool = True  # and Q; without, each image is seen by itself
-    smooth: bool = False  # a blur behind each upconvolution of G
 
     def build(
         self, image_shape: ImageShape, base_channels: int, n_params: int, dtype: Any
@@ -108,7 +107,7 @@ class Dcgan:
         widths = _widths(outer, _halvings(image_shape, self.largest))
         norm = self.normalizes_d
         return Networks(
-            dcgan.Generator(image_shape, widths, self.smooth, dtype=dtype),
+            dcgan.Generator(image_shape, widths, dtype=dtype),
             dcgan.Discriminator(widths, norm, dtype=dtype),
             Recognizer(n_params, slope=0.2, normalise=norm, dtype=dtype),
         )
@@ -183,7 +182,6 @@ def _widths(outer: int, count: int) -> tuple[int, ...]:
 ARCHITECTURES: dict[str, Architecture] = {
     "dcgan": Dcgan(base_channels=64),
     "dcgan_plain": Dcgan(base_channels=64, normalizes_d=False),
-    "dcgan_smooth": Dcgan(base_channels=64, smooth=True),
     "mnist": Mnist(channels=(64, 128), hidden=1024, q_hidden=128),
     "mnist_half": Mnist(channels=(32, 64), hidden=256, q_hidden=128),
     "mnist_residual": Mnist((32, 64), hidden=256, q_hidden=128, g_channels=8),

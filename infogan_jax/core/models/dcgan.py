@@ -8,8 +8,8 @@
 | wide, batch norm, leaky: features b b F     | as wide, batch norm, relu         |
 | dense 1                                     | 4 x 4 upconv, C, sigmoid          |
 
-Upconvolutions leave a grid in the pictures, the more of them the more; in
-`dcgan_smooth` each one is followed by a small blur, which has none.
+Upconvolutions leave a grid in the pictures, the more of them the more; `residual` blurs
+each one, and has none.
 
 Batch normalisation in D makes an image's gradient depend on others, so `dcgan_plain`
 has none there, as gradient penalties want it, and kernels begin as He et al. have them.
@@ -30,7 +30,6 @@ from infogan_jax.core.models.layers import (
     batch_norm,
     leaky,
     normal_init,
-    smooth,
 )
 
 
@@ -39,20 +38,18 @@ class Generator(nn.Module):
 
     image_shape: tuple[int, int, int]
     widths: tuple[int, ...]  # of the stages, from full resolution inwards
-    smooth: bool = False
     dtype: jnp.dtype | None = None
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, latents: Array, train: bool) -> Array:
-        after = smooth if self.smooth else lambda x: x
         norm = functools.partial(batch_norm, train, self.dtype, self.axis_name)
         base = self.image_shape[0] >> len(self.widths)
         x = Dense(base * base * self.widths[-1], False, self.dtype)(latents)
         x = nn.relu(norm()(x.reshape(-1, base, base, self.widths[-1])))
         for width in reversed(self.widths[:-1]):
-            x = nn.relu(norm()(after(Upsample(width, False, self.dtype)(x))))
-        x = after(Upsample(self.image_shape[2], dtype=self.dtype)(x))
+            x = nn.relu(norm()(Upsample(width, False, self.dtype)(x)))
+        x = Upsample(self.image_shape[2], dtype=self.dtype)(x)
         return nn.sigmoid(x.astype(jnp.float32))
 
 
