@@ -226,6 +226,20 @@ def run_in(path: Path, config, image_shape=(28, 28, 1), class_names=(), **about)
     return Run(path, info)
 
 
+EXPLORER = Path(__file__).parents[1] / "infogan_jax" / "explorer"
+
+
+def skip_without_browser() -> None:
+    browser = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    for what, is_here in (
+        ("Node.js", shutil.which("npx")),
+        (f"Chromium as {browser}, or named by CHROMIUM", Path(browser).exists()),
+        ("npm ci in infogan_jax/explorer", (EXPLORER / "node_modules").exists()),
+    ):
+        if not is_here:
+            pytest.skip(f"needs {what}")
+
+
 @contextlib.contextmanager
 def longest_file(size: int):
     """As if a disk were full for what is longer, in bytes."""

@@ -35,7 +35,7 @@ def test_a_reading_is_linear():
     mean, offset = features.mean(0), latents.mean(0)
     x, y = features - mean, latents - offset
     found = inversion.NoiseReading(
-        jnp.asarray(mean), jnp.linalg.lstsq(x, y)[0], jnp.asarray(offset)
+        *map(jnp.asarray, (mean, jnp.linalg.lstsq(x, y)[0], offset, 0.0))
     )
     np.testing.assert_allclose(found.read(features), latents, rtol=1e-4)
 
@@ -62,6 +62,29 @@ def test_a_picture_is_found_again(untrained):
     category = split_latents(model.spec, found)["cat"]
     read = model.infer_codes(state, images)["cat"]
     np.testing.assert_array_equal(category, read)  # Q's stays
+
+
+def test_the_descent_is_a_gradient(untrained):
+    """Against differences; categories stay, and the mean picture explains nothing."""
+    model, state = untrained
+    latents = model.sample_latents(jax.random.key(4), 2)
+    images = model.generate(state, model.sample_latents(jax.random.key(5), 2))
+    mean = images.mean(0)
+    gradient, left = inversion.descent(model, state, latents, images, mean)
+    assert (gradient[:, :3] == 0).all()
+    made = model.generate(state, latents)
+    error, whole = (((x - images) ** 2).mean((1, 2, 3)) for x in (made, mean))
+    np.testing.assert_allclose(left, error / whole, rtol=1e-5)
+
+    def loss(moved):
+        made = model.generate(state, moved)
+        size = (moved[:, 3:] ** 2).sum() / model.latent_dim
+        return ((made - images) ** 2).mean((1, 2, 3)).sum() + 1e-4 * size
+
+    for i in (3, 5, 9):
+        step = jnp.zeros_like(latents).at[0, i].set(1e-2)
+        slope = (loss(latents + step) - loss(latents - step)) / 2e-2
+        np.testing.assert_allclose(gradient[0, i], slope, rtol=2e-2, atol=1e-6)
 
 
 def test_images_do_not_disturb_each_other(untrained):

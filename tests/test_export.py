@@ -8,26 +8,26 @@ import socket
 import struct
 import subprocess
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import onnxruntime
 import pytest
+import tifffile
 from PIL import Image
 
 from infogan_jax import Config, Trained, UserError, build_model
-from infogan_jax.apps import export
+from infogan_jax.apps import export, onnx_models
 from infogan_jax.apps.model_card import model_card
+from infogan_jax.apps.model_json import describe
 from infogan_jax.apps.serve import is_loopback, make_server
 from infogan_jax.core.losses import GAN_LOSSES
 from infogan_jax.core.models import ARCHITECTURES
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run
-from tests.conftest import run_in
+from tests.conftest import EXPLORER, run_in, skip_without_browser
 
-EXPLORER = Path(export.__file__).parents[1] / "explorer"
 QUICK = ("mnist_tiny", "residual")  # to compile, among the architectures
 
 
@@ -97,7 +97,7 @@ def test_every_architecture_exports(architecture):
         (lambda x: model.generate(state, x), latents),
         (lambda x: model.recognize(state, x), images),
     ):
-        content = export.to_onnx(function, values.shape[1:], "network")
+        content = onnx_models.to_onnx(function, [values.shape[1:]], "network")
         for part in (values, values[:1]):
             found = run_onnx(content, part)
             np.testing.assert_allclose(found, function(part), atol=1e-5)
@@ -120,7 +120,7 @@ def test_every_objective_is_described(gan_loss, tmp_path):
     config = Config(gan_loss=gan_loss, codes="cat:3,uniform:1,noise:5")
     run = run_in(tmp_path, config)
     trained = Trained(run.model, SimpleNamespace(step=0, frequencies={}))
-    about = export.describe(run, run.members[0], trained)
+    about = describe(run, run.members[0], trained)
     assert [code["dim"] for code in about["codes"]] == [3, 1, 5]
     assert about["codes"][0]["labels"] == [None] * 3
 
@@ -190,7 +190,7 @@ def test_a_model_card_has_no_path_and_no_value_of_a_table(tmp_path):
         )
     )
     trained = Trained(run.model, SimpleNamespace(step=0, frequencies={}))
-    about = export.describe(run, member, trained)
+    about = describe(run, member, trained)
     about |= {"name": "cells", "seed": 0, "weights": "float32"}
     about |= {"parity": {"generator": 0.0}}
     card = model_card(run, member, about)
@@ -210,7 +210,7 @@ def test_half_the_bytes_and_the_same_pictures(run, exported, tmp_path, logged):
 
 
 def test_an_export_that_differs_is_refused(monkeypatch, run, tmp_path):
-    monkeypatch.setattr(export, "_MAX_DIFFERENCE", 0.0)
+    monkeypatch.setattr(onnx_models, "_MAX_DIFFERENCE", 0.0)
     with pytest.raises(UserError, match=r"differs from JAX by .* nothing usable"):
         export.export(Run.open(run), tmp_path / "out")
     assert not (tmp_path / "out" / "model.json").exists()
@@ -403,22 +403,18 @@ def test_ports_that_cannot_be(server, exported):
 
 @pytest.mark.long
 def test_the_page_in_a_browser(server, run, command, tmp_path):
-    browser = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-    for what, is_here in (
-        ("Node.js", shutil.which("npx")),
-        (f"Chromium as {browser}, or named by CHROMIUM", Path(browser).exists()),
-        ("npm ci in infogan_jax/explorer", (EXPLORER / "node_modules").exists()),
-    ):
-        if not is_here:
-            pytest.skip(f"needs {what}")
+    skip_without_browser()
     digit = Image.new("L", (60, 40))
     digit.paste(255, (25, 5, 33, 35))
     digit.save(tmp_path / "digit.png")
     Image.new("L", (10_000, 5_000)).save(tmp_path / "huge.png")
     (tmp_path / "text.png").write_text("words")
+    (tmp_path / "broken.tif").write_bytes(b"II*\0nonsense")
+    pixels = np.arange(2 * 9 * 9, dtype=np.uint16).reshape(2, 9, 9)
+    tifffile.imwrite(tmp_path / "cells.tif", pixels, photometric="minisblack")
     url = f"http://127.0.0.1:{server.server_port}/"
     done = subprocess.run(
-        ["npx", "--no-install", "playwright", "test"],
+        ["npx", "--no-install", "playwright", "test", "page"],
         cwd=EXPLORER,
         env={**os.environ, "URL": url, "FOLDER": str(tmp_path)},
         capture_output=True,

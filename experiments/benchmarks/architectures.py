@@ -6,6 +6,8 @@ A step is that of the objective of `malaria_cpu.cfg`, on noise; the floor is tha
 `distributed.roofline`. Those that cannot make such images are left out.
 """
 
+from typing import Any
+
 import jax
 import numpy as np
 from absl import app, flags
@@ -24,7 +26,7 @@ flags.DEFINE_integer("batch_size", 64, "Images per step.")
 flags.DEFINE_integer("repeats", 3, "Times each side is measured, in turn.")
 flags.DEFINE_integer("stretch", 4, "Steps per measurement.")
 
-_OBJECTIVE = {
+_OBJECTIVE: dict[str, Any] = {
     "codes": "cat:2,uniform:2,noise:62",
     "augment": "cells:gain=0.4:shift=0.15:scale=0.3",
     "augment_every": 1,

@@ -15,7 +15,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from infogan_jax.core.latents import Array, join_latents, split_latents, split_params
+from infogan_jax.core.latents import (
+    Array,
+    Bernoulli,
+    Categorical,
+    join_latents,
+    split_latents,
+    split_params,
+)
 from infogan_jax.core.model import Images, InfoGAN, as_float
 from infogan_jax.core.state import TrainState
 
@@ -23,7 +30,8 @@ _PICTURES = 2048  # of known noise
 _PICTURES_AT_ONCE = 256
 _RIDGE = 1e-2  # of the features' mean square, which is added to the diagonal
 _RATE = 0.05  # of Adam, at first
-_PRIOR = 1e-4  # weight of the noise's mean square, beside the mean squared error
+_PRIOR = 1e-4  # weight of the latents' mean square, beside the mean squared error
+_LEAST = 1e-9  # of the unit, for an image that is the mean
 
 
 class NoiseReading(NamedTuple):
@@ -32,6 +40,7 @@ class NoiseReading(NamedTuple):
     mean: Array  # of the features, [F]
     matrix: Array  # [F, L]
     offset: Array  # mean of the latents, [L]
+    picture: Array  # the mean of the pictures, [H, W, C]
 
     def read(self, features: Array) -> Array:
         """Latents, `[B, L]`, of features `[B, F]`."""
@@ -49,17 +58,75 @@ def learn_reading(model: InfoGAN, state: TrainState, key: Array) -> NoiseReading
     """
     latents = model.sample_latents(key, _PICTURES, 0, state.frequencies)
 
-    def features(some: Array) -> Array:
-        return model.extract_features(state, model.generate(state, some))
+    def look(some: Array) -> tuple[Array, Array]:
+        pictures = model.generate(state, some)
+        return model.extract_features(state, pictures), pictures.mean(0)
 
     parts = latents.reshape(-1, _PICTURES_AT_ONCE, latents.shape[-1])
-    seen = jax.lax.map(features, parts).reshape(_PICTURES, -1).astype(jnp.float32)
+    seen, pictures = jax.lax.map(look, parts)
+    seen = seen.reshape(_PICTURES, -1).astype(jnp.float32)
     mean, offset = seen.mean(0), latents.mean(0)
     x, y = seen - mean, latents - offset
     # The smaller of the two equivalent systems: as many unknowns as pictures
     gram = x @ x.T
     gram += _RIDGE * jnp.trace(gram) / len(x) * jnp.eye(len(x))
-    return NoiseReading(mean, x.T @ jnp.linalg.solve(gram, y), offset)
+    matrix = x.T @ jnp.linalg.solve(gram, y)
+    return NoiseReading(mean, matrix, offset, pictures.mean(0))
+
+
+def first_latents(
+    model: InfoGAN, state: TrainState, images: Images, reading: NoiseReading
+) -> Array:
+    """Returns where the descent begins, `[B, L]`: Q's codes, and the noise as read.
+
+    Args:
+        model: codes and networks.
+        state: a trained state.
+        images: `[B, H, W, C]`, uint8, or floating point in [0, 1].
+        reading: of `learn_reading`.
+    """
+    features = model.extract_features(state, as_float(images))
+    params = split_params(model.spec, model.embed(state, features)[0])
+    latents = split_latents(model.spec, reading.read(features))
+    for code in model.spec:
+        if code.n_params:
+            latents[code.name] = code.infer(params[code.name])
+    return join_latents(model.spec, latents)
+
+
+def descent(
+    model: InfoGAN, state: TrainState, latents: Array, images: Array, mean: Array
+) -> tuple[Array, Array]:
+    """Returns the gradient by which latents descend, and how much is left to explain.
+
+    Categories and coins stay as they are: their gradient is 0.
+
+    Args:
+        model: codes and networks.
+        state: a trained state.
+        latents: `[B, L]`.
+        images: in [0, 1], `[B, H, W, C]`.
+        mean: an image, `[H, W, C]`, whose squared error is the unit of what is left.
+
+    Returns:
+        `[B, L]` and `[B]`.
+    """
+    is_fixed = {
+        code.name: isinstance(code, Categorical | Bernoulli) for code in model.spec
+    }
+    moves = jnp.concatenate(
+        [jnp.full(c.dim, 0.0 if is_fixed[c.name] else 1.0) for c in model.spec]
+    )
+
+    def loss(latents: Array) -> tuple[Array, Array]:
+        made = model.generate(state, latents)
+        error = ((made - images) ** 2).mean((1, 2, 3))
+        size = (moves * latents**2).mean(-1)
+        return (error + _PRIOR * size).sum(), error  # images share no gradients
+
+    gradient, error = jax.grad(loss, has_aux=True)(latents)
+    whole = ((images - mean) ** 2).mean((1, 2, 3))
+    return moves * gradient, error / jnp.maximum(whole, _LEAST)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -83,28 +150,15 @@ def invert(
         steps: of Adam, whose rate falls to 0 as a cosine.
     """
     images = as_float(images)
-    features = model.extract_features(state, images)
-    codes = split_params(model.spec, model.embed(state, features)[0])
-    start = split_latents(model.spec, reading.read(features))
-    continuous = {code.name for code in model.continuous}
-    for code in model.spec:
-        if code.n_params:
-            start[code.name] = code.infer(codes[code.name])
-    moving = {c.name for c in model.spec if not c.n_params} | continuous
-    fixed = {name: value for name, value in start.items() if name not in moving}
     optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, steps))
 
-    def loss(free: dict[str, Array]) -> Array:
-        made = model.generate(state, join_latents(model.spec, fixed | free))
-        error = ((made - images) ** 2).mean((1, 2, 3))
-        size = sum(((value**2).mean(-1) for value in free.values()), jnp.zeros(()))
-        return (error + _PRIOR * size).sum()  # images do not share their gradients
-
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
-        free, opt_state = carry
-        updates, opt_state = optimizer.update(jax.grad(loss)(free), opt_state)
-        return (optax.apply_updates(free, updates), opt_state), None
+        latents, opt_state = carry
+        gradient = descent(model, state, latents, images, reading.picture)[0]
+        updates, opt_state = optimizer.update(gradient, opt_state)
+        return (optax.apply_updates(latents, updates), opt_state), None
 
-    free = {name: value for name, value in start.items() if name in moving}
-    (free, _), _ = jax.lax.scan(step, (free, optimizer.init(free)), None, steps)
-    return join_latents(model.spec, fixed | free)
+    latents = first_latents(model, state, images, reading)
+    carry = latents, optimizer.init(latents)
+    (latents, _), _ = jax.lax.scan(step, carry, None, steps)
+    return latents

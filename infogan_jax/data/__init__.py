@@ -1,7 +1,12 @@
 """Images: their sources, and the order of batches."""
 
 from infogan_jax.data.folder import Form
-from infogan_jax.data.foreign import Foreign, is_folder_of, read_foreign
+from infogan_jax.data.foreign import (
+    Foreign,
+    is_folder_of,
+    preparation,
+    read_foreign,
+)
 from infogan_jax.data.prepare import DATASETS, prepare
 from infogan_jax.data.sources import (
     Data,
@@ -29,6 +34,7 @@ __all__ = [
     "is_streamed",
     "load",
     "open_dataset",
+    "preparation",
     "prepare",
     "read_foreign",
 ]

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
 from infogan_jax.data import listing, metadata
 from infogan_jax.data.prepare import DATASETS
-from infogan_jax.data.ranges import describe
+from infogan_jax.data.ranges import Rule, describe
 from infogan_jax.data.sources import preprocess
 from infogan_jax.data.survey import with_own_plates
 from infogan_jax.errors import expand_path, first_line
@@ -44,6 +44,54 @@ class Foreign(NamedTuple):
         return not isinstance(self.pixels, str)
 
 
+def _as_stored(
+    config: Config, image_shape: ImageShape, form: own.Form
+) -> tuple[int, Config, own.Form]:
+    """Which size files are brought to when they are read, and how they are read.
+
+    What a dataset makes of its images comes before their size, which then is 0.
+    """
+    size, _, channels = image_shape
+    config = dataclasses.replace(config, image_size=size)
+    if config.dataset.startswith("folder:"):
+        return size, config, form
+    # Bytes; channels that a dataset makes itself come from colours, of any size.
+    changes = config.dataset in DATASETS and DATASETS[config.dataset].change
+    stored = 3 if changes and channels != 1 else channels
+    mode = {1: "grey", 3: "rgb"}.get(stored, "")
+    config = dataclasses.replace(config, channels=mode)
+    return 0, config, own.Form([own.BYTES] * stored)
+
+
+def preparation(
+    config: Config, image_shape: ImageShape, form: own.Form
+) -> dict[str, Any]:
+    """Returns what is done to an image before networks see it, as JSON has it.
+
+    Args:
+        config: of the run.
+        image_shape: of the run's images.
+        form: of its folder, if it was trained on one.
+    """
+    size, config, form = _as_stored(config, image_shape, form)
+    change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
+    by_plate = Rule.of(config).column if config.normalise_by else ""
+    is_whole = config.resize_mode in ("auto", "scale")
+    resize = "pad" if is_whole else config.resize_mode
+    return {
+        "channels": "" if config.has_channel_files else config.channels,
+        "widen_bytes": form.are_widened,
+        "scale_bytes": bool(config.value_range or config.normalise_by),
+        "ranges": form.ranges or [own.BYTES] * image_shape[-1],
+        "ranges_by": by_plate,  # of which the ranges are those of all together
+        "bytes_before_resize": not size,
+        "change": change.__name__ if change else "",
+        "scale": form.scale if size else None,
+        "resize": resize,
+        "align": config.align,
+    }
+
+
 def read_foreign(
     root: Path, config: Config, image_shape: ImageShape, form: own.Form
 ) -> Iterator[Foreign]:
@@ -62,16 +110,8 @@ def read_foreign(
     Raises:
         UserError: the folder cannot be read, or has no images.
     """
-    size, _, channels = image_shape
-    config = dataclasses.replace(config, image_size=size)
+    size, config, form = _as_stored(config, image_shape, form)
     is_other = not is_folder_of(config, root)
-    if not config.dataset.startswith("folder:"):
-        # Bytes; channels that a dataset makes itself come from colours, of any size.
-        changes = config.dataset in DATASETS and DATASETS[config.dataset].change
-        stored = 3 if changes and channels != 1 else channels
-        size, form = 0, own.Form([own.BYTES] * stored)
-        mode = {1: "grey", 3: "rgb"}.get(stored, "")
-        config = dataclasses.replace(config, channels=mode)
     if is_other:  # nothing is held out or measured of it
         config = dataclasses.replace(config, group_by="", label_by="")
     files = metadata.attach(listing.find(root, config), config)

@@ -2,8 +2,8 @@
 //
 //   URL=.. FOLDER=.. npx playwright test
 //
-// URL is the page. FOLDER holds what is dropped in (digit.png, huge.png, text.png) and
-// receives what is saved.
+// URL is the page. FOLDER holds what is dropped in (digit.png, huge.png, text.png,
+// cells.tif, broken.tif) and receives what is saved.
 
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
@@ -240,13 +240,35 @@ test("links that are wrong are told of, and nothing breaks", async () => {
   }
 });
 
-test("an image is read, and its reconstruction stands beside it", async () => {
+/** Waits until the generator has made a person's image again. */
+async function found(page) {
+  await page.waitForSelector("#own:not([hidden])", { timeout: 60_000 });
+  await settled(page);
+}
+
+test("an image is read, made again, and follows the sliders", async () => {
   const page = await open();
   await page.setInputFiles("#file", path.join(folder, "digit.png"));
-  await settled(page);
-  assert.match(await status(page), /where Q reads your image/);
+  await found(page);
+  assert.match(await status(page), /% of it is missing/);
   assert.match(await status(page), /brought from 60 × 40 to 28 × 28 pixels/);
   assert.equal(await page.textContent("#beside figcaption"), "your image");
+  // With what is missing, it is the image itself
+  const image = await pixels(page, "#beside canvas");
+  const whole = await pixels(page);
+  assert(Math.max(...whole.map((value, i) => Math.abs(value - image[i]))) <= 1);
+  await page.uncheck("#keep-missing");
+  await settled(page);
+  const again = await pixels(page);
+  assert.notDeepEqual(again, whole);
+  // A slider changes this image; other noise is another one
+  const slider = page.locator("#sliders input[type=range]").first();
+  await slider.focus();
+  for (let i = 0; i < 20; i++) await page.keyboard.press("PageUp");
+  await settled(page);
+  assert.notDeepEqual(await pixels(page), again);
+  await page.click("#randomize-noise");
+  assert(await page.isHidden("#own"));
   // By drag and drop, too
   const content = await readFile(path.join(folder, "digit.png"), "base64");
   const files = await page.evaluateHandle((text) => {
@@ -255,13 +277,18 @@ test("an image is read, and its reconstruction stands beside it", async () => {
     transfer.items.add(new File([bytes], "digit.png", { type: "image/png" }));
     return transfer;
   }, content);
-  await page.click("#randomize-codes");
   await page.dispatchEvent("body", "drop", { dataTransfer: files });
-  await settled(page);
-  assert.match(await status(page), /where Q reads your image/);
+  await found(page);
+  // Who moves on while the generator searches is not called back
+  await page.setInputFiles("#file", path.join(folder, "digit.png"));
+  await page.click("#randomize-codes");
+  await page.waitForTimeout(5000);
+  assert(await page.isHidden("#own"));
   for (const [name, told] of [
     ["huge.png", /50 megapixels; 25 are the most/],
     ["text.png", /no picture that this browser can read/],
+    ["cells.tif", /The image has 2 channels; this network reads 1/],
+    ["broken.tif", /The TIFF file cannot be read/],
   ]) {
     await page.setInputFiles("#file", path.join(folder, name));
     await settled(page);

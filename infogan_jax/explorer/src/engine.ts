@@ -3,15 +3,16 @@
 import type { Latents } from "./latents";
 import { Fault, type Model } from "./model";
 import { type Purpose, Queue } from "./queue";
-import type { LoadTask, Reply, RunTask } from "./worker";
+import type { Input, LoadTask, Reply, RunTask } from "./worker";
 
 const GENERATOR = "generator.onnx";
 const RECOGNIZER = "recognizer.onnx";
+const INVERSION = ["inversion_start.onnx", "inversion_descent.onnx"] as const;
 const MISFIT = "The networks do not fit model.json. Export the model again.";
 const NETWORKS = [GENERATOR, RECOGNIZER];
 
 type Settled = {
-  done: (output: Float32Array<ArrayBuffer> | null) => void;
+  done: (outputs: Float32Array<ArrayBuffer>[]) => void;
   fail: (fault: Fault) => void;
   progress?: (share: number) => void;
 };
@@ -23,6 +24,7 @@ export class Engine {
   private readonly waiting = new Map<number, Settled>();
   private readonly queue: Queue;
   private next = 0;
+  private canInvert = false; // whether its networks are loaded
 
   constructor(
     private readonly model: Model,
@@ -35,7 +37,7 @@ export class Engine {
       if ("progress" in data) return settled.progress?.(data.progress);
       this.waiting.delete(data.id);
       if ("fault" in data) settled.fail(new Fault(data.fault));
-      else settled.done(data.output);
+      else settled.done(data.outputs);
     };
     this.worker.onerror = (event) => {
       for (const { fail } of this.waiting.values()) {
@@ -49,13 +51,7 @@ export class Engine {
 
   /** Loads the networks. Throws Fault. */
   async load(progress: (share: number) => void): Promise<void> {
-    const files = NETWORKS.map((name) => {
-      const about = this.model.files.get(name);
-      if (!about)
-        throw new Fault(`model.json does not name ${name}. Export the model again.`);
-      return { name, ...about };
-    });
-    await this.ask({ load: files, page: document.baseURI }, progress);
+    await this.fetch(NETWORKS, progress);
     const image = await this.generateNow([new Float32Array(this.model.latentDim)]);
     if (image.length !== this.size) throw new Fault(MISFIT);
     const q = await this.recognize(image);
@@ -73,10 +69,46 @@ export class Engine {
 
   /** Parameters of Q(c|x) for one image [H, W, C]. */
   async recognize(image: Float32Array<ArrayBuffer>): Promise<Float32Array> {
+    const [q] = await this.ask({ run: RECOGNIZER, inputs: [this.input(image)] });
+    return q ?? new Float32Array();
+  }
+
+  /** Where the descent to an image begins. Throws Fault if that cannot be loaded. */
+  async startInversion(image: Float32Array<ArrayBuffer>): Promise<Latents> {
+    if (!this.canInvert) await this.fetch(INVERSION, () => {});
+    this.canInvert = true;
+    const inputs = [this.input(image)];
+    const [latents] = await this.ask({ run: INVERSION[0], inputs });
+    return latents ?? new Float32Array(this.model.latentDim);
+  }
+
+  /** See `Descent`; behind `startInversion`. */
+  async descend(image: Float32Array<ArrayBuffer>, latents: Latents) {
+    const noted = { values: latents, shape: [1, this.model.latentDim] };
+    const inputs = [noted, this.input(image)];
+    const [gradient, left] = await this.ask({ run: INVERSION[1], inputs });
+    return {
+      gradient: gradient ?? new Float32Array(),
+      left: left?.[0] ?? Number.POSITIVE_INFINITY,
+    };
+  }
+
+  private async fetch(
+    names: readonly string[],
+    progress: (share: number) => void,
+  ): Promise<void> {
+    const files = names.map((name) => {
+      const about = this.model.files.get(name);
+      if (!about)
+        throw new Fault(`model.json does not name ${name}. Export the model again.`);
+      return { name, ...about };
+    });
+    await this.ask({ load: files, page: document.baseURI }, progress);
+  }
+
+  private input(image: Float32Array<ArrayBuffer>): Input {
     const { width, height, channels } = this.model;
-    const shape = [1, height, width, channels];
-    const output = await this.ask({ run: RECOGNIZER, input: image, shape });
-    return output ?? new Float32Array();
+    return { values: image, shape: [1, height, width, channels] };
   }
 
   private get size(): number {
@@ -91,14 +123,15 @@ export class Engine {
     latents.forEach((one, i) => {
       input.set(one, i * dim);
     });
-    const shape = [latents.length, dim];
-    return (await this.ask({ run: GENERATOR, input, shape })) ?? new Float32Array();
+    const inputs = [{ values: input, shape: [latents.length, dim] }];
+    const [images] = await this.ask({ run: GENERATOR, inputs });
+    return images ?? new Float32Array();
   }
 
   private ask(
     task: Omit<LoadTask, "id"> | Omit<RunTask, "id">,
     progress?: (share: number) => void,
-  ): Promise<Float32Array<ArrayBuffer> | null> {
+  ): Promise<Float32Array<ArrayBuffer>[]> {
     const id = this.next++;
     return new Promise((done, fail) => {
       this.waiting.set(id, progress ? { done, fail, progress } : { done, fail });

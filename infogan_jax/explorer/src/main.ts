@@ -25,6 +25,7 @@ import {
   parseModel,
   titleOf,
 } from "./model";
+import { Own, verdict } from "./own";
 import { draw, drawSmooth, panelsOf, panelTitle, readImage, scaleBar } from "./picture";
 import { fromHash, toFile, toHash } from "./share";
 import { Sliders } from "./sliders";
@@ -98,6 +99,8 @@ class Page {
   private readonly details = find<HTMLDetailsElement>("grid"); // around it
   private readonly random = Math.random;
   private walk: Walk | null = null;
+  private own: Own | null = null; // a person's image, which the sliders change
+  private searches = 0; // begun or stopped
   private settling = 0;
 
   constructor(private readonly model: Model) {
@@ -120,6 +123,7 @@ class Page {
       () => this.settle(0),
       (latents) => {
         this.stop();
+        this.leaveOwn();
         this.change(latents);
       },
     );
@@ -148,7 +152,8 @@ class Page {
     this.settle(this.walk ? 400 : 60);
     const image = await this.engine.generate("picture", [latents]);
     if (image) {
-      this.panels.paint(this.smooth, image);
+      const own = this.keepsMissing ? this.own : null;
+      this.panels.paint(this.smooth, own?.complete(image) ?? image);
       document.body.dataset.painted = String(
         Number(document.body.dataset.painted ?? 0) + 1,
       );
@@ -230,25 +235,53 @@ class Page {
 
   private async read(file: Blob): Promise<void> {
     const { image, notes } = await readImage(this.model, file);
-    const q = await this.engine.recognize(image);
-    let { latents } = this;
-    for (const code of this.model.codes) {
-      if (!code.nParams) continue;
-      latents = withValue(code, latents, inferred(code, q));
-    }
     this.stop();
+    this.leaveOwn();
     await this.pin(null);
     this.beside = new Panels(this.model, find("beside"), "your image");
     this.beside.paint(this.smooth, image);
-    await this.change(latents);
-    const what = notes.length ? ` Your image was changed: ${notes.join(", ")}.` : "";
-    say(`The sliders stand where Q reads your image; the other noise is free.${what}`);
+    const q = await this.engine.recognize(image);
+    document.body.dataset.q = q.join(" ");
+    const changed = notes.length ? ` (${notes.join(", ")})` : "";
+    say(`Looking for your image${changed} …`);
+    const own = new Own(image, this.engine);
+    let start = await this.engine.startInversion(image);
+    for (const code of this.model.codes) {
+      if (code.nParams) start = withValue(code, start, inferred(code, q));
+    }
+    this.searches += 1;
+    const search = this.searches;
+    const show = (share: number, latents: Latents) => {
+      say(`Looking for your image${changed} … ${Math.round(100 * share)} %`);
+      this.change(latents).catch(tell);
+    };
+    const found = await own.search(start, show, () => this.searches === search);
+    if (!found) return; // a person moved on
+    const picture = await this.engine.generate("file", [found.latents]);
+    if (!picture || this.searches !== search) return;
+    own.compare(picture);
+    this.own = own;
+    find("own").hidden = false;
+    await this.change(found.latents);
+    say(`${verdict(found)}${changed && ` Your image was changed${changed}.`}`);
+  }
+
+  /** From now on the picture is the generator's own. */
+  private leaveOwn(): void {
+    this.own = null;
+    find("own").hidden = true;
+  }
+
+  /** Whether what the generator cannot make of a person's image is added. */
+  private get keepsMissing(): boolean {
+    return find<HTMLInputElement>("keep-missing").checked;
   }
 
   // Moving
 
   private stop(): void {
     this.walk = null;
+    this.searches += 1;
     const button = find("move");
     button.setAttribute("aria-pressed", "false");
     button.textContent = "Start";
@@ -256,6 +289,8 @@ class Page {
   }
 
   private async move(): Promise<void> {
+    this.stop();
+    if (find<HTMLSelectElement>("moving").value !== "codes") this.leaveOwn();
     const walk = this.newWalk();
     this.walk = walk;
     const button = find("move");
@@ -386,6 +421,7 @@ class Page {
     });
     on("randomize-noise", () => {
       this.stop();
+      this.leaveOwn();
       return this.change(randomizeNoise(this.model, this.latents, this.random));
     });
     on("move", () => (this.walk ? this.stop() : this.move()));
@@ -398,6 +434,7 @@ class Page {
     find("moving").addEventListener("change", () => {
       if (this.walk) this.move();
     });
+    find("keep-missing").addEventListener("change", () => this.change(this.latents));
     find("enlargement").addEventListener("change", () => {
       document.body.classList.toggle("pixels", !this.smooth);
       this.panels.paint(this.smooth);
@@ -409,6 +446,7 @@ class Page {
     window.addEventListener("hashchange", async () => {
       await this.readHash();
       this.stop();
+      this.leaveOwn();
       await this.change(this.latents);
       await this.pin(this.pinned);
     });

@@ -1,6 +1,8 @@
 // What model.json says: the codes of a network, and what its pictures are.
 
-export const FORMAT = 2;
+import type { Preparation } from "./prepare";
+
+export const FORMAT = 3;
 
 export type Kind = "categorical" | "bernoulli" | "uniform" | "gaussian" | "noise";
 
@@ -34,6 +36,7 @@ export interface Model {
   readonly composite: readonly (readonly number[])[] | null;
   readonly channelNames: readonly string[];
   readonly pixelSize: number | null; // micrometres
+  readonly preparation: Preparation; // of a file's image
   readonly codes: readonly Code[];
   readonly metrics: readonly (readonly [string, number])[];
   readonly files: ReadonlyMap<string, { bytes: number; sha256: string }>;
@@ -89,6 +92,7 @@ export function parseModel(json: unknown): Model {
     composite: parseComposite(image.composite, channels),
     channelNames: parseNames(image.channel_names, channels),
     pixelSize: parsePixelSize(image.pixel_size),
+    preparation: parsePreparation(record(image.preparation, "preparation")),
     codes,
     metrics: Object.entries(record(about.metrics, "metrics")).map(
       ([name, value]) => [name, number(value, name)] as const,
@@ -163,6 +167,30 @@ function parsePixelSize(value: unknown): number | null {
   const size = number(value, "pixel_size");
   check(size > 0, `pixel_size is ${size}`);
   return size;
+}
+
+function parsePreparation(about: Record<string, unknown>): Preparation {
+  const flag = (name: string) => {
+    check(typeof about[name] === "boolean", `${name} is neither true nor false`);
+    return about[name];
+  };
+  const ranges = list(about.ranges, "ranges");
+  check(ranges.length > 0, "ranges is empty");
+  return {
+    channels: text(about, "channels"),
+    widenBytes: flag("widen_bytes"),
+    scaleBytes: flag("scale_bytes"),
+    ranges: ranges.map((ends) => {
+      const [low, high] = list(ends, "a range of values");
+      return [number(low, "black"), number(high, "white")] as const;
+    }),
+    rangesBy: text(about, "ranges_by"),
+    bytesBeforeResize: flag("bytes_before_resize"),
+    change: text(about, "change"),
+    scale: about.scale === null ? null : number(about.scale, "scale"),
+    resize: text(about, "resize"),
+    align: text(about, "align"),
+  };
 }
 
 /** The code that the strip of pictures stands for: the first categorical one. */

@@ -1,11 +1,11 @@
-// Numbers as pixels, and a person's file as numbers.
+// Numbers as pixels, and a person's file as the network takes it.
 
+import { decode } from "./decode";
 import { make } from "./dom";
 import { Fault, type Model } from "./model";
+import { Misfit, prepare } from "./prepare";
 
 export type Panel = "composite" | "colours" | number; // a number: that channel in grey
-
-const MOST_PIXELS = 25_000_000; // of a file that is read
 
 /** The panels that together show one image, as the program's figures have them. */
 export function panelsOf({ channels, composite, channelNames }: Model): Panel[] {
@@ -158,78 +158,34 @@ export interface Dropped {
 
 /** A file as the network takes images. Throws Fault if it cannot be one. */
 export async function readImage(model: Model, file: Blob): Promise<Dropped> {
-  if (model.channels !== 1 && model.channels !== 3) {
-    throw new Fault(
-      `This network reads images of ${model.channels} channels, which a picture file does not have.`,
-    );
-  }
-  const url = URL.createObjectURL(file);
-  try {
-    const picture = new Image();
-    picture.src = url;
-    try {
-      await new Promise((done, fail) => {
-        picture.onload = done;
-        picture.onerror = fail;
-      });
-    } catch {
-      throw new Fault("The file is no picture that this browser can read.");
-    }
-    const [width, height] = [picture.naturalWidth, picture.naturalHeight];
-    if (width * height > MOST_PIXELS) {
-      // Known from the file's head, before it is unpacked
-      const size = Math.round((width * height) / 1e6);
-      throw new Fault(
-        `The picture has ${size} megapixels; ${MOST_PIXELS / 1e6} are the most. Make it smaller.`,
-      );
-    }
-    return shape(model, picture, width, height);
-  } finally {
-    URL.revokeObjectURL(url);
-  }
-}
-
-/** Padded with black to the shape of the network's images, and brought to their size. */
-function shape(
-  model: Model,
-  picture: CanvasImageSource,
-  width: number,
-  height: number,
-): Dropped {
-  const canvas = document.createElement("canvas");
-  canvas.width = model.width;
-  canvas.height = model.height;
-  const on = context(canvas);
-  on.fillStyle = "#000";
-  on.fillRect(0, 0, model.width, model.height);
-  const scale = Math.min(model.width / width, model.height / height);
-  const [w, h] = [width * scale, height * scale];
-  on.imageSmoothingQuality = "high";
-  on.drawImage(picture, (model.width - w) / 2, (model.height - h) / 2, w, h);
-  const { data } = on.getImageData(0, 0, model.width, model.height);
-  const image = new Float32Array(model.width * model.height * model.channels);
-  let coloured = false;
-  for (let i = 0; i < model.width * model.height; i++) {
-    const rgb = [data[4 * i] ?? 0, data[4 * i + 1] ?? 0, data[4 * i + 2] ?? 0] as const;
-    coloured ||= Math.max(...rgb) - Math.min(...rgb) > 8;
-    if (model.channels === 3) {
-      image.set(
-        rgb.map((value) => value / 255),
-        3 * i,
-      );
-    } else {
-      image[i] = (0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]) / 255; // ITU-R 601
-    }
-  }
+  const raw = await decode(file);
+  const how = model.preparation;
+  const [has, wanted] = [raw.channels, how.ranges.length];
   const notes = [];
-  if (width !== model.width || height !== model.height) {
+  if (raw.width !== model.width || raw.height !== model.height) {
     notes.push(
-      `brought from ${width} × ${height} to ${model.width} × ${model.height} pixels`,
+      `brought from ${raw.width} × ${raw.height} to ${model.width} × ${model.height} pixels`,
     );
   }
-  if (model.channels === 1 && coloured) notes.push("colours became grey");
-  if (model.channels === 3 && !coloured) notes.push("it has no colours");
-  return { image, notes };
+  // Browsers do not say whether a picture of 8 bits was stored in grey or in colours
+  let channels = how.channels;
+  if (raw.isBytes && has === 3 && wanted === 1) {
+    channels = "grey";
+    notes.push("colours became grey");
+  } else if (raw.isBytes && has === 1 && wanted === 3) {
+    channels = "rgb";
+    notes.push("it has no colours");
+  }
+  if (how.rangesBy && !raw.isBytes) {
+    notes.push(`black and white are those of each ${how.rangesBy} together`);
+  }
+  try {
+    const bytes = prepare({ ...how, channels }, model.height, raw);
+    return { image: Float32Array.from(bytes, (byte) => byte / 255), notes };
+  } catch (error) {
+    if (error instanceof Misfit) throw new Fault(error.message);
+    throw error;
+  }
 }
 
 export function context(canvas: HTMLCanvasElement): CanvasRenderingContext2D {

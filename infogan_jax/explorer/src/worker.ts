@@ -16,18 +16,22 @@ export interface LoadTask {
   page: string; // URL
 }
 
+export interface Input {
+  values: Float32Array;
+  shape: number[];
+}
+
 /** Runs one of them. */
 export interface RunTask {
   id: number;
   run: string; // name of its file
-  input: Float32Array;
-  shape: number[];
+  inputs: Input[];
 }
 
 export type Task = LoadTask | RunTask;
 
 export type Reply =
-  | { id: number; output: Float32Array<ArrayBuffer> | null }
+  | { id: number; outputs: Float32Array<ArrayBuffer>[] }
   | { id: number; progress: number } // share of the bytes, from 0 to 1
   | { id: number; fault: string };
 
@@ -85,19 +89,20 @@ async function download(
 }
 
 async function load(task: LoadTask): Promise<void> {
-  const all = task.load.reduce((sum, file) => sum + file.bytes, 0) + 14e6;
+  const isFirst = !ort.env.wasm.wasmBinary;
+  const all = task.load.reduce((sum, file) => sum + file.bytes, isFirst ? 14e6 : 0);
   let received = 0;
   const tell = (more: number) => {
     received += more;
     post({ id: task.id, progress: Math.min(1, received / all) });
   };
   const [binary, ...models] = await Promise.all([
-    download(runtime, null, tell),
+    isFirst ? download(runtime, null, tell) : null,
     ...task.load.map((file) =>
       download(new URL(file.name, task.page).href, file, tell),
     ),
   ]);
-  ort.env.wasm.wasmBinary = binary.buffer;
+  if (binary) ort.env.wasm.wasmBinary = binary.buffer;
   for (const [i, file] of task.load.entries()) {
     const model = models[i];
     if (!model) continue;
@@ -105,14 +110,18 @@ async function load(task: LoadTask): Promise<void> {
   }
 }
 
-async function run(task: RunTask): Promise<Float32Array<ArrayBuffer>> {
+async function run(task: RunTask): Promise<Float32Array<ArrayBuffer>[]> {
   const session = sessions.get(task.run);
-  const [input, output] = [session?.inputNames[0], session?.outputNames[0]];
-  if (!session || !input || !output) throw new Error(`${task.run} is not loaded`);
-  const tensor = new ort.Tensor("float32", task.input, task.shape);
-  const result = (await session.run({ [input]: tensor }))[output];
-  const values = result?.data as Float32Array<ArrayBuffer>;
-  return values.slice(); // a view of the runtime's memory otherwise
+  if (!session) throw new Error(`${task.run} is not loaded`);
+  const feeds = task.inputs.map(({ values, shape }, i) => [
+    session.inputNames[i],
+    new ort.Tensor("float32", values, shape),
+  ]);
+  const results = await session.run(Object.fromEntries(feeds));
+  return session.outputNames.map((name) => {
+    const values = results[name]?.data as Float32Array<ArrayBuffer>;
+    return values.slice(); // a view of the runtime's memory otherwise
+  });
 }
 
 function post(reply: Reply, transfer: Transferable[] = []): void {
@@ -123,10 +132,13 @@ self.onmessage = async ({ data: task }: MessageEvent<Task>) => {
   try {
     if ("load" in task) {
       await load(task);
-      post({ id: task.id, output: null });
+      post({ id: task.id, outputs: [] });
     } else {
-      const output = await run(task);
-      post({ id: task.id, output }, [output.buffer]);
+      const outputs = await run(task);
+      post(
+        { id: task.id, outputs },
+        outputs.map((output) => output.buffer),
+      );
     }
   } catch (error) {
     post({

@@ -21,9 +21,22 @@ import { fromHash, toFile, toHash, type View } from "../src/share";
 
 const file = { bytes: 1, sha256: "0" };
 
+const preparation = {
+  channels: "grey",
+  widen_bytes: false,
+  scale_bytes: false,
+  ranges: [[0, 255]],
+  ranges_by: "",
+  bytes_before_resize: true,
+  change: "",
+  scale: null,
+  resize: "pad",
+  align: "none",
+};
+
 function json(): Record<string, unknown> {
   return {
-    format: 2,
+    format: 3,
     name: "test",
     digest: "0123456789ab",
     dataset: "digits",
@@ -37,6 +50,7 @@ function json(): Record<string, unknown> {
       channels: 1,
       composite: null,
       channel_names: ["channel 1"],
+      preparation,
     },
     codes: [
       {
@@ -116,7 +130,7 @@ describe("model.json", () => {
     [
       "format",
       (a) => Object.assign(a, { format: 1 }),
-      /format 1; this page reads format 2/,
+      /format 1; this page reads format 3/,
     ],
     ["no codes", (a) => Object.assign(a, { codes: [] }), /codes is empty/],
     ["text", (a) => Object.assign(a, { name: 3 }), /name is no text/],
@@ -360,6 +374,7 @@ describe("pictures", () => {
         [0, 0, 255],
       ],
       channel_names: ["absorbance", "stain"],
+      preparation,
     };
     const two = parseModel(about);
     expect(panelsOf(two)).toEqual([0, 1, "composite"]);
@@ -384,7 +399,7 @@ describe("pictures", () => {
     const panels = (stain: number[]) => {
       const composite = [...rgb, stain];
       const image = { height: 1, width: 1, channels: 4, composite };
-      about.image = { ...image, channel_names: names };
+      about.image = { ...image, channel_names: names, preparation };
       const four = parseModel(about);
       return panelsOf(four).map((panel) => panelTitle(four, panel));
     };

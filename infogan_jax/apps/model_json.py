@@ -1,0 +1,87 @@
+"""model.json of an export: what its numbers mean, and how images become its input."""
+
+from typing import Any
+
+from infogan_jax.core.latents import Bernoulli, Categorical, Code, Noise, trained_range
+from infogan_jax.data import preparation
+from infogan_jax.inference import Trained
+from infogan_jax.pixels import channel_colours, channel_names
+from infogan_jax.run.directory import MemberFolder, Run
+from infogan_jax.run.records import Evaluation
+
+FORMAT = 3
+
+
+def describe(run: Run, folder: MemberFolder, trained: Trained) -> dict[str, Any]:
+    """Returns what model.json says of codes, images and the run.
+
+    Args:
+        run: the run.
+        folder: of the member, for its measures.
+        trained: the member; measures of another step than its own are left out.
+    """
+    model, info = trained.model, run.info
+    evaluation = folder.load_evaluation(trained.step) or Evaluation(trained.step, 0)
+    height, width, channels = model.image_shape
+    codes, offset, q_offset = [], 0, 0
+    for code in trained.spec:
+        codes.append(
+            _describe_code(code, evaluation, info.class_names)
+            | {"offset": offset, "dim": code.dim}
+            | {"q_offset": q_offset, "n_params": code.n_params}
+        )
+        offset, q_offset = offset + code.dim, q_offset + code.n_params
+    return {
+        "format": FORMAT,
+        "step": trained.step,
+        "latent_dim": model.latent_dim,
+        "param_dim": model.param_dim,
+        "image": {
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "composite": channel_colours(channels, run.config.composite),
+            "channel_names": channel_names(channels, run.config.composite),
+            "ranges": info.form.ranges,
+            "pixel_size": info.form.shown_pixel_size,
+            "preparation": preparation(run.config, model.image_shape, info.form),
+        },
+        "codes": codes,
+        "dataset": run.config.dataset.rpartition("/")[2],
+        "metrics": _metrics(evaluation),
+        "versions": info.versions,
+    }
+
+
+def _describe_code(
+    code: Code, evaluation: Evaluation, class_names: list[str]
+) -> dict[str, Any]:
+    about: dict[str, Any] = {"name": code.name, "kind": type(code).__name__.lower()}
+    if isinstance(code, Noise):
+        return about
+    about["entropy"] = code.entropy()
+    if isinstance(code, Categorical | Bernoulli):
+        size = code.size if isinstance(code, Categorical) else 2
+        labels = evaluation.class_of_category(code.name, class_names)
+        about["labels"] = labels or [None] * size
+        if isinstance(code, Categorical) and code.prior is not None:
+            about["frequencies"] = [round(p, 5) for p in code.prior]
+        return about
+    low, high = trained_range(code)
+    about |= {"trained": [low, high], "allowed": [2 * low, 2 * high]}
+    row = evaluation.rows("traversal").get(code.name)
+    if row and row["name"] in row["r2"]:
+        about |= {"meaning": row["name"], "r2": round(row["r2"][row["name"]], 3)}
+    return about
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
+    """The few numbers that the page shows."""
+    shown = {}
+    for name, row in evaluation.rows("clustering").items():
+        shown[f"accuracy of {name}"] = row["accuracy"]
+    for name, row in evaluation.rows("code_auc").items():
+        shown[f"AUC of {row['code']} for {name}"] = row["auc"]
+    if rows := evaluation.rows("fidelity"):
+        shown["FID"] = rows["generated"]["fid"]
+    return {name: round(value, 4) for name, value in shown.items()}

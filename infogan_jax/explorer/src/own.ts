@@ -1,0 +1,64 @@
+// A person's own image: the generator makes it again, and then it follows the sliders.
+
+import type { Engine } from "./engine";
+import { descend, type Found } from "./invert";
+import type { Latents } from "./latents";
+
+const SHOWN_EVERY = 0.05; // of the search
+const MOST_LEFT = 0.25; // of an image; one with more is of another kind
+
+export class Own {
+  private missing: Float32Array | null = null; // what the generator could not make
+
+  constructor(
+    private readonly image: Float32Array<ArrayBuffer>,
+    private readonly engine: Engine,
+  ) {}
+
+  /**
+   * Searches from where `Engine.startInversion` begins; null if it was stopped.
+   *
+   * @param show is given, now and then, the part that is done and what there is
+   * @param goesOn says whether to go on
+   */
+  search(
+    start: Latents,
+    show: (share: number, latents: Latents) => void,
+    goesOn: () => boolean,
+  ): Promise<Found | null> {
+    let shown = 0;
+    return descend(
+      start,
+      (latents) => this.engine.descend(this.image, latents),
+      (share, latents) => {
+        if (goesOn() && share - shown >= SHOWN_EVERY) {
+          shown = share;
+          show(share, latents);
+        }
+        return goesOn();
+      },
+    );
+  }
+
+  /** Keeps what a picture of the generator lacks of the image. */
+  compare(picture: Float32Array): void {
+    this.missing = this.image.map((value, i) => value - (picture[i] ?? 0));
+  }
+
+  /** A picture with what the generator cannot make added. */
+  complete(picture: Float32Array): Float32Array {
+    const { missing } = this;
+    if (!missing) return picture;
+    return picture.map((value, i) =>
+      Math.min(1, Math.max(0, value + (missing[i] ?? 0))),
+    );
+  }
+}
+
+/** What to say of an image that was searched for. */
+export function verdict({ left }: Found): string {
+  const percent = `${Math.round(100 * left)} %`;
+  return left > MOST_LEFT
+    ? `The generator cannot make your image: ${percent} of it is missing. What the sliders change is another one.`
+    : `This is your image as the generator makes it; ${percent} of it is missing. Now change it by the sliders.`;
+}
