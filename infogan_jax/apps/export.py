@@ -8,6 +8,7 @@ generator.stablehlo     the same generator, for `jax.export.deserialize`
 model.json              what the numbers mean, and how images become the input
 recognize.py            reads images of any size and scale by the two files before
 README.md               the model card
+bioimageio.yaml, *.npy  the recogniser as a package of bioimage.io, with its test
 thumbnails/             a picture of each category
 index.html, assets/     the page
 """
@@ -21,9 +22,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import numpy as np
 
 from infogan_jax.apps import standalone
+from infogan_jax.apps.bioimage import describe_recognizer
 from infogan_jax.apps.model_card import model_card
 from infogan_jax.apps.model_json import describe
 from infogan_jax.apps.onnx_models import convert, round_to_float16
@@ -80,8 +82,11 @@ def export(
         files, parity = convert(trained, weights)
         for name, content in files.items():
             write_atomically(output / name, content)
-        for index, picture in enumerate(_thumbnails(folder, trained)):
-            figures.save(picture, output / "thumbnails" / f"{index}.png")
+        images = _one_of_each(folder, trained)
+        for index, image in enumerate(
+            composite(to_uint8(images), run.config.composite)
+        ):
+            figures.save(to_picture(image), output / "thumbnails" / f"{index}.png")
         shutil.copytree(PAGE, output, dirs_exist_ok=True)
         shutil.copyfile(standalone.__file__, output / "recognize.py")
         about = describe(run, folder, trained) | {
@@ -92,6 +97,9 @@ def export(
             "parity": parity,
             "files": {name: _describe_file(files[name]) for name in sorted(files)},
         }
+        package = describe_recognizer(about, files["recognizer.onnx"], images)
+        for name, content in package.items():
+            write_atomically(output / name, content)
         write_atomically(output / "README.md", model_card(run, folder, about))
         text = json.dumps(about, indent=2, allow_nan=False) + "\n"
         write_atomically(output / "model.json", text)
@@ -154,14 +162,13 @@ def file_sizes(output: Path) -> dict[str, int]:
     return sizes
 
 
-def _thumbnails(folder: MemberFolder, trained: Trained) -> list[Image.Image]:
-    """A picture of each category of the main code, all else being equal."""
+def _one_of_each(folder: MemberFolder, trained: Trained) -> np.ndarray:
+    """A picture of each category of the main code, all else being equal, in [0, 1]."""
     key = figures.figure_key(folder.config.seed)
     latents = figures.grid_latents(key, trained.model.spec)[:: figures.COLUMNS]
     if trained.model.category is None:
         latents = latents[:1]
-    images = to_uint8(trained.generate(latents))
-    return [to_picture(x) for x in composite(images, folder.config.composite)]
+    return trained.generate(latents)
 
 
 def _describe_file(content: bytes) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def preparation(
         "scale": form.scale if size else None,
         "resize": resize,
         "align": config.align,
+        "window": form.longest,  # side of the largest image, pixels; 0: not known
     }
 
 

@@ -1,0 +1,150 @@
+"""The recogniser as a package of bioimage.io, within an export.
+
+Reference: the model description of https://github.com/bioimage-io/spec-bioimage-io,
+format 0.5. JSON is YAML, so no writer of YAML is needed.
+"""
+
+import hashlib
+import io
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+NAME = "bioimageio.yaml"
+_FORMAT = "0.5.3"
+_INPUT, _OUTPUT = "test_input.npy", "test_output.npy"
+_CITE = {
+    "text": "Chen et al. 2016, InfoGAN: Interpretable Representation Learning by "
+    "Information Maximizing Generative Adversarial Nets",
+    "url": "https://arxiv.org/abs/1606.03657",
+}
+
+
+def describe_recognizer(
+    about: dict[str, Any], content: bytes, images: np.ndarray
+) -> dict[str, bytes]:
+    """Returns the description and its two test arrays, by file name.
+
+    The input is in the files' own units and of the network's size; black and white are
+    those of model.json.
+
+    Args:
+        about: the content of model.json, without its files.
+        content: of recognizer.onnx.
+        images: in [0, 1], `[N, H, W, C]`, to test with.
+    """
+    import onnx
+
+    image = about["image"]
+    low, high = _ranges(image)
+    raw = (images * (high - low) + low).astype(np.float32)
+    seen = np.clip((raw - low) / (high - low), 0, 1).astype(np.float32)
+    files = {_INPUT: _npy(raw), _OUTPUT: _npy(_run(content, seen))}
+    opset = onnx.load_from_string(content).opset_import[0].version
+    space = {"type": "space"}
+    if image["pixel_size"]:
+        space |= {"unit": "micrometer", "scale": image["pixel_size"]}
+    description = {
+        "format_version": _FORMAT,
+        "type": "model",
+        "name": _plain(f"{about['name']} recognizer"),
+        "description": (
+            "Reads in images the codes of an InfoGAN that was trained without labels."
+        ),
+        "authors": [{"name": "infogan_jax"}],
+        "cite": [_CITE],
+        "documentation": "README.md",
+        "tags": ["infogan", "unsupervised", "representation-learning"],
+        "inputs": [
+            {
+                "id": "images",
+                "axes": [
+                    {"type": "batch"},
+                    {"id": "y", "size": image["height"]} | space,
+                    {"id": "x", "size": image["width"]} | space,
+                    {"type": "channel", "channel_names": _names(image)},
+                ],
+                "data": {"type": "float32"},
+                "preprocessing": [
+                    {
+                        "id": "scale_linear",
+                        "kwargs": {
+                            "axis": "channel",
+                            "gain": (1 / (high - low)).tolist(),
+                            "offset": (-low / (high - low)).tolist(),
+                        },
+                    },
+                    {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
+                ],
+                "test_tensor": _named(_INPUT, files),
+            }
+        ],
+        "outputs": [
+            {
+                "id": "parameters",
+                "axes": [
+                    {"type": "batch"},
+                    {"type": "channel", "channel_names": _parameters(about["codes"])},
+                ],
+                "data": {"type": "float32"},
+                "test_tensor": _named(_OUTPUT, files),
+            }
+        ],
+        "weights": {
+            "onnx": {
+                "source": "recognizer.onnx",
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "opset_version": opset,
+            }
+        },
+    }
+    return files | {NAME: (json.dumps(description, indent=2) + "\n").encode()}
+
+
+def _ranges(image: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Black and white of each channel that the network sees."""
+    ranges = image["preparation"]["ranges"]
+    if len(ranges) != image["channels"]:  # what a dataset makes of others is bytes
+        ranges = [(0, 255)] * image["channels"]
+    low, high = np.array(ranges, float).T
+    return low, np.maximum(high, low + 1e-12)
+
+
+def _run(content: bytes, images: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
+
+
+def _npy(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def _named(name: str, files: dict[str, bytes]) -> dict[str, str]:
+    return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
+
+
+def _plain(text: str) -> str:
+    """The text with the signs that a name may have there."""
+    return re.sub(r"[^a-zA-Z0-9_+ ()-]", "_", text)[:128]
+
+
+def _names(image: dict[str, Any]) -> list[str]:
+    return [
+        re.sub(r"\W", "_", name) if name.isascii() else f"channel_{k + 1}"
+        for k, name in enumerate(image["channel_names"])
+    ]
+
+
+def _parameters(codes: list[dict[str, Any]]) -> list[str]:
+    """A name for each number of Q's output."""
+    return [
+        code["name"] if code["n_params"] == 1 else f"{code['name']}_{k}"
+        for code in codes
+        for k in range(code["n_params"])
+    ]

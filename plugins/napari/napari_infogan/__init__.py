@@ -1,0 +1,1 @@
+"""Codes of an InfoGAN for segmented cells, in napari."""
