@@ -15,6 +15,7 @@ from infogan_jax.evaluation import (
     clustering,
     code_auc,
     conditional_accuracy,
+    explained_variance,
     fidelity,
     traversal,
 )
@@ -361,3 +362,31 @@ def test_what_cannot_be_measured_is_told():
     no_labels = Subject(trained, one_class._replace(eval_labels=None))
     for measure in clustering, code_auc, conditional_accuracy:
         assert "labels" in measure.evaluate(no_labels).reason
+
+
+def test_what_a_code_explains():
+    """Half of the pixels follow one code, a quarter another, in equal amounts."""
+    rng = np.random.default_rng(0)
+    first, second, other = rng.normal(size=(3, 400))
+    images = np.stack([first, first, second, other], 1)
+    explains = explained_variance.explained_variance
+    one, two = (explained_variance.cubic(x) for x in (first, second))
+    assert explains(images, one) == pytest.approx(0.5, abs=0.05)
+    assert explains(images, two) == pytest.approx(0.25, abs=0.05)
+    both = np.concatenate([one, two], 1)
+    assert explains(images, both) == pytest.approx(0.75, abs=0.05)
+    nothing = explained_variance.cubic(np.zeros(400))
+    assert explains(images, nothing) == pytest.approx(0, abs=0.01)
+    categories = np.eye(2)[(first > 0).astype(int)]
+    # Of a normal variable its sign explains 2 / pi
+    wanted = 0.5 * 2 / np.pi
+    assert explains(images, categories) == pytest.approx(wanted, abs=0.05)
+    assert explains(np.ones((9, 2)), np.ones((9, 1))) == 0
+
+
+def test_groups_at_the_ends_of_a_code():
+    values = np.array([1.0, 3.0, 0.0, 9.0, 5.0])
+    groups = ["B", "B", "A", "C", "D"]
+    found = explained_variance.groups_at_ends(values, groups)
+    assert found == (["A", "B"], ["C", "D"])
+    assert explained_variance.groups_at_ends(values[:1], ["A"]) == ([], [])

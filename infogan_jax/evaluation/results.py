@@ -65,6 +65,14 @@ class DisentanglementRow(TypedDict):
     info_explicitness: float
 
 
+class ExplainedVarianceRow(TypedDict):
+    """How much of real images a code explains; groups at its ends, outermost first."""
+
+    r2: float
+    low: list[str]
+    high: list[str]
+
+
 class FidelityRow(TypedDict):
     """Distances of a set of images to real ones."""
 
@@ -172,6 +180,12 @@ class TwoSampleRow(TypedDict):
     auc: float
 
 
+class ExplainedVarianceOverall(TypedDict):
+    """What all codes together explain."""
+
+    together: float
+
+
 class FidelityOverall(TypedDict):
     """What belongs to the comparison as a whole."""
 
@@ -194,6 +208,7 @@ _ROWS: dict[str, Any] = {
     "code_auc": CodeAucRow,
     "conditional_accuracy": ConditionalAccuracyRow,
     "disentanglement": DisentanglementRow,
+    "explained_variance": ExplainedVarianceRow,
     "fidelity": FidelityRow,
     "kinds": Any,  # there are none: all is of the images as a whole
     "label_free": LabelFreeRow,
@@ -204,6 +219,7 @@ _ROWS: dict[str, Any] = {
     "two_sample": TwoSampleRow,
 }
 _OVERALL: dict[str, Any] = {
+    "explained_variance": ExplainedVarianceOverall,
     "fidelity": FidelityOverall,
     "kinds": KindsOverall,
     "label_free": Warnings,

@@ -166,7 +166,7 @@ def _codes(page: _Page, other: _Page | None) -> str:
             parts.append(_picture(page.member, f"traverse_{code.name}.png", text))
             text = f"Held-out images, from low to high values of {title}."
             parts.append(_picture(page.member, f"members_{code.name}.png", text))
-    pictures = f'<div class="pairs">{"".join(parts)}</div>'
+    pictures = f'<div class="pairs">{"".join(parts)}</div>{_explained(page)}'
     measured = page.evaluation.rows("traversal")
     if not measured:
         return pictures
@@ -178,6 +178,26 @@ def _codes(page: _Page, other: _Page | None) -> str:
     header = ["R2", *(f"{code}: {row['name']}" for code, row in measured.items())]
     text = "How far each code, over its range, determines measured properties."
     return f"{pictures}{markup.table(header, rows)}<p>{text}</p>"
+
+
+def _explained(page: _Page) -> str:
+    measured = page.evaluation.rows("explained_variance")
+    if not measured:
+        return ""
+    has_groups = any(row["low"] for row in measured.values())
+    header = ["code", "explains", *(["lowest", "highest"] if has_groups else [])]
+    rows = []
+    for code, row in measured.items():
+        ends = [", ".join(row["low"]), ", ".join(row["high"])] if has_groups else []
+        rows.append([title_of(page.evaluation, code), f"{row['r2']:.1%}", *ends])
+    together = page.evaluation.overall("explained_variance")["together"]
+    text = (
+        "How much of the difference between held-out images, pixel by pixel, each code "
+        f"explains; all together {together:.1%}. What is left is noise to the codes."
+    )
+    if has_groups:
+        text += " Groups with the lowest and the highest means, the outermost first."
+    return f"{markup.table(header, rows)}<p>{text}</p>"
 
 
 def _bounds(page: _Page, other: _Page | None) -> str:

@@ -64,9 +64,37 @@ th, td {{ padding: .2rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #8884; }}
 th {{ font-weight: 500; opacity: .75; }}
 .chosen {{ font-weight: 700; }}
+tr:hover td {{ background: #8882; }}
+th button {{ all: unset; cursor: pointer; }}
+th button:focus-visible {{ outline: 2px solid; }}
+th[aria-sort=ascending] button::after {{ content: " \\2191"; }}
+th[aria-sort=descending] button::after {{ content: " \\2193"; }}
 pre {{ background: #8882; padding: .8rem; border-radius: 4px; overflow-x: auto; }}
 </style>
 <h1>{title}</h1>
 {body}
+<script>
+// A click on the head of a column sorts a table by it, numbers as numbers.
+const number = (text) => Number.parseFloat(text.replace("\u2212", "-"));
+for (const head of document.querySelectorAll("th")) {{
+  const button = document.createElement("button");
+  button.append(...head.childNodes);
+  head.append(button);
+  button.onclick = () => {{
+    const body = head.closest("tbody");
+    const [first, ...rows] = body.rows;
+    const way = head.ariaSort === "ascending" ? -1 : 1;
+    for (const other of first.cells) other.removeAttribute("aria-sort");
+    head.ariaSort = way > 0 ? "ascending" : "descending";
+    const text = (row) => row.cells[head.cellIndex].textContent;
+    rows.sort((a, b) => {{
+      const [x, y] = [number(text(a)), number(text(b))];
+      const both = Number.isNaN(x) || Number.isNaN(y);
+      return way * (both ? text(a).localeCompare(text(b)) : x - y);
+    }});
+    body.append(...rows);
+  }};
+}}
+</script>
 </html>
 """

@@ -17,6 +17,7 @@ EVALUATORS = (
     "code_auc",
     "conditional_accuracy",
     "disentanglement",
+    "explained_variance",
     "fidelity",
     "kinds",
     "label_free",

@@ -64,7 +64,8 @@ class Exported:
         window = window or objects.choose_window(objects.longest_sides(mask))
         crops = objects.cut_out(field, mask, cells, window, "neighbours")
         seen = np.stack([standalone.prepare(x, self.about["image"]) for x in crops])
-        table = pd.DataFrame([standalone.codes(p, self.about) for p in self._read(seen)])
+        said = [standalone.codes(q, self.about) for q in self._read(seen)]
+        table = pd.DataFrame(said)
         table.insert(0, "label", cells.table["label"])
         if (code := self.category) is not None:
             names = [f"{code['name']}_{k}" for k in range(code["dim"])]
