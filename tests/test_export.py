@@ -164,7 +164,9 @@ def test_what_is_said_of_the_codes(run, exported):
 def test_the_model_card_says_what_the_export_is(exported):
     card = (exported / "README.md").read_text()
     about = json.loads((exported / "model.json").read_text())
-    assert card.startswith("---\nlibrary_name: infogan_jax\n")
+    assert card.startswith(
+        '---\ntitle: "digits"\nsdk: static\nlibrary_name: infogan_jax'
+    )
     assert "| data | `mnist_5k`, 28 x 28 pixels, grey |" in card
     assert "| steps, seed | 0 of 10, seed 0 |" in card
     assert "--architecture=mnist_tiny" in card
@@ -194,8 +196,28 @@ def test_a_model_card_has_no_path_and_no_value_of_a_table(tmp_path):
     about |= {"name": "cells", "seed": 0, "weights": "float32"}
     about |= {"parity": {"generator": 0.0}}
     card = model_card(run, member, about)
-    assert "| data | `cells`" in card
-    assert "secret" not in card and "Jane" not in card
+    assert "| data | `a folder`" in card
+    assert not any(word in card for word in ("secret", "Jane", "folder:cells"))
+
+
+def test_groups_that_are_labels_are_left_out(tmp_path):
+    config = Config(
+        dataset="folder:cells", label_by="patient", group_by="patient", codes="cat:2"
+    )
+    run = run_in(tmp_path / "run", config, class_names=["Jane", "Joe"])
+    matched = {"accuracy": 0.5, "purity": 0.5, "nmi": 0.5, "ari": 0.5}
+    matched |= {"code_to_class": [0, 1], "table": [[1] * 2] * 2, "warnings": []}
+    separated = {"auc": 0.9, "code": "cat 0", "table": {}, "examples": {}}
+    found = {"step": 0, "images": 9, "clustering": {"cat": matched}}
+    found["code_auc"] = {"Jane": separated}
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(found))
+    trained = Trained(run.model, SimpleNamespace(step=0, frequencies={}))
+    about = describe(run, run.members[0], trained)
+    about |= {"name": "cells", "seed": 0, "weights": "float32"}
+    about |= {"parity": {"generator": 0.0}}
+    assert about["codes"][0]["labels"] == [None, None]
+    for text in (json.dumps(about), model_card(run, run.members[0], about)):
+        assert "Jane" not in text and "Joe" not in text
 
 
 def test_half_the_bytes_and_the_same_pictures(run, exported, tmp_path, logged):

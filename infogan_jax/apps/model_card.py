@@ -4,14 +4,18 @@ Reference: Mitchell et al. 2019, Model Cards for Model Reporting, arXiv:1810.039
 """
 
 import dataclasses
+import json
 from typing import Any
 
+from infogan_jax.apps.model_json import are_groups
 from infogan_jax.config import PATH_FIELDS, Config
 from infogan_jax.reporting.report import describe
 from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.records import Evaluation
 
-_PRIVATE = ("metadata",)  # evaluators whose lines hold values of a user's own table
+# Evaluators whose lines hold values of a user's own table, and names of classes
+_PRIVATE = "metadata", "treatments"
+_OF_CLASSES = "clustering", "code_auc"
 # Settings that the table shows, and those that may hold a path or a name of the user's
 _NOT_SHOWN = (
     *("dataset", "seed", "num_seeds", *PATH_FIELDS),
@@ -20,6 +24,8 @@ _NOT_SHOWN = (
 _WARNING = "warning: "
 
 _TEMPLATE = """---
+title: {title}
+sdk: static
 library_name: infogan_jax
 tags: [infogan, gan, jax, onnx, disentanglement]
 ---
@@ -57,7 +63,9 @@ tags: [infogan, gan, jax, onnx, disentanglement]
 ## Files
 
 `index.html` is a page with a slider for each code; any web server can serve the folder.
-`generator.onnx` takes latents `[B, {latent_dim}]` to images
+`recognize.py` reads images of any
+size with NumPy and onnxruntime, and `bioimageio.yaml` describes the recogniser for
+bioimage.io. `generator.onnx` takes latents `[B, {latent_dim}]` to images
 `[B, {height}, {width}, {channels}]` in [0, 1]; `recognizer.onnx` takes images to the
 parameters of Q(c|x), `[B, {param_dim}]`; `generator.stablehlo` is the generator for
 `jax.export.deserialize`. `model.json` says what each number means. Weights are stored
@@ -76,13 +84,15 @@ def model_card(run: Run, folder: MemberFolder, about: dict[str, Any]) -> str:
     """
     config, image, versions = run.config, about["image"], run.info.versions
     evaluation = folder.load_evaluation(about["step"]) or Evaluation(about["step"], 0)
-    results = {k: v for k, v in evaluation.results.items() if k not in _PRIVATE}
+    private = _PRIVATE + (_OF_CLASSES if are_groups(config) else ())
+    results = {k: v for k, v in evaluation.results.items() if k not in private}
     public = dataclasses.replace(evaluation, results=results)
     lines = describe(public, run.info.class_names)
     warnings = [x.removeprefix(_WARNING) for x in lines if x.startswith(_WARNING)]
     measured = [line for line in lines if not line.startswith(_WARNING)]
     return _TEMPLATE.format(
         name=about["name"],
+        title=json.dumps(about["name"]),
         intro=_intro(config),
         dataset=f"`{about['dataset']}`",
         shape=f"{image['height']} x {image['width']} pixels, {_channels(run, image)}",
@@ -165,6 +175,8 @@ def _labels(run: Run) -> str:
         )
     if not run.info.class_names:
         return "There are no labels."
+    if are_groups(config):
+        return "Labels are names of groups, which are left out."
     return "Labels were used to measure and to name, not to train."
 
 

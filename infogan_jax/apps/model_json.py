@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from infogan_jax.config import Config
 from infogan_jax.core.latents import Bernoulli, Categorical, Code, Noise, trained_range
 from infogan_jax.data import preparation
 from infogan_jax.inference import Trained
@@ -23,10 +24,11 @@ def describe(run: Run, folder: MemberFolder, trained: Trained) -> dict[str, Any]
     model, info = trained.model, run.info
     evaluation = folder.load_evaluation(trained.step) or Evaluation(trained.step, 0)
     height, width, channels = model.image_shape
+    class_names = [] if are_groups(run.config) else info.class_names
     codes, offset, q_offset = [], 0, 0
     for code in trained.spec:
         codes.append(
-            _describe_code(code, evaluation, info.class_names)
+            _describe_code(code, evaluation, class_names)
             | {"offset": offset, "dim": code.dim}
             | {"q_offset": q_offset, "n_params": code.n_params}
         )
@@ -47,8 +49,8 @@ def describe(run: Run, folder: MemberFolder, trained: Trained) -> dict[str, Any]
             "preparation": preparation(run.config, model.image_shape, info.form),
         },
         "codes": codes,
-        "dataset": run.config.dataset.rpartition("/")[2],
-        "metrics": _metrics(evaluation),
+        "dataset": _dataset(run.config.dataset),
+        "metrics": _metrics(evaluation, are_groups(run.config)),
         "versions": info.versions,
     }
 
@@ -62,8 +64,8 @@ def _describe_code(
     about["entropy"] = code.entropy()
     if isinstance(code, Categorical | Bernoulli):
         size = code.size if isinstance(code, Categorical) else 2
-        labels = evaluation.class_of_category(code.name, class_names)
-        about["labels"] = labels or [None] * size
+        matched = class_names and evaluation.class_of_category(code.name, class_names)
+        about["labels"] = matched or [None] * size
         if isinstance(code, Categorical) and code.prior is not None:
             about["frequencies"] = [round(p, 5) for p in code.prior]
         return about
@@ -75,12 +77,22 @@ def _describe_code(
     return about
 
 
-def _metrics(evaluation: Evaluation) -> dict[str, float]:
+def are_groups(config: Config) -> bool:
+    """Returns whether classes are the names of groups, which may be patients."""
+    return bool(config.label_by) and config.label_by == config.group_by
+
+
+def _dataset(name: str) -> str:
+    """What to call a dataset; a user's own folder is not named."""
+    return "a folder" if name.startswith("folder:") else name
+
+
+def _metrics(evaluation: Evaluation, without_classes: bool) -> dict[str, float]:
     """The few numbers that the page shows."""
     shown = {}
     for name, row in evaluation.rows("clustering").items():
         shown[f"accuracy of {name}"] = row["accuracy"]
-    for name, row in evaluation.rows("code_auc").items():
+    for name, row in () if without_classes else evaluation.rows("code_auc").items():
         shown[f"AUC of {row['code']} for {name}"] = row["auc"]
     if rows := evaluation.rows("fidelity"):
         shown["FID"] = rows["generated"]["fid"]
