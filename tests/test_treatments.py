@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from infogan_jax import UserError
+from infogan_jax import UserError, build_model
 from infogan_jax.config import Config
+from infogan_jax.data import Data
 from infogan_jax.evaluation import treatments
+from infogan_jax.run.dataset import check_measurable
 from infogan_jax.settings import Comparison
 
 DMSO = Comparison("treatment", "DMSO")
@@ -180,3 +182,25 @@ def test_what_the_flag_says():
     assert both[1].is_control("0.0") and not both[1].is_control("x")
     with pytest.raises(UserError, match="--compare=treatment: expected COLUMN=CONTROL"):
         Config(compare="treatment")
+
+
+def test_what_cannot_be_compared_is_told_before_training():
+    """By `check_measurable`, which looks at the data only."""
+    table = {"well": ["A1", "A2", "B1"], "treatment": ["DMSO", "drug", "drug"]}
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    whole = Data(images, images, None, [], metadata=table, eval_metadata=table)
+    config = Config(
+        dataset="folder:x", compare="treatment=DMSO", evaluators="treatments"
+    )
+    model = build_model(config, (28, 28, 1))
+    check_measurable(config, model, whole, None)
+    odd = table | {"treatment": ["DMSO", "drug", "other"]}
+    for columns, told in (
+        ({"well": table["well"]}, "no column treatment; expected one of \\['well'\\]"),
+        ({"treatment": table["treatment"]}, "no column well"),
+        (table | {"treatment": ["drug"] * 3}, "expected wells of DMSO and of another"),
+        (odd | {"well": ["A1", "A2", "A2"]}, "well A2 has several values"),
+    ):
+        data = whole._replace(metadata=columns, eval_metadata=columns)
+        with pytest.raises(UserError, match=told):
+            check_measurable(config, model, data, None)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from infogan_jax.core.latents import Categorical
+from infogan_jax.data import Data
 from infogan_jax.errors import UserError
 from infogan_jax.evaluation import Subject
 from infogan_jax.evaluation.results import Measures, Skipped
@@ -193,14 +194,8 @@ def rows_of(
     Raises:
         UserError: there is no control well, or nothing else.
     """
-    is_control = np.array([comparison.is_control(value) for value in wells.values])
+    is_control = _find_controls(wells.values, comparison)
     others = sorted(set(wells.values[~is_control]), key=_order)
-    if not is_control.any() or not others:
-        raise UserError(
-            f"--compare={comparison.text}: {comparison.column} is one of "
-            f"{sorted(set(wells.values.tolist()))}; expected wells of "
-            f"{comparison.control} and of another value"
-        )
     designs = {
         value: (is_control | (wells.values == value), wells.values == value)
         for value in others
@@ -239,6 +234,18 @@ def rows_of(
         for row, q in zip(tested, qs, strict=True):
             row["q"] = float(q)
     return rows
+
+
+def _find_controls(values: np.ndarray, comparison: Comparison) -> np.ndarray:
+    """Which values are the control's; UserError unless there are both kinds."""
+    is_control = np.array([comparison.is_control(value) for value in values])
+    if not is_control.any() or is_control.all():
+        raise UserError(
+            f"--compare={comparison.text}: {comparison.column} is one of "
+            f"{sorted(set(values.tolist()))}; expected wells of "
+            f"{comparison.control} and of another value"
+        )
+    return is_control
 
 
 def _order(value: str) -> tuple[float, str]:
@@ -282,6 +289,31 @@ def scores_of(subject: Subject, images: Any) -> dict[str, np.ndarray]:
     return scores
 
 
+def table_of(data: Data, comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
+    """Returns the metadata of training images and behind them of held-out ones.
+
+    Raises:
+        UserError: they cannot be compared: a column is missing, or controls are, or a
+            well has several values.
+    """
+    train, held_out = data.metadata or {}, data.eval_metadata or {}
+    table = {
+        name: [*train[name], *held_out[name]] for name in train if name in held_out
+    }
+    for column in ("well", *(c.column for c in comparisons)):
+        if column not in table:
+            raise UserError(
+                f"--evaluators=treatments: no column {column}; expected one of "
+                f"{sorted(table)} in --metadata or --file_pattern"
+            )
+    plates = table.get("plate", ["plate"] * len(table["well"]))
+    for comparison in comparisons:
+        values = table[comparison.column]
+        wells = wells_of(np.zeros((len(values), 0)), plates, table["well"], values)
+        _find_controls(wells.values, comparison)
+    return table
+
+
 def evaluate(subject: Subject) -> Measures | Skipped:
     """Compares the wells of all images, trained on or not; see `rows_of`.
 
@@ -291,13 +323,7 @@ def evaluate(subject: Subject) -> Measures | Skipped:
         return Skipped(
             "no controls are named: --compare=COLUMN=CONTROL, such as treatment=DMSO"
         )
-    table = _whole_table(subject)
-    for column in ("well", *(c.column for c in subject.comparisons)):
-        if column not in table:
-            raise UserError(
-                f"--evaluators=treatments: no column {column}; expected one of "
-                f"{sorted(table)} in --metadata or --file_pattern"
-            )
+    table = table_of(subject.data, subject.comparisons)
     images = subject.data.images, subject.data.eval_images
     parts = [scores_of(subject, some) for some in images]
     names = list(parts[0])
@@ -321,11 +347,3 @@ def evaluate(subject: Subject) -> Measures | Skipped:
         )
     overall = {"names": names, "rows": rows, "wells": measured, "notes": notes}
     return Measures({}, overall)
-
-
-def _whole_table(subject: Subject) -> dict[str, list[str]]:
-    """The metadata of training images and behind them of held-out ones."""
-    train, held_out = subject.data.metadata, subject.data.eval_metadata
-    if not train or not held_out:
-        return {}
-    return {name: [*train[name], *held_out[name]] for name in train if name in held_out}

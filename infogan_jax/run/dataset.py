@@ -105,6 +105,10 @@ def check_measurable(
         from infogan_jax.evaluation import disentanglement  # imports large packages
 
         disentanglement.factors_of(data)
+    if "treatments" in config.evaluator_names() and config.comparisons():
+        from infogan_jax.evaluation import treatments
+
+        treatments.table_of(data, config.comparisons())
     if config.baseline:
         with named_by("baseline", config.baseline) as folder:
             Run.open(folder)
