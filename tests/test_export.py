@@ -202,7 +202,11 @@ def test_a_model_card_has_no_path_and_no_value_of_a_table(tmp_path):
 
 def test_groups_that_are_labels_are_left_out(tmp_path):
     config = Config(
-        dataset="folder:cells", label_by="patient", group_by="patient", codes="cat:2"
+        dataset="folder:cells",
+        label_by="patient",
+        group_by="Metadata_Patient",
+        compare="patient=Jane",
+        codes="cat:2",
     )
     run = run_in(tmp_path / "run", config, class_names=["Jane", "Joe"])
     matched = {"accuracy": 0.5, "purity": 0.5, "nmi": 0.5, "ari": 0.5}

@@ -18,7 +18,7 @@ import tifffile
 from PIL import Image
 
 from infogan_jax import Config
-from infogan_jax.apps import standalone
+from infogan_jax.apps import onnx_models, standalone
 from infogan_jax.apps.export import export
 from infogan_jax.apps.serve import make_server
 from infogan_jax.data import folder as own
@@ -61,8 +61,15 @@ def opened(config, workdir):
     shape = data.images[:1].shape[1:]
     run = run_in(workdir, config, shape, form=data.form, channels=data.channels)
     run.info.with_environment().write(workdir / "config.json")
+    state = run.model.init(jax.random.key(0))
+    louder = {  # so that Q's output depends on what it sees
+        name: getattr(state, name).replace(
+            params=jax.tree.map(lambda x: 4 * x, getattr(state, name).params)
+        )
+        for name in ("discriminator", "recognizer")
+    }
     checkpoints = Checkpoints(workdir, 1)
-    checkpoints.save(1, run.model.init(jax.random.key(0)))
+    checkpoints.save(1, state.replace(**louder))
     checkpoints.close()
     return Run.open(workdir)
 
@@ -141,8 +148,9 @@ def test_codes_are_those_of_encode(wide, tmp_path, command):
     with table.open() as file:
         expected = {row["Metadata_Image"]: row for row in csv.DictReader(file)}
     assert len(found) == len(expected) == 100
+    assert np.std([float(row["cat_0"]) for row in found]) > 0.01
     for row in found:
-        ours = expected[row.pop("image")]
+        ours = expected[Path(row.pop("image")).name]
         for name, value in row.items():
             assert float(value) == pytest.approx(
                 float(ours[f"Cells_InfoGAN_{name}"]), abs=1e-4
@@ -181,27 +189,98 @@ def test_the_page_reads_raw_images_alike(wide, tmp_path):
     pixels = {image.name: image.pixels for image in images}
     expected = trained.recognize(np.stack([pixels[name] for name in found]))
     assert len(found) == 100
+    assert expected.std(0).min() > 0.01
     np.testing.assert_allclose(list(found.values()), expected, atol=1e-4)
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path):
-    for name in ("recognize.py", "model.json", "recognizer.onnx"):
-        (tmp_path / name).write_text("{}")
+PLAIN = {
+    "channels": "",
+    "widen_bytes": False,
+    "scale_bytes": False,
+    "ranges": [[100, 4000]],
+    "ranges_of_plates": False,
+    "bytes_before_resize": False,
+    "change": "",
+    "scale": None,
+    "resize": "pad",
+    "align": "none",
+    "window": 16,
+}
+
+
+@pytest.mark.parametrize(
+    ("image", "changes", "told"),
+    [
+        (np.ones((9, 9, 3), np.uint16), {}, "3 channels; expected 1"),
+        (np.ones((9, 9, 3), np.uint16), {"channels": "4"}, "no number 4"),
+        (np.ones((9, 9, 1), np.uint8), {}, "uint8 from 1 to 1; expected values"),
+        (np.full((9, 9, 1), np.nan), {}, "not finite"),
+        (np.ones((9, 40, 1), np.uint16), {}, "this is a field of view"),
+        (np.ones((9, 9, 1), np.float32), {"ranges": [[0, 255]]}, "float32 from 1 to 1"),
+        (np.full((9, 9, 1), 999, np.uint16), {"ranges": [[0, 255]]}, "from 999 to 999"),
+    ],
+)
+def test_images_of_another_kind_are_refused(image, changes, told):
+    with pytest.raises(ValueError, match=told):
+        standalone.prepare(image, {"height": 8, "preparation": PLAIN | changes})
+
+
+def test_files_that_would_be_misread_are_refused(tmp_path):
+    plain = np.arange(81, dtype=np.uint16).reshape(9, 9)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, plain, photometric="miniswhite")
+    with pytest.raises(ValueError, match="white is 0"):
+        standalone.read(path)
+    tifffile.imwrite(path, np.stack([plain] * 3), metadata={"axes": "ZYX"}, ome=True)
+    with pytest.raises(ValueError, match="3 depths or times"):
+        standalone.read(path)
+    picture = Image.fromarray(plain.astype(np.uint8))
+    exif = picture.getexif()
+    exif[274] = 6  # to be turned by a quarter
+    picture.save(tmp_path / "b.png", exif=exif)
+    turned = standalone.read(tmp_path / "b.png")[..., 0]
+    np.testing.assert_array_equal(turned, np.rot90(plain, -1))
+
+
+def test_mistakes_of_the_script_are_one_line(wide, tmp_path):
     shutil.copy(standalone.__file__, tmp_path / "recognize.py")
+
+    def run(*arguments):
+        command = [sys.executable, str(tmp_path / "recognize.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = run("a.tif")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "expected model.json and recognizer.onnx" in done.stderr
+
+    def mean(images):
+        return images.mean((1, 2))[:, :1]
+
+    content = onnx_models.to_onnx(mean, [(8, 8, 3)], "recognizer")
+    (tmp_path / "recognizer.onnx").write_bytes(content)
+    code = {"name": "brightness", "kind": "uniform", "q_offset": 0, "n_params": 1}
+    how = PLAIN | {"ranges": [[0, 9000]] * 3, "window": 0}
+    image = {"height": 8, "preparation": how}
+    (tmp_path / "model.json").write_text(json.dumps({"image": image, "codes": [code]}))
     for arguments, told in (
         ([], "expected files of images"),
-        (["--range=1"], "--range=1: expected --ranges="),
+        (["--range=1"], "--range=1: expected --ranges=BLACK:WHITE for each of 3"),
+        (["--ranges=1:2"], "--ranges=1:2: expected --ranges=BLACK:WHITE for each of 3"),
+        (["--ranges=a:b,1:2,1:2"], "expected --ranges=BLACK:WHITE"),
     ):
-        done = subprocess.run(
-            [sys.executable, str(tmp_path / "recognize.py"), *arguments],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 1
-        assert (done.stderr.count("\n"), told in done.stderr) == (1, True)
-    about = {"height": 8, "preparation": {"channels": "", "ranges": [[0, 1]]}}
-    with pytest.raises(ValueError, match="3 channels; expected 1"):
-        standalone.prepare(np.zeros((8, 8, 3)), about)
+        done = run(*arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert told in done.stderr
+    # A bad file is left out, and said so
+    (tmp_path / "bad.tif").write_text("nonsense")
+    good = sorted(wide.glob("*.tif"))[0]
+    done = run(str(tmp_path / "bad.tif"), str(good))
+    assert done.returncode == 1 and f"left out: {tmp_path / 'bad.tif'}" in done.stderr
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert row["image"] == str(good) and 0 < float(row["brightness"]) < 1
+    brighter = run("--ranges=0:4500,0:4500,0:4500", str(good)).stdout
+    (other,) = csv.DictReader(io.StringIO(brighter))
+    assert float(other["brightness"]) > float(row["brightness"])
 
 
 PREPARED = Path(standalone.__file__).parents[1] / "explorer" / "tests" / "prepared.json"
@@ -215,12 +294,13 @@ def prepared_cases():
         "widenBytes": False,
         "scaleBytes": False,
         "ranges": [[90, 6000], [95, 4000.5]],
-        "rangesBy": "",
+        "rangesOfPlates": False,
         "bytesBeforeResize": False,
         "change": "",
         "scale": None,
         "resize": "pad",
         "align": "none",
+        "window": 0,
     }
     stained = {"ranges": [[0, 255]] * 3, "bytesBeforeResize": True, "channels": "rgb"}
     stains = stained | {"change": "with_dna_stain", "align": "axis"}

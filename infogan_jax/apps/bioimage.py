@@ -7,6 +7,7 @@ format 0.5. JSON is YAML, so no writer of YAML is needed.
 import hashlib
 import io
 import json
+import keyword
 import re
 from typing import Any
 
@@ -42,7 +43,8 @@ def describe_recognizer(
     raw = (images * (high - low) + low).astype(np.float32)
     seen = np.clip((raw - low) / (high - low), 0, 1).astype(np.float32)
     files = {_INPUT: _npy(raw), _OUTPUT: _npy(_run(content, seen))}
-    opset = onnx.load_from_string(content).opset_import[0].version
+    imports = onnx.load_from_string(content).opset_import
+    opset = next(one.version for one in imports if not one.domain)
     space = {"type": "space"}
     if image["pixel_size"]:
         space |= {"unit": "micrometer", "scale": image["pixel_size"]}
@@ -135,10 +137,13 @@ def _plain(text: str) -> str:
 
 
 def _names(image: dict[str, Any]) -> list[str]:
-    return [
-        re.sub(r"\W", "_", name) if name.isascii() else f"channel_{k + 1}"
-        for k, name in enumerate(image["channel_names"])
-    ]
+    """Names of channels, as Python's identifiers, no two alike."""
+    names: list[str] = []
+    for k, name in enumerate(image["channel_names"]):
+        plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+        is_free = plain.isidentifier() and not keyword.iskeyword(plain)
+        names.append(plain if is_free and plain not in names else f"channel_{k + 1}")
+    return names
 
 
 def _parameters(codes: list[dict[str, Any]]) -> list[str]:

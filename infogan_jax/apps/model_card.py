@@ -19,7 +19,14 @@ _OF_CLASSES = "clustering", "code_auc"
 # Settings that the table shows, and those that may hold a path or a name of the user's
 _NOT_SHOWN = (
     *("dataset", "seed", "num_seeds", *PATH_FIELDS),
-    *("download_url", "file_pattern", "normalise_by", "group_by", "label_by"),
+    *(
+        "download_url",
+        "file_pattern",
+        "normalise_by",
+        "group_by",
+        "label_by",
+        "compare",
+    ),
 )
 _WARNING = "warning: "
 

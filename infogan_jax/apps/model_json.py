@@ -5,6 +5,7 @@ from typing import Any
 from infogan_jax.config import Config
 from infogan_jax.core.latents import Bernoulli, Categorical, Code, Noise, trained_range
 from infogan_jax.data import preparation
+from infogan_jax.fields import plain_name
 from infogan_jax.inference import Trained
 from infogan_jax.pixels import channel_colours, channel_names
 from infogan_jax.run.directory import MemberFolder, Run
@@ -79,7 +80,9 @@ def _describe_code(
 
 def are_groups(config: Config) -> bool:
     """Returns whether classes are the names of groups, which may be patients."""
-    return bool(config.label_by) and config.label_by == config.group_by
+    return bool(config.label_by) and (
+        plain_name(config.label_by) == plain_name(config.group_by)
+    )
 
 
 def _dataset(name: str) -> str:

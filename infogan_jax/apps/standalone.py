@@ -1,6 +1,6 @@
 """Reads images by recognizer.onnx, as model.json says: codes of each, as a CSV table.
 
-    pip install numpy onnxruntime pillow tifffile
+    pip install numpy onnxruntime pillow tifffile imagecodecs
     python recognize.py cells/*.tif > codes.csv
     python recognize.py --ranges=64:5417,65:2733 cells/*.tif > codes.csv
 
@@ -22,26 +22,52 @@ HERE = Path(__file__).parent
 _GREY = np.array([0.299, 0.587, 0.114])  # ITU-R 601
 _AZURE = np.array([0.190, 0.972, 0.137])  # optical density of the stain of DNA
 _FULL = np.array([0.9, 1.5])  # densities that become white
+_FIELD = 2  # times as long as the largest training image is no image of one object
 _CELL = 40  # of 255, the brightest channel of a pixel of a cell on black
 
 
 def read(path: Path) -> np.ndarray:
-    """Returns an image of a file, `[h, w, C]` of its own type; pages are channels."""
-    if path.suffix.lower() in (".tif", ".tiff"):
-        import tifffile
+    """Returns an image of a file, `[h, w, C]` of its own type; pages are channels.
 
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            image, axes = series.asarray(), series.axes
-        for place in reversed([i for i, a in enumerate(axes) if a in "SCQI"]):
-            image = np.moveaxis(image, place, -1)
-        image = np.squeeze(image, tuple(range(max(image.ndim - 3, 0))))
-    else:
-        picture = Image.open(path)
-        is_plain = picture.mode in ("L", "I", "I;16", "F", "RGB")
-        image = np.asarray(picture if is_plain else picture.convert("RGB"))
-        if image.dtype == np.int32:  # how Pillow reads 16 bits in some files
-            image = image.astype(np.uint16)
+    Raises:
+        ValueError: it cannot be taken as one image.
+    """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return _read_tiff(path)
+    with Image.open(path) as file:
+        wide = any(isinstance(x[3], str) and ";16" in x[3] for x in file.tile)
+        picture = ImageOps.exif_transpose(file)
+    if wide and not picture.mode.startswith("I"):
+        raise ValueError("16-bit colours, of which 8 would be lost; save it as TIFF")
+    if picture.has_transparency_data and picture.mode[0] not in "IF":
+        black = Image.new("RGBA", picture.size, "black")
+        picture = Image.alpha_composite(black, picture.convert("RGBA"))
+    if picture.mode not in ("L", "I", "I;16", "F", "RGB"):
+        colours = np.asarray(picture.convert("RGB"))
+        picture = picture.convert("RGB" if np.ptp(colours, -1).any() else "L")
+    image = np.asarray(picture)
+    if image.dtype == np.int32 and image.max() < 1 << 16:  # 16 bits in some files
+        image = image.astype(np.uint16)
+    return image if image.ndim == 3 else image[..., None]
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        if file.pages.first.photometric in (0, 3):
+            raise ValueError("white is 0, or colours are in a table; save it plainly")
+        series = file.series[0]
+        image, axes = series.asarray(), series.axes
+    for letter, size in zip(axes, image.shape, strict=True):
+        if letter in "ZT" and size > 1:
+            raise ValueError(f"{size} depths or times; save one, or their maximum")
+    for place in reversed([i for i, a in enumerate(axes) if a in "SCQI"]):
+        image = np.moveaxis(image, place, -1)
+    while image.ndim > 3 and image.shape[0] == 1:
+        image = image[0]
+    if image.ndim not in (2, 3):
+        raise ValueError(f"an array of shape {image.shape}; expected one image")
     return image if image.ndim == 3 else image[..., None]
 
 
@@ -53,14 +79,13 @@ def prepare(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
         about: `image` of model.json.
 
     Raises:
-        ValueError: it has other channels.
+        ValueError: it is unlike those that the networks were trained on.
     """
     how, side = about["preparation"], about["height"]
     image = _channels(image, how["channels"])
-    if image.shape[-1] != len(how["ranges"]):
-        raise ValueError(f"{image.shape[-1]} channels; expected {len(how['ranges'])}")
     if how["widen_bytes"] and image.dtype == np.uint8:
         image = image.astype(np.uint16) * 257
+    _check(image, how)
     if image.dtype != np.uint8 or how["scale_bytes"]:
         low, high = np.array(how["ranges"], float).T
         image = (image.astype(np.float32) - low) / np.maximum(high - low, 1e-12)
@@ -72,13 +97,42 @@ def prepare(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
     return align(_to_bytes(resize(image, side, how)), how["align"])
 
 
+def _check(image: np.ndarray, how: dict[str, Any]) -> None:
+    """Raises ValueError if an image is of another kind or scale."""
+    height, width, channels = image.shape
+    if channels != len(how["ranges"]):
+        raise ValueError(f"{channels} channels; expected {len(how['ranges'])}")
+    if not np.isfinite(image).all():
+        raise ValueError("holds values that are not finite")
+    if how["window"] and max(height, width) > _FIELD * how["window"]:
+        raise ValueError(
+            f"{width} x {height} pixels; expected {how['window']} or less: this is a "
+            "field of view, no cell"
+        )
+    are_bytes = all(tuple(ends) == (0, 255) for ends in how["ranges"])
+    lowest, highest = image.min(), image.max()
+    if image.dtype == np.uint8:
+        is_same = are_bytes or how["scale_bytes"]
+    else:  # floating point up to 1 is on another scale than bytes
+        is_small = image.dtype.kind == "f" and highest <= 1
+        is_same = not are_bytes or (lowest >= 0 and highest <= 255 and not is_small)
+    if not is_same:
+        raise ValueError(
+            f"{image.dtype} from {lowest:g} to {highest:g}; expected values between "
+            f"{how['ranges']}"
+        )
+
+
 def _channels(image: np.ndarray, wanted: str) -> np.ndarray:
     if wanted == "rgb" and image.shape[-1] == 1:
         return np.repeat(image, 3, -1)
     if wanted == "grey" and image.shape[-1] == 3:
         return np.round(image @ _GREY)[..., None].astype(image.dtype)
     if wanted and wanted not in ("grey", "rgb"):
-        return image[..., [int(number) - 1 for number in wanted.split(",")]]
+        places = [int(number) - 1 for number in wanted.split(",")]
+        if max(places) >= image.shape[-1]:
+            raise ValueError(f"{image.shape[-1]} channels, no number {wanted}")
+        return image[..., places]
     return image
 
 
@@ -212,32 +266,56 @@ def codes(parameters: np.ndarray, model: dict[str, Any]) -> dict[str, float]:
     return said
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
+    """Writes the table; returns 1 if a file was left out."""
     import onnxruntime
 
-    model = json.loads((HERE / "model.json").read_text())
-    paths = [Path(a) for a in arguments if not a.startswith("--")]
+    try:
+        model = json.loads((HERE / "model.json").read_text())
+        how = model["image"]["preparation"]
+        session = onnxruntime.InferenceSession(HERE / "recognizer.onnx")
+    except Exception as error:  # onnxruntime raises types of its own
+        sys.exit(f"{HERE}: expected model.json and recognizer.onnx ({error})")
+    paths = [a for a in arguments if not a.startswith("--")]
     for option in (a for a in arguments if a.startswith("--")):
-        name, _, text = option.partition("=")
-        if name != "--ranges" or not text:
-            sys.exit(f"{option}: expected --ranges=BLACK:WHITE,.. or files")
-        ranges = [tuple(map(float, pair.split(":"))) for pair in text.split(",")]
-        model["image"]["preparation"]["ranges"] = ranges
+        how |= {"ranges": _ranges(option, len(how["ranges"])), "scale_bytes": True}
+        how["ranges_of_plates"] = False
     if not paths:
         sys.exit("expected files of images; python recognize.py cells/*.tif")
-    session = onnxruntime.InferenceSession(HERE / "recognizer.onnx")
-    table = csv.writer(sys.stdout)
-    for i, path in enumerate(paths):
+    if how["ranges_of_plates"]:
+        note = "note: training took black and white from each plate's control images; "
+        print(f"{note}--ranges has those of yours", file=sys.stderr)
+    table, failed, is_first = csv.writer(sys.stdout), 0, True
+    for path in paths:
         try:
-            image = prepare(read(path), model["image"]) / np.float32(255)
-        except (OSError, ValueError, IndexError) as error:
-            sys.exit(f"{path}: {error}")
+            image = prepare(read(Path(path)), model["image"]) / np.float32(255)
+        except Exception as error:  # decoders raise anything for a damaged file
+            print(f"left out: {path}: {error}", file=sys.stderr)
+            failed += 1
+            continue
         (parameters,) = session.run(None, {session.get_inputs()[0].name: image[None]})
         said = codes(parameters[0], model)
-        if i == 0:
+        if is_first:
             table.writerow(["image", *said])
-        table.writerow([path.name, *said.values()])
+        is_first = False
+        table.writerow([path, *said.values()])
+    return int(failed > 0)
+
+
+def _ranges(option: str, channels: int) -> list[tuple[float, ...]]:
+    """What `--ranges=BLACK:WHITE,..` says."""
+    name, _, text = option.partition("=")
+    try:
+        ranges = [tuple(map(float, pair.split(":"))) for pair in text.split(",")]
+    except ValueError:
+        ranges = []
+    is_whole = len(ranges) == channels and all(len(ends) == 2 for ends in ranges)
+    if name != "--ranges" or not is_whole:
+        sys.exit(
+            f"{option}: expected --ranges=BLACK:WHITE for each of {channels} channels"
+        )
+    return ranges
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -13,7 +13,7 @@ from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
 from infogan_jax.data import listing, metadata
 from infogan_jax.data.prepare import DATASETS
-from infogan_jax.data.ranges import Rule, describe
+from infogan_jax.data.ranges import describe
 from infogan_jax.data.sources import preprocess
 from infogan_jax.data.survey import with_own_plates
 from infogan_jax.errors import expand_path, first_line
@@ -75,7 +75,6 @@ def preparation(
     """
     size, config, form = _as_stored(config, image_shape, form)
     change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
-    by_plate = Rule.of(config).column if config.normalise_by else ""
     is_whole = config.resize_mode in ("auto", "scale")
     resize = "pad" if is_whole else config.resize_mode
     return {
@@ -83,7 +82,8 @@ def preparation(
         "widen_bytes": form.are_widened,
         "scale_bytes": bool(config.value_range or config.normalise_by),
         "ranges": form.ranges or [own.BYTES] * image_shape[-1],
-        "ranges_by": by_plate,  # of which the ranges are those of all together
+        # Each plate has ranges of its own in training, by its control images
+        "ranges_of_plates": bool(config.normalise_by),
         "bytes_before_resize": not size,
         "change": change.__name__ if change else "",
         "scale": form.scale if size else None,

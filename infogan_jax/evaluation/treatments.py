@@ -338,7 +338,7 @@ def evaluate(subject: Subject) -> Measures | Skipped:
         values = table[comparison.column]
         wells = wells_of(scores, plates, table["well"], values)
         is_control = np.array([comparison.is_control(value) for value in values])
-        deviations = scores[is_control].std(0) if is_control.any() else scores.std(0)
+        deviations = scores[is_control].std(0)
         rows += rows_of(wells, names, np.maximum(deviations, 1e-6), comparison, rng)
         measured[comparison.column] = in_rows(wells)
     for value in {row["value"]: None for row in rows if row["p"] is None}:

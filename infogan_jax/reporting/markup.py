@@ -89,8 +89,8 @@ for (const head of document.querySelectorAll("th")) {{
     const text = (row) => row.cells[head.cellIndex].textContent;
     rows.sort((a, b) => {{
       const [x, y] = [number(text(a)), number(text(b))];
-      const both = Number.isNaN(x) || Number.isNaN(y);
-      return way * (both ? text(a).localeCompare(text(b)) : x - y);
+      const isText = Number.isNaN(x) || Number.isNaN(y);
+      return way * (isText ? text(a).localeCompare(text(b)) : x - y);
     }});
     body.append(...rows);
   }};

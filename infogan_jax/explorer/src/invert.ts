@@ -19,14 +19,19 @@ export interface Found {
 /**
  * The latents after all steps; null if it was stopped.
  *
+ * @param bounds of each latent
  * @param tell is given what there is so far; it returns whether to go on
  */
 export async function descend(
   start: Latents,
   descent: Descent,
+  bounds: readonly (readonly [number, number])[],
   tell: (share: number, latents: Latents) => boolean,
 ): Promise<Found | null> {
-  const latents = start.slice();
+  const latents = start.map((value, i) => {
+    const [low, high] = bounds[i] ?? [value, value];
+    return Math.min(high, Math.max(low, value));
+  });
   const mean = new Float64Array(latents.length);
   const square = new Float64Array(latents.length);
   for (let step = 1; step <= STEPS; step++) {
@@ -38,7 +43,9 @@ export async function descend(
       const second = BETA2 * (square[i] ?? 0) + (1 - BETA2) * slope ** 2;
       [mean[i], square[i]] = [first, second];
       const scale = Math.sqrt(second / (1 - BETA2 ** step)) + EPSILON;
-      latents[i] = (latents[i] ?? 0) - (rate * first) / (1 - BETA1 ** step) / scale;
+      const moved = (latents[i] ?? 0) - (rate * first) / (1 - BETA1 ** step) / scale;
+      const [low, high] = bounds[i] ?? [moved, moved];
+      latents[i] = Math.min(high, Math.max(low, moved));
     }
     if (!tell(step / STEPS, latents.slice())) return null;
   }

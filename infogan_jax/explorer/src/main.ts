@@ -152,8 +152,7 @@ class Page {
     this.settle(this.walk ? 400 : 60);
     const image = await this.engine.generate("picture", [latents]);
     if (image) {
-      const own = this.keepsMissing ? this.own : null;
-      this.panels.paint(this.smooth, own?.complete(image) ?? image);
+      this.panels.paint(this.smooth, this.complete(image));
       document.body.dataset.painted = String(
         Number(document.body.dataset.painted ?? 0) + 1,
       );
@@ -215,7 +214,7 @@ class Page {
     const panels = new Panels(this.model, find("beside"), "pinned");
     this.beside = panels;
     const image = await this.engine.generate("file", [latents]);
-    if (image) panels.paint(this.smooth, image);
+    if (image) panels.paint(this.smooth, this.complete(image));
   }
 
   /** Says what the picture has other than the pinned one. */
@@ -234,36 +233,40 @@ class Page {
   // A person's image
 
   private async read(file: Blob): Promise<void> {
-    const { image, notes } = await readImage(this.model, file);
     this.stop();
+    const search = this.searches; // a person who moves on, or a newer file, ends it
+    const goesOn = () => this.searches === search;
+    const { image, notes } = await readImage(this.model, file);
+    if (!goesOn()) return;
     this.leaveOwn();
     await this.pin(null);
     this.beside = new Panels(this.model, find("beside"), "your image");
     this.beside.paint(this.smooth, image);
     const q = await this.engine.recognize(image);
     document.body.dataset.q = q.join(" ");
-    const changed = notes.length ? ` (${notes.join(", ")})` : "";
-    say(`Looking for your image${changed} …`);
-    const own = new Own(image, this.engine);
+    const changed = notes.length ? ` Your image was changed: ${notes.join(", ")}.` : "";
+    if (goesOn()) say(`Looking for your image …${changed}`);
+    const own = new Own(this.model, image, this.engine);
     let start = await this.engine.startInversion(image);
+    if (!goesOn()) return say("");
     for (const code of this.model.codes) {
       if (code.nParams) start = withValue(code, start, inferred(code, q));
     }
-    this.searches += 1;
-    const search = this.searches;
     const show = (share: number, latents: Latents) => {
-      say(`Looking for your image${changed} … ${Math.round(100 * share)} %`);
+      say(`Looking for your image … ${Math.round(100 * share)} %.${changed}`);
       this.change(latents).catch(tell);
     };
-    const found = await own.search(start, show, () => this.searches === search);
-    if (!found) return; // a person moved on
-    const picture = await this.engine.generate("file", [found.latents]);
-    if (!picture || this.searches !== search) return;
+    const found = await own.search(start, show, goesOn);
+    const picture = found && (await this.engine.generate("file", [found.latents]));
+    if (!found || !picture || !goesOn()) {
+      if (status.textContent?.startsWith("Looking")) say("");
+      return;
+    }
     own.compare(picture);
     this.own = own;
     find("own").hidden = false;
     await this.change(found.latents);
-    say(`${verdict(found)}${changed && ` Your image was changed${changed}.`}`);
+    say(`${verdict(found)}${changed}`);
   }
 
   /** From now on the picture is the generator's own. */
@@ -272,9 +275,10 @@ class Page {
     find("own").hidden = true;
   }
 
-  /** Whether what the generator cannot make of a person's image is added. */
-  private get keepsMissing(): boolean {
-    return find<HTMLInputElement>("keep-missing").checked;
+  /** A picture with what the generator cannot make of a person's image, if asked for. */
+  private complete(picture: Float32Array): Float32Array {
+    const isWanted = find<HTMLInputElement>("keep-missing").checked;
+    return isWanted && this.own ? this.own.complete(picture) : picture;
   }
 
   // Moving
@@ -364,7 +368,7 @@ class Page {
     const image = await this.engine.generate("file", [this.latents]);
     if (image)
       save(
-        await toPng(this.model, image, 1, 1, this.smooth),
+        await toPng(this.model, this.complete(image), 1, 1, this.smooth),
         this.file("picture", "png"),
       );
   }
@@ -377,9 +381,12 @@ class Page {
       walk.at((i * speed * GIF_SECONDS) / GIF_FRAMES),
     );
     const images = await this.engine.generate("file", path);
-    if (images)
+    // Other noise is another cell
+    const isSame = find<HTMLSelectElement>("moving").value === "codes";
+    const shown = images && isSame ? this.complete(images) : images;
+    if (shown)
       save(
-        toGif(this.model, images, path.length, this.smooth),
+        toGif(this.model, shown, path.length, this.smooth),
         this.file("moving", "gif"),
       );
     say("");
@@ -399,7 +406,8 @@ class Page {
     this.writeHash();
     try {
       await navigator.clipboard.writeText(location.href);
-      say("The link is copied; it shows just this.");
+      const less = this.own ? ", as the generator makes it" : "";
+      say(`The link is copied; it shows just this${less}.`);
     } catch {
       say("The link is in the address bar; this browser does not let a page copy it.");
     }

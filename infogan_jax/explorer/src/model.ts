@@ -184,12 +184,13 @@ function parsePreparation(about: Record<string, unknown>): Preparation {
       const [low, high] = list(ends, "a range of values");
       return [number(low, "black"), number(high, "white")] as const;
     }),
-    rangesBy: text(about, "ranges_by"),
+    rangesOfPlates: flag("ranges_of_plates"),
     bytesBeforeResize: flag("bytes_before_resize"),
     change: text(about, "change"),
     scale: about.scale === null ? null : number(about.scale, "scale"),
     resize: text(about, "resize"),
     align: text(about, "align"),
+    window: whole(about, "window", 0),
   };
 }
 

@@ -169,15 +169,16 @@ export async function readImage(model: Model, file: Blob): Promise<Dropped> {
   }
   // Browsers do not say whether a picture of 8 bits was stored in grey or in colours
   let channels = how.channels;
-  if (raw.isBytes && has === 3 && wanted === 1) {
+  const isOpen = ["", "grey", "rgb"].includes(channels) && raw.isBytes;
+  if (isOpen && has === 3 && wanted === 1) {
     channels = "grey";
     notes.push("colours became grey");
-  } else if (raw.isBytes && has === 1 && wanted === 3) {
+  } else if (isOpen && has === 1 && wanted === 3) {
     channels = "rgb";
     notes.push("it has no colours");
   }
-  if (how.rangesBy && !raw.isBytes) {
-    notes.push(`black and white are those of each ${how.rangesBy} together`);
+  if (how.rangesOfPlates) {
+    notes.push("black and white are those of all plates together, not of its own");
   }
   try {
     const bytes = prepare({ ...how, channels }, model.height, raw);

@@ -5,12 +5,13 @@ export interface Preparation {
   readonly widenBytes: boolean; // to 16 bits, as other images of the run have
   readonly scaleBytes: boolean; // between black and white, too
   readonly ranges: readonly (readonly [number, number])[]; // black and white
-  readonly rangesBy: string; // column whose values have ranges of their own; or empty
+  readonly rangesOfPlates: boolean; // each plate had ranges of its own in training
   readonly bytesBeforeResize: boolean;
   readonly change: string; // what a dataset makes of its images; or empty
   readonly scale: number | null; // of the sides; null: as `resize` says
   readonly resize: string; // pad, crop or stretch
   readonly align: string; // none, centre or axis
+  readonly window: number; // side of the largest training image; 0: not known
 }
 
 /** An image as a file has it. */
@@ -34,13 +35,13 @@ export function prepare(how: Preparation, side: number, raw: Raw): Float64Array 
   let image = chooseChannels(raw, how.channels);
   const wanted = how.ranges.length;
   if (image.channels !== wanted) {
-    throw new Misfit(
-      `The image has ${image.channels} channel${image.channels > 1 ? "s" : ""}; this network reads ${wanted}.`,
-    );
+    const has = `${image.channels} channel${image.channels > 1 ? "s" : ""}`;
+    throw new Misfit(`The image has ${has}; this network reads ${wanted}.`);
   }
   if (how.widenBytes && image.isBytes) {
     image = { ...image, values: image.values.map((v) => 257 * v), isBytes: false };
   }
+  check(image, how);
   if (!image.isBytes || how.scaleBytes) {
     const values = image.values.map((value, i) => {
       const [low, high] = how.ranges[i % wanted] ?? [0, 255];
@@ -52,6 +53,35 @@ export function prepare(how: Preparation, side: number, raw: Raw): Float64Array 
   if (how.bytesBeforeResize) image = toBytes(image);
   if (how.change) image = change(image, how.change);
   return align(toBytes(resized(image, side, how)), how.align).values;
+}
+
+const FIELD = 2; // times as long as the largest training image is no image of one cell
+
+/** Throws Misfit if an image is of another kind or scale. */
+function check({ width, height, values, isBytes }: Grid, how: Preparation): void {
+  if (how.window && Math.max(width, height) > FIELD * how.window) {
+    throw new Misfit(
+      `The image has ${width} × ${height} pixels, where ${how.window} or less are expected: this is a field of view, no cell.`,
+    );
+  }
+  const areBytes = how.ranges.every(([low, high]) => low === 0 && high === 255);
+  let [lowest, highest] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  let isWhole = true;
+  for (const value of values) {
+    lowest = Math.min(lowest, value);
+    highest = Math.max(highest, value);
+    isWhole &&= Number.isInteger(value);
+  }
+  const isFraction = !isWhole && highest <= 1;
+  const isSame = isBytes
+    ? areBytes || how.scaleBytes
+    : !areBytes || (lowest >= 0 && highest <= 255 && !isFraction);
+  if (!isSame) {
+    const ranges = how.ranges.map(([low, high]) => `${low} to ${high}`).join(", ");
+    throw new Misfit(
+      `The image has values from ${lowest} to ${highest}; this network reads ${ranges}.`,
+    );
+  }
 }
 
 function chooseChannels(raw: Raw, wanted: string): Grid {
@@ -76,7 +106,7 @@ function chooseChannels(raw: Raw, wanted: string): Grid {
     const places = wanted.split(",").map((number) => Number(number) - 1);
     if (places.some((place) => place >= channels)) {
       throw new Misfit(
-        `The image has ${channels} channels; this network reads ${wanted}.`,
+        `The image has ${channels} channels; this network reads number ${wanted}.`,
       );
     }
     return made(places.length, (i, k) => at(i, places[k] ?? 0));

@@ -26,12 +26,13 @@ const preparation = {
   widen_bytes: false,
   scale_bytes: false,
   ranges: [[0, 255]],
-  ranges_by: "",
+  ranges_of_plates: false,
   bytes_before_resize: true,
   change: "",
   scale: null,
   resize: "pad",
   align: "none",
+  window: 0,
 };
 
 function json(): Record<string, unknown> {

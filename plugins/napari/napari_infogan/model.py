@@ -29,8 +29,8 @@ class Exported:
                 onnxruntime.InferenceSession(folder / f"{name}.onnx")
                 for name in ("generator", "recognizer")
             )
-            self.about["image"]["preparation"]
-        except (OSError, KeyError, json.JSONDecodeError) as error:
+            self.channels = len(self.about["image"]["preparation"]["ranges"])
+        except Exception as error:  # onnxruntime raises types of its own
             raise ValueError(
                 f"{folder}: expected a folder of infogan --mode=export ({error})"
             ) from None
@@ -50,20 +50,29 @@ class Exported:
         """Returns a row for each whole object: label, category, codes.
 
         Args:
-            field: `[H, W, C]` in the files' own units.
+            field: `[H, W, C]` in the files' own units, of the channels that are read.
             labels: `[H, W]`, 0 where there is no object.
 
         Raises:
             ValueError: the labels have no whole object, or the field other channels.
         """
+        if labels.ndim != 2:
+            raise ValueError(f"labels of {labels.ndim} dimensions; expected 2")
         mask = objects.check_mask(labels[..., None])
         cells = objects.measure(field, mask, [])
         if not len(cells.table.get("label", ())):
             raise ValueError("the labels have no object that is whole")
-        window = self.about["image"]["preparation"]["window"]
+        how = self.about["image"]["preparation"]
+        window = how["window"]
         window = window or objects.choose_window(objects.longest_sides(mask))
+        table = cells.table
+        fits = np.maximum(table["height"], table["width"]) <= window
+        cells = objects.Objects({k: v[fits] for k, v in table.items()}, cells.at_edge)
+        if not fits.any():
+            raise ValueError(f"no object fits into the run's {window} pixels")
         crops = objects.cut_out(field, mask, cells, window, "neighbours")
-        seen = np.stack([standalone.prepare(x, self.about["image"]) for x in crops])
+        image = self.about["image"] | {"preparation": how | {"channels": ""}}
+        seen = np.stack([standalone.prepare(x, image) for x in crops])
         said = [standalone.codes(q, self.about) for q in self._read(seen)]
         table = pd.DataFrame(said)
         table.insert(0, "label", cells.table["label"])

@@ -56,13 +56,14 @@ class CodesWidget(Container):
 
     def open(self, folder: Path) -> None:
         """Loads an exported run, and makes a slider for each of its codes."""
+        self._exported = None
+        self.codes.clear()
+        self._sliders = {}
         try:
             self._exported = Exported(Path(folder))
         except ValueError as error:
             self._tell(str(error))
             return
-        self.codes.clear()
-        self._sliders = {}
         for code in self._exported.codes:
             name = code["name"]
             title = code.get("meaning") or name
@@ -85,22 +86,27 @@ class CodesWidget(Container):
         if self._exported is None or layer is None or not self.images.value:
             self._tell("choose an exported run, its channels and a labels layer")
             return
-        channels = len(self._exported.about["image"]["preparation"]["ranges"])
         try:
             layers = [np.asarray(image.data) for image in self.images.value]
-            field = stack_channels(layers, channels)
+            field = stack_channels(layers, self._exported.channels)
             table = self._exported.read_cells(field, np.asarray(layer.data))
         except ValueError as error:
             self._tell(str(error))
             return
-        # napari looks features up by `index`
-        layer.features = table.assign(index=table["label"])
+        # napari looks features up by `index`; columns of others stay
+        table = table.assign(index=table["label"])
+        former = layer.features
+        if "index" in former:
+            others = former[["index", *former.columns.difference(table.columns)]]
+            layer.features = table.merge(others, "left", on="index")
+        else:
+            layer.features = table
         if "category" in table:
             layer.colormap = self._colours(table)
         if self._on_click not in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.append(self._on_click)
-        whole = len(np.unique(layer.data)) - 1
-        self._tell(f"{len(table)} of {whole} objects; others touch the edge")
+        count = np.count_nonzero(np.unique(layer.data))
+        self._tell(f"{len(table)} of {count} objects; others touch the edge")
 
     def _colours(self, table: Any) -> DirectLabelColormap:
         assert self._exported is not None and self._exported.category is not None
@@ -112,8 +118,11 @@ class CodesWidget(Container):
     def _on_click(self, layer: Labels, event: Any) -> None:
         """Sets the sliders to what Q reads in the object that was clicked."""
         label = layer.get_value(event.position, world=True)
-        rows = layer.features[layer.features["label"] == label]
-        if self._exported is None or rows.empty:
+        features = layer.features
+        if self._exported is None or "category" not in features:
+            return
+        rows = features[features["index"] == label]
+        if rows.empty:
             return
         for name, value in self._exported.values_of(rows.iloc[0]).items():
             slider = self._sliders[name]

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 npe2 = pytest.importorskip("npe2")
@@ -79,6 +80,11 @@ def test_codes_are_those_of_the_windows(exported, field):
     assert picture.shape == (16, 16, 2)
     with pytest.raises(ValueError, match="2 channels; this network reads 3"):
         stack_channels([image], 3)
+    chosen = model.about["image"]["preparation"] | {"channels": "2,1"}
+    model.about["image"]["preparation"] = chosen  # in files; layers are chosen already
+    pd.testing.assert_frame_equal(model.read_cells(stacked, labels), table)
+    with pytest.raises(ValueError, match="labels of 3 dimensions"):
+        model.read_cells(stacked, labels[None])
     with pytest.raises(ValueError, match="no object that is whole"):
         model.read_cells(stacked, np.ones_like(labels))
 
@@ -89,6 +95,7 @@ def test_a_person_reads_cells_and_clicks_on_one(exported, field, qapp):
     viewer = ViewerModel()
     channels = [viewer.add_image(x, name=n) for x, n in zip(image, "ab", strict=True)]
     layer = viewer.add_labels(labels)
+    layer.features = {"index": range(1, 10), "area": range(9)}  # of another program
     widget = CodesWidget(viewer)
     widget.read_cells()
     assert "choose an exported run" in widget.told.value
@@ -101,6 +108,7 @@ def test_a_person_reads_cells_and_clicks_on_one(exported, field, qapp):
     assert widget.told.value == "8 of 9 objects; others touch the edge"
     table = layer.features
     assert (table["index"] == table["label"]).all()
+    assert table["area"].tolist() == list(range(1, 9))
     same = table[table["category"] == table["category"].iloc[0]]["label"]
     colours = {tuple(layer.colormap.map(label)) for label in same}
     assert len(colours) == 1
