@@ -30,6 +30,8 @@ class Exported:
                 for name in ("generator", "recognizer")
             )
             self.channels = len(self.about["image"]["preparation"]["ranges"])
+            nothing = np.zeros(self.about["param_dim"])
+            self.columns = list(standalone.codes(nothing, self.about))
         except Exception as error:  # onnxruntime raises types of its own
             raise ValueError(
                 f"{folder}: expected a folder of infogan --mode=export ({error})"

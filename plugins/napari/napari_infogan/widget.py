@@ -119,7 +119,7 @@ class CodesWidget(Container):
         """Sets the sliders to what Q reads in the object that was clicked."""
         label = layer.get_value(event.position, world=True)
         features = layer.features
-        if self._exported is None or "category" not in features:
+        if self._exported is None or not {*self._exported.columns} <= {*features}:
             return
         rows = features[features["index"] == label]
         if rows.empty:
