@@ -21,7 +21,7 @@ SITE = sorted(
 )
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *SITE]
 # Flags of other programs: pytest, twine, git and so on
-FOREIGN = {"all", "build", "durations", "flagfile", "help", "strict"}
+FOREIGN = {"ranges", "all", "build", "durations", "flagfile", "help", "strict"}
 # So that a command takes seconds
 SHORT = {
     "architecture": "mnist_tiny",
