@@ -12,7 +12,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 
 import infogan_jax
 from infogan_jax import flags
-from infogan_jax.apps.export import PAGE
+from infogan_jax.apps.export import copy_programs
 
 HERE = Path(__file__).parent
 GENERATED = HERE / "reference" / "generated"
@@ -65,13 +65,13 @@ def _write_flags(app):
 
 
 def _copy_live_pages(app, error):
-    """The explorer beside each exported model of docs/live."""
+    """The page and recognize.py beside each exported model of docs/live."""
     if error or app.builder.name != "html":
         return
     for model in (HERE / "live").glob("*/"):
         target = Path(app.outdir) / "live" / model.name
-        shutil.copytree(PAGE, target, dirs_exist_ok=True)
         shutil.copytree(model, target, dirs_exist_ok=True)
+        copy_programs(target)
 
 
 def setup(app):

@@ -229,7 +229,8 @@ def run_in(path: Path, config, image_shape=(28, 28, 1), class_names=(), **about)
 EXPLORER = Path(__file__).parents[1] / "infogan_jax" / "explorer"
 
 
-def skip_without_browser() -> None:
+def run_in_browser(spec: str, url: str, folder: Path) -> None:
+    """A file of `explorer/e2e` on a page that is served; skips without a browser."""
     browser = os.environ.get("CHROMIUM", "/usr/bin/chromium")
     for what, is_here in (
         ("Node.js", shutil.which("npx")),
@@ -238,6 +239,15 @@ def skip_without_browser() -> None:
     ):
         if not is_here:
             pytest.skip(f"needs {what}")
+    done = subprocess.run(
+        ["npx", "--no-install", "playwright", "test", spec],
+        cwd=EXPLORER,
+        env={**os.environ, "URL": url, "FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @contextlib.contextmanager

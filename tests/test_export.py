@@ -2,11 +2,9 @@
 
 import http.client
 import json
-import os
 import shutil
 import socket
 import struct
-import subprocess
 import threading
 from types import SimpleNamespace
 
@@ -26,7 +24,7 @@ from infogan_jax.core.losses import GAN_LOSSES
 from infogan_jax.core.models import ARCHITECTURES
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run
-from tests.conftest import EXPLORER, run_in, skip_without_browser
+from tests.conftest import run_in, run_in_browser
 
 QUICK = ("mnist_tiny", "residual")  # to compile, among the architectures
 
@@ -174,6 +172,15 @@ def test_the_model_card_says_what_the_export_is(exported):
     assert "`cat`: categorical, 10 numbers, H(c) = 2.30 nats" in card
 
 
+def said_of(run):
+    """model.json and the model card of a run without a checkpoint."""
+    trained = Trained(run.model, SimpleNamespace(step=0, frequencies={}))
+    about = describe(run, run.members[0], trained)
+    about |= {"name": "cells", "seed": 0, "weights": "float32"}
+    about |= {"parity": {"generator": 0.0}}
+    return about, model_card(run, run.members[0], about)
+
+
 def test_a_model_card_has_no_path_and_no_value_of_a_table(tmp_path):
     config = Config(
         dataset="folder:/secret/cells",
@@ -185,17 +192,12 @@ def test_a_model_card_has_no_path_and_no_value_of_a_table(tmp_path):
     run = run_in(tmp_path / "run", config, class_names=["sick", "well"])
     row = {"nmi": 0.9, "nmi_by_chance": 0.1, "auc": 1.0, "auc_by_chance": 0.6}
     row |= {"code": "cat", "value": "Jane Roe", "units": 9}
-    member = run.members[0]
     (tmp_path / "run" / "evaluation.json").write_text(
         json.dumps(
             {"step": 0, "images": 9, "metadata": {"patient": row, "warnings": []}}
         )
     )
-    trained = Trained(run.model, SimpleNamespace(step=0, frequencies={}))
-    about = describe(run, member, trained)
-    about |= {"name": "cells", "seed": 0, "weights": "float32"}
-    about |= {"parity": {"generator": 0.0}}
-    card = model_card(run, member, about)
+    _, card = said_of(run)
     assert "| data | `a folder`" in card
     assert not any(word in card for word in ("secret", "Jane", "folder:cells"))
 
@@ -215,12 +217,9 @@ def test_groups_that_are_labels_are_left_out(tmp_path):
     found = {"step": 0, "images": 9, "clustering": {"cat": matched}}
     found["code_auc"] = {"Jane": separated}
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps(found))
-    trained = Trained(run.model, SimpleNamespace(step=0, frequencies={}))
-    about = describe(run, run.members[0], trained)
-    about |= {"name": "cells", "seed": 0, "weights": "float32"}
-    about |= {"parity": {"generator": 0.0}}
+    about, card = said_of(run)
     assert about["codes"][0]["labels"] == [None, None]
-    for text in (json.dumps(about), model_card(run, run.members[0], about)):
+    for text in (json.dumps(about), card):
         assert "Jane" not in text and "Joe" not in text
 
 
@@ -429,7 +428,6 @@ def test_ports_that_cannot_be(server, exported):
 
 @pytest.mark.long
 def test_the_page_in_a_browser(server, run, command, tmp_path):
-    skip_without_browser()
     digit = Image.new("L", (60, 40))
     digit.paste(255, (25, 5, 33, 35))
     digit.save(tmp_path / "digit.png")
@@ -439,15 +437,7 @@ def test_the_page_in_a_browser(server, run, command, tmp_path):
     pixels = np.arange(2 * 9 * 9, dtype=np.uint16).reshape(2, 9, 9)
     tifffile.imwrite(tmp_path / "cells.tif", pixels, photometric="minisblack")
     url = f"http://127.0.0.1:{server.server_port}/"
-    done = subprocess.run(
-        ["npx", "--no-install", "playwright", "test", "page"],
-        cwd=EXPLORER,
-        env={**os.environ, "URL": url, "FOLDER": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_in_browser("page", url, tmp_path)
     # What was on the canvas is what JAX makes of the latents that were saved.
     out = tmp_path / "out.npy"
     flags = [f"--latents_file={tmp_path / 'latents.json'}", f"--output={out}"]

@@ -25,7 +25,7 @@ from infogan_jax.data import folder as own
 from infogan_jax.data import imaging, load, preparation, read_foreign
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run
-from tests.conftest import EXPLORER, run_in, skip_without_browser
+from tests.conftest import run_in, run_in_browser
 
 
 def cell(rng, side, channels=3):
@@ -55,6 +55,13 @@ def wide(tmp_path_factory):
     return root
 
 
+def config_of(wide, data_dir, **changes):
+    """A small run of that folder."""
+    networks = {"architecture": "dcgan", "base_channels": 4, "image_size": 32}
+    where = {"dataset": f"folder:{wide}", "data_dir": str(data_dir)}
+    return Config(**where, **networks, **changes)
+
+
 def opened(config, workdir):
     """A run with a state that was never trained, and what it reads of its folder."""
     data = load(config)
@@ -79,15 +86,7 @@ def opened(config, workdir):
     [("auto", "none"), ("pad", "centre"), ("crop", "axis"), ("stretch", "none")],
 )
 def test_images_become_the_same_bytes(wide, tmp_path, resize_mode, align):
-    config = Config(
-        dataset=f"folder:{wide}",
-        data_dir=str(tmp_path),
-        image_size=32,
-        resize_mode=resize_mode,
-        align=align,
-        architecture="dcgan",
-        base_channels=4,
-    )
+    config = config_of(wide, tmp_path, resize_mode=resize_mode, align=align)
     form = load(config).form
     how = json.loads(json.dumps(preparation(config, (32, 32, 3), form)))
     about = {"height": 32, "preparation": how}
@@ -122,15 +121,8 @@ def test_changes_are_those_of_the_datasets(change):
 
 
 def test_codes_are_those_of_encode(wide, tmp_path, command):
-    config = Config(
-        dataset=f"folder:{wide}",
-        data_dir=str(tmp_path / "data"),
-        image_size=32,
-        align="centre",
-        architecture="dcgan",
-        base_channels=4,
-        codes="cat:3,gaussian:1,bernoulli:1,noise:5",
-    )
+    codes = "cat:3,gaussian:1,bernoulli:1,noise:5"
+    config = config_of(wide, tmp_path / "data", align="centre", codes=codes)
     run = opened(config, tmp_path / "run")
     out = export(run, tmp_path / "out")
     paths = sorted(wide.glob("*.tif"))
@@ -160,29 +152,14 @@ def test_codes_are_those_of_encode(wide, tmp_path, command):
 
 @pytest.mark.long
 def test_the_page_reads_raw_images_alike(wide, tmp_path):
-    skip_without_browser()
-    config = Config(
-        dataset=f"folder:{wide}",
-        data_dir=str(tmp_path / "data"),
-        image_size=32,
-        align="axis",
-        architecture="dcgan",
-        base_channels=4,
-    )
+    config = config_of(wide, tmp_path / "data", align="axis")
     run = opened(config, tmp_path / "run")
     out = export(run, tmp_path / "out")
     with make_server(out, "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
-        done = subprocess.run(
-            ["npx", "--no-install", "playwright", "test", "cells"],
-            cwd=EXPLORER,
-            env={**os.environ, "URL": url, "FOLDER": str(wide)},
-            capture_output=True,
-            text=True,
-        )
+        run_in_browser("cells", url, wide)
         server.shutdown()
-    assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((wide / "codes.json").read_text())
     _, trained = run.load_trained()
     images = read_foreign(wide, run.config, run.info.image_shape, run.info.form)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from infogan_jax.apps.onnx_models import open_session
+
 NAME = "bioimageio.yaml"
 _FORMAT = "0.5.3"
 _INPUT, _OUTPUT = "test_input.npy", "test_output.npy"
@@ -32,7 +34,7 @@ def describe_recognizer(
     those of model.json.
 
     Args:
-        about: the content of model.json, without its files.
+        about: the content of model.json.
         content: of recognizer.onnx.
         images: in [0, 1], `[N, H, W, C]`, to test with.
     """
@@ -42,12 +44,11 @@ def describe_recognizer(
     low, high = _ranges(image)
     raw = (images * (high - low) + low).astype(np.float32)
     seen = np.clip((raw - low) / (high - low), 0, 1).astype(np.float32)
-    files = {_INPUT: _npy(raw), _OUTPUT: _npy(_run(content, seen))}
+    session = open_session(content)
+    (q_params,) = session.run(None, {session.get_inputs()[0].name: seen})
+    files = {_INPUT: _npy(raw), _OUTPUT: _npy(q_params)}
     imports = onnx.load_from_string(content).opset_import
     opset = next(one.version for one in imports if not one.domain)
-    space = {"type": "space"}
-    if image["pixel_size"]:
-        space |= {"unit": "micrometer", "scale": image["pixel_size"]}
     description = {
         "format_version": _FORMAT,
         "type": "model",
@@ -59,30 +60,7 @@ def describe_recognizer(
         "cite": [_CITE],
         "documentation": "README.md",
         "tags": ["infogan", "unsupervised", "representation-learning"],
-        "inputs": [
-            {
-                "id": "images",
-                "axes": [
-                    {"type": "batch"},
-                    {"id": "y", "size": image["height"]} | space,
-                    {"id": "x", "size": image["width"]} | space,
-                    {"type": "channel", "channel_names": _names(image)},
-                ],
-                "data": {"type": "float32"},
-                "preprocessing": [
-                    {
-                        "id": "scale_linear",
-                        "kwargs": {
-                            "axis": "channel",
-                            "gain": (1 / (high - low)).tolist(),
-                            "offset": (-low / (high - low)).tolist(),
-                        },
-                    },
-                    {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
-                ],
-                "test_tensor": _named(_INPUT, files),
-            }
-        ],
+        "inputs": [_describe_input(image, low, high, files)],
         "outputs": [
             {
                 "id": "parameters",
@@ -97,7 +75,7 @@ def describe_recognizer(
         "weights": {
             "onnx": {
                 "source": "recognizer.onnx",
-                "sha256": hashlib.sha256(content).hexdigest(),
+                "sha256": about["files"]["recognizer.onnx"]["sha256"],
                 "opset_version": opset,
             }
         },
@@ -105,20 +83,38 @@ def describe_recognizer(
     return files | {NAME: (json.dumps(description, indent=2) + "\n").encode()}
 
 
+def _describe_input(
+    image: dict[str, Any], low: np.ndarray, high: np.ndarray, files: dict[str, bytes]
+) -> dict[str, Any]:
+    space = {"type": "space"}
+    if image["pixel_size"]:
+        space |= {"unit": "micrometer", "scale": image["pixel_size"]}
+    gain = 1 / (high - low)
+    scale = {"axis": "channel", "gain": gain.tolist(), "offset": (-low * gain).tolist()}
+    return {
+        "id": "images",
+        "axes": [
+            {"type": "batch"},
+            {"id": "y", "size": image["height"]} | space,
+            {"id": "x", "size": image["width"]} | space,
+            {"type": "channel", "channel_names": _names(image)},
+        ],
+        "data": {"type": "float32"},
+        "preprocessing": [
+            {"id": "scale_linear", "kwargs": scale},
+            {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
+        ],
+        "test_tensor": _named(_INPUT, files),
+    }
+
+
 def _ranges(image: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Black and white of each channel that the network sees."""
     ranges = image["preparation"]["ranges"]
-    if len(ranges) != image["channels"]:  # what a dataset makes of others is bytes
+    if image["preparation"]["change"]:  # what a dataset makes of its images is bytes
         ranges = [(0, 255)] * image["channels"]
     low, high = np.array(ranges, float).T
     return low, np.maximum(high, low + 1e-12)
-
-
-def _run(content: bytes, images: np.ndarray) -> np.ndarray:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
 
 
 def _npy(values: np.ndarray) -> bytes:

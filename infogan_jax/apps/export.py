@@ -87,8 +87,7 @@ def export(
             composite(to_uint8(images), run.config.composite)
         ):
             figures.save(to_picture(image), output / "thumbnails" / f"{index}.png")
-        shutil.copytree(PAGE, output, dirs_exist_ok=True)
-        shutil.copyfile(standalone.__file__, output / "recognize.py")
+        copy_programs(output)
         about = describe(run, folder, trained) | {
             "name": run.path.resolve().name,
             "digest": digest,
@@ -150,6 +149,12 @@ def _cannot_write(output: Path, error: OSError) -> UserError:
     if isinstance(error, shutil.Error):  # a list of (source, target, reason)
         reason = "; ".join(str(failure[-1]) for failure in error.args[0])
     return UserError(f"--output={output}: cannot be written ({reason or error})")
+
+
+def copy_programs(output: Path) -> None:
+    """Copies what is the same in every export: the page, and recognize.py."""
+    shutil.copytree(PAGE, output, dirs_exist_ok=True)
+    shutil.copyfile(standalone.__file__, output / "recognize.py")
 
 
 def file_sizes(output: Path) -> dict[str, int]:

@@ -19,14 +19,8 @@ _OF_CLASSES = "clustering", "code_auc"
 # Settings that the table shows, and those that may hold a path or a name of the user's
 _NOT_SHOWN = (
     *("dataset", "seed", "num_seeds", *PATH_FIELDS),
-    *(
-        "download_url",
-        "file_pattern",
-        "normalise_by",
-        "group_by",
-        "label_by",
-        "compare",
-    ),
+    *("download_url", "file_pattern", "normalise_by", "compare"),
+    *("group_by", "label_by"),
 )
 _WARNING = "warning: "
 
@@ -70,9 +64,9 @@ tags: [infogan, gan, jax, onnx, disentanglement]
 ## Files
 
 `index.html` is a page with a slider for each code; any web server can serve the folder.
-`recognize.py` reads images of any
-size with NumPy and onnxruntime, and `bioimageio.yaml` describes the recogniser for
-bioimage.io. `generator.onnx` takes latents `[B, {latent_dim}]` to images
+`recognize.py` reads images of any size with NumPy and onnxruntime, and
+`bioimageio.yaml` describes the recogniser for bioimage.io.
+`generator.onnx` takes latents `[B, {latent_dim}]` to images
 `[B, {height}, {width}, {channels}]` in [0, 1]; `recognizer.onnx` takes images to the
 parameters of Q(c|x), `[B, {param_dim}]`; `generator.stablehlo` is the generator for
 `jax.export.deserialize`. `model.json` says what each number means. Weights are stored

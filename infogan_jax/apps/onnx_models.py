@@ -67,21 +67,18 @@ def convert(
     with jax.default_matmul_precision("float32"):  # GPUs round otherwise
         images: Any = np.asarray(generator(latents))
     files, parity = {}, {}
-    for function, inputs in (
-        (generator, (latents,)),
-        (recognizer, (images,)),
-        (inversion_start, (images,)),
-        (inversion_descent, (latents[:1], images[1:2])),
+    for function, inputs, batch, most in (
+        (generator, (latents,), "B", _MAX_DIFFERENCE),
+        (recognizer, (images,), "B", _MAX_DIFFERENCE),
+        (inversion_start, (images,), "B", None),  # a start need not be exact
+        (inversion_descent, (latents[:1], images[1:2]), 1, _MAX_SLOPE_DIFFERENCE),
     ):
         name = function.__name__
-        shapes = [x.shape[1:] for x in inputs]
-        is_single = len(inputs) > 1
-        content = to_onnx(function, shapes, name, weights, 1 if is_single else "B")
-        if function in (generator, recognizer):
-            parity[name] = _parity(name, content, function, inputs, _MAX_DIFFERENCE)
-        elif function is inversion_descent:
-            _parity(name, content, function, inputs, _MAX_SLOPE_DIFFERENCE)
+        content = to_onnx(function, [x.shape[1:] for x in inputs], name, weights, batch)
+        if most is not None:
+            parity[name] = _parity(name, content, function, inputs, most)
         files[f"{name}.onnx"] = content
+    del parity["inversion_descent"]  # on a scale of its own
     files["generator.stablehlo"] = _to_stablehlo(generator, model.latent_dim)
     return files, parity
 
@@ -100,7 +97,7 @@ def to_onnx(
         shapes: of an example of each.
         name: of the model.
         weights: the type in which large arrays are stored.
-        batch: B; a letter: any.
+        batch: B; a letter: any. A function with derivatives needs a number.
     """
     import jax2onnx
 
@@ -147,8 +144,8 @@ def _evaluate(program: Any, inputs: Sequence[Any]) -> list[Any]:
             bound = equation.primitive.get_bind_params(equation.params)
             # Before jax 0.11 a pair
             functions, params = bound if isinstance(bound, tuple) else ((), bound)
-            found = equation.primitive.bind(*functions, *values, **params)
-            outputs = found if equation.primitive.multiple_results else [found]
+            result = equation.primitive.bind(*functions, *values, **params)
+            outputs = result if equation.primitive.multiple_results else [result]
         known |= dict(zip(equation.outvars, outputs, strict=True))
     return [read(x) for x in jaxpr.outvars]
 
@@ -175,6 +172,17 @@ def _trial_latents(spec: Spec) -> jax.Array:
     return join_latents(spec, values)
 
 
+def open_session(content: bytes) -> Any:
+    """Returns what runs an ONNX model, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"]
+    )
+
+
 def _parity(
     name: str,
     content: bytes,
@@ -190,13 +198,7 @@ def _parity(
     Raises:
         UserError: it is too large.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(
-        content, options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(content)
     names, largest = [x.name for x in session.get_inputs()], 0.0
     for count in {len(inputs[0]), 1}:  # of any batch size
         some = [values[:count] for values in inputs]

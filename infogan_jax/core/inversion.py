@@ -111,11 +111,11 @@ def descent(
     Returns:
         `[B, L]` and `[B]`.
     """
-    is_fixed = {
-        code.name: isinstance(code, Categorical | Bernoulli) for code in model.spec
-    }
     moves = jnp.concatenate(
-        [jnp.full(c.dim, 0.0 if is_fixed[c.name] else 1.0) for c in model.spec]
+        [
+            jnp.full(code.dim, float(not isinstance(code, Categorical | Bernoulli)))
+            for code in model.spec
+        ]
     )
 
     def loss(latents: Array) -> tuple[Array, Array]:

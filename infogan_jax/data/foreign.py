@@ -12,7 +12,7 @@ from infogan_jax.config import Config
 from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
 from infogan_jax.data import listing, metadata
-from infogan_jax.data.prepare import DATASETS
+from infogan_jax.data.prepare import change_of
 from infogan_jax.data.ranges import describe
 from infogan_jax.data.sources import preprocess
 from infogan_jax.data.survey import with_own_plates
@@ -56,8 +56,7 @@ def _as_stored(
     if config.dataset.startswith("folder:"):
         return size, config, form
     # Bytes; channels that a dataset makes itself come from colours, of any size.
-    changes = config.dataset in DATASETS and DATASETS[config.dataset].change
-    stored = 3 if changes and channels != 1 else channels
+    stored = 3 if change_of(config.dataset) and channels != 1 else channels
     mode = {1: "grey", 3: "rgb"}.get(stored, "")
     config = dataclasses.replace(config, channels=mode)
     return 0, config, own.Form([own.BYTES] * stored)
@@ -74,7 +73,7 @@ def preparation(
         form: of its folder, if it was trained on one.
     """
     size, config, form = _as_stored(config, image_shape, form)
-    change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
+    change = change_of(config.dataset)
     is_whole = config.resize_mode in ("auto", "scale")
     resize = "pad" if is_whole else config.resize_mode
     return {

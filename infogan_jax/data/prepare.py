@@ -47,6 +47,12 @@ DATASETS = {
     "sprites_in_hues": Source(factor_builders.SpritesInHues),
 }
 
+
+def change_of(dataset: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What a dataset makes of each of its images, uint8; None if nothing."""
+    return DATASETS[dataset].change if dataset in DATASETS else None
+
+
 REMEDY = "if it is damaged, delete that folder and prepare it again"
 DROPPED = "dropped.npz"  # in a prepared folder: kind -> images, uint8 [n, H, W, C]
 _DROPPED = 12  # images of each kind that are kept

@@ -18,7 +18,13 @@ from infogan_jax import former
 from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
 from infogan_jax.data import imaging, splits
-from infogan_jax.data.prepare import DATASETS, DROPPED, REMEDY, open_builder, prepare
+from infogan_jax.data.prepare import (
+    DROPPED,
+    REMEDY,
+    change_of,
+    open_builder,
+    prepare,
+)
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
 from infogan_jax.errors import UserError, expand_path, first_line
 from infogan_jax.settings import DataConfig
@@ -234,7 +240,7 @@ def _values(records: Any, *keys: str) -> list[list]:
 
 def preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """A stored image, uint8, as the networks see it."""
-    change = DATASETS[config.dataset].change if config.dataset in DATASETS else None
+    change = change_of(config.dataset)
     image = image if change is None else change(image)
     image = imaging.resize(image, config.image_size, config.resize_mode)
     return imaging.align(image, config.align)

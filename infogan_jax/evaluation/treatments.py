@@ -292,6 +292,8 @@ def scores_of(subject: Subject, images: Any) -> dict[str, np.ndarray]:
 def table_of(data: Data, comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
     """Returns the metadata of training images and behind them of held-out ones.
 
+    Without plates all wells are of one.
+
     Raises:
         UserError: they cannot be compared: a column is missing, or controls are, or a
             well has several values.
@@ -306,7 +308,7 @@ def table_of(data: Data, comparisons: Sequence[Comparison]) -> dict[str, list[st
                 f"--evaluators=treatments: no column {column}; expected one of "
                 f"{sorted(table)} in --metadata or --file_pattern"
             )
-    plates = table.get("plate", ["plate"] * len(table["well"]))
+    plates = table.setdefault("plate", ["plate"] * len(table["well"]))
     for comparison in comparisons:
         values = table[comparison.column]
         wells = wells_of(np.zeros((len(values), 0)), plates, table["well"], values)
@@ -333,10 +335,9 @@ def evaluate(subject: Subject) -> Measures | Skipped:
     rng, notes = np.random.default_rng(subject.seed), []
     rows: list[dict[str, Any]] = []
     measured: dict[str, list] = {}
-    plates = table.get("plate", ["plate"] * len(scores))
     for comparison in subject.comparisons:
         values = table[comparison.column]
-        wells = wells_of(scores, plates, table["well"], values)
+        wells = wells_of(scores, table["plate"], table["well"], values)
         is_control = np.array([comparison.is_control(value) for value in values])
         deviations = scores[is_control].std(0)
         rows += rows_of(wells, names, np.maximum(deviations, 1e-6), comparison, rng)

@@ -1,5 +1,6 @@
 // A person's file as numbers: what browsers read, and TIFF and PNG of 16 bits.
 
+import { context } from "./dom";
 import { Fault } from "./model";
 import type { Raw } from "./prepare";
 
@@ -87,8 +88,7 @@ async function decodePicture(file: Blob): Promise<Raw> {
     checkSize(width * height); // known from the file's head, before it is unpacked
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [width, height];
-    const on = canvas.getContext("2d", { willReadFrequently: true });
-    if (!on) throw new Fault("This browser cannot draw on a canvas.");
+    const on = context(canvas);
     on.fillStyle = "#000"; // behind what is transparent
     on.fillRect(0, 0, width, height);
     on.drawImage(picture, 0, 0);

@@ -1,5 +1,7 @@
 // Elements, made with little ado. Text goes in as text, never as HTML.
 
+import { Fault } from "./model";
+
 type Child = Node | string;
 type Props = Record<string, string | boolean | ((event: Event) => void)>;
 
@@ -24,4 +26,11 @@ export function find<T extends HTMLElement = HTMLElement>(id: string): T {
   const element = document.getElementById(id);
   if (!element) throw new Error(`index.html has no #${id}`);
   return element as T;
+}
+
+/** What draws on a canvas. Throws Fault if nothing does. */
+export function context(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
+  const found = canvas.getContext("2d", { willReadFrequently: true });
+  if (!found) throw new Fault("This browser cannot draw on a canvas.");
+  return found;
 }

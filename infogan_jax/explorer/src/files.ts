@@ -1,8 +1,9 @@
 // What a person takes home: a picture, a sheet, an animation, the latents.
 
 import { applyPalette, GIFEncoder, quantize } from "gifenc";
+import { context } from "./dom";
 import type { Model } from "./model";
-import { context, sheet } from "./picture";
+import { sheet } from "./picture";
 
 const SIDE = 256; // pixels of a saved picture, at least
 

@@ -28,10 +28,11 @@ export async function descend(
   bounds: readonly (readonly [number, number])[],
   tell: (share: number, latents: Latents) => boolean,
 ): Promise<Found | null> {
-  const latents = start.map((value, i) => {
+  const within = (value: number, i: number) => {
     const [low, high] = bounds[i] ?? [value, value];
     return Math.min(high, Math.max(low, value));
-  });
+  };
+  const latents = start.map(within);
   const mean = new Float64Array(latents.length);
   const square = new Float64Array(latents.length);
   for (let step = 1; step <= STEPS; step++) {
@@ -44,8 +45,7 @@ export async function descend(
       [mean[i], square[i]] = [first, second];
       const scale = Math.sqrt(second / (1 - BETA2 ** step)) + EPSILON;
       const moved = (latents[i] ?? 0) - (rate * first) / (1 - BETA1 ** step) / scale;
-      const [low, high] = bounds[i] ?? [moved, moved];
-      latents[i] = Math.min(high, Math.max(low, moved));
+      latents[i] = within(moved, i);
     }
     if (!tell(step / STEPS, latents.slice())) return null;
   }

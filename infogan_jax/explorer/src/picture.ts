@@ -1,7 +1,7 @@
 // Numbers as pixels, and a person's file as the network takes it.
 
 import { decode } from "./decode";
-import { make } from "./dom";
+import { context, make } from "./dom";
 import { Fault, type Model } from "./model";
 import { Misfit, prepare } from "./prepare";
 
@@ -187,10 +187,4 @@ export async function readImage(model: Model, file: Blob): Promise<Dropped> {
     if (error instanceof Misfit) throw new Fault(error.message);
     throw error;
   }
-}
-
-export function context(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
-  const found = canvas.getContext("2d", { willReadFrequently: true });
-  if (!found) throw new Fault("This browser cannot draw on a canvas.");
-  return found;
 }

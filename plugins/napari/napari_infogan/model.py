@@ -65,11 +65,10 @@ class Exported:
         if not len(cells.table.get("label", ())):
             raise ValueError("the labels have no object that is whole")
         how = self.about["image"]["preparation"]
-        window = how["window"]
-        window = window or objects.choose_window(objects.longest_sides(mask))
-        table = cells.table
-        fits = np.maximum(table["height"], table["width"]) <= window
-        cells = objects.Objects({k: v[fits] for k, v in table.items()}, cells.at_edge)
+        window = how["window"] or objects.choose_window(objects.longest_sides(mask))
+        fits = np.maximum(cells.table["height"], cells.table["width"]) <= window
+        whole = {name: column[fits] for name, column in cells.table.items()}
+        cells = objects.Objects(whole, cells.at_edge)
         if not fits.any():
             raise ValueError(f"no object fits into the run's {window} pixels")
         crops = objects.cut_out(field, mask, cells, window, "neighbours")

@@ -37,10 +37,10 @@ class CodesWidget(Container):
         self.images = Select(label="channels", choices=self._image_layers)
         self.labels = ComboBox(label="labels", choices=self._label_layers)
         self.read = PushButton(text="Read cells")
-        self.told = Label(value="")
+        self.message = Label(value="")
         self.codes = Container(labels=True)
         self.extend(
-            [self.folder, self.images, self.labels, self.read, self.told, self.codes]
+            [self.folder, self.images, self.labels, self.read, self.message, self.codes]
         )
         self.folder.changed.connect(self.open)
         self.read.clicked.connect(self.read_cells)
@@ -144,6 +144,6 @@ class CodesWidget(Container):
             self._viewer.add_image(picture, name=_PICTURE, contrast_limits=(0, 1))
 
     def _tell(self, text: str) -> None:
-        self.told.value = text
+        self.message.value = text
         if text:
             show_info(text)

@@ -98,14 +98,14 @@ def test_a_person_reads_cells_and_clicks_on_one(exported, field, qapp):
     layer.features = {"index": range(1, 10), "area": range(9)}  # of another program
     widget = CodesWidget(viewer)
     widget.read_cells()
-    assert "choose an exported run" in widget.told.value
+    assert "choose an exported run" in widget.message.value
     widget.open(exported / "nothing")
-    assert "expected a folder of infogan --mode=export" in widget.told.value
+    assert "expected a folder of infogan --mode=export" in widget.message.value
     widget.open(exported)
     widget.reset_choices()
     widget.images.value, widget.labels.value = channels, layer
     widget.read_cells()
-    assert widget.told.value == "8 of 9 objects; others touch the edge"
+    assert widget.message.value == "8 of 9 objects; others touch the edge"
     table = layer.features
     assert (table["index"] == table["label"]).all()
     assert table["area"].tolist() == list(range(1, 9))
