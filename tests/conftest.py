@@ -277,3 +277,15 @@ def cut(path: Path) -> None:
     """A file to half its length."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory, data_dir):
+    """A classification network after ten steps, in a process of its own."""
+    workdir = tmp_path_factory.mktemp("classifier") / "run"
+    command = [sys.executable, "-m", "infogan_jax.main", "--mode=train_classifier"]
+    command += [f"--workdir={workdir}", f"--data_dir={data_dir}", "--notensorboard"]
+    command += ["--steps=60", "--log_every=20", "--d_learning_rate=2e-3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return workdir, done.stdout

@@ -109,6 +109,13 @@ def test_what_is_unexplained_and_nearest():
     assert edit._own_distance(real) == pytest.approx(0.7)
 
 
+def test_correlation_is_of_each_channel():
+    rng = np.random.default_rng(0)
+    image = rng.random((1, 5, 4, 3))
+    other = np.stack([2 * image[..., 0] + 1, -image[..., 1], np.ones((1, 5, 4))], -1)
+    np.testing.assert_allclose(edit.correlation(image, other), [[1, -1, 0]])
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images") / "digits"
@@ -134,8 +141,10 @@ def test_images_that_cannot_be_made_again_are_shown_not_edited(
     assert f"0 of 3 images edited, in {out}" in said
     with (out / "edited.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["Metadata_Edited"] for row in rows] == ["False"] * 3
-    assert all(float(row["Cells_InfoGAN_unexplained"]) > 0.25 for row in rows)
+    assert [row["edited"] for row in rows] == ["False"] * 3
+    assert all(float(row["unexplained"]) > 0.25 for row in rows)
+    assert [row["r_channel_1"] for row in rows] == ["1.0"] * 3  # as they were
+    assert "class" not in rows[0]
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width > 5 * 28
     assert not list(out.glob("*.tif"))
@@ -154,6 +163,24 @@ def test_images_that_are_edited_are_files(
     images = [tifffile.imread(out / f"{i}.tif") for i in range(3)]
     assert images[0].shape == (28, 28)
     assert all(image.min() >= 0 and image.max() <= 1 for image in images)
+
+
+@pytest.mark.long
+def test_another_network_says_what_edited_images_are(
+    trained, classifier, command, digits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(edit, "_MOST_UNEXPLAINED", 1e9)
+    out = tmp_path / "edited"
+    here = ["--mode=edit", f"--workdir={trained[0]}", f"--images={digits}"]
+    asked = [f"--eval_classifier={classifier[0]}", "--fix=cat=2", f"--output={out}"]
+    code, _, error = command(*here, *asked)
+    assert (code, error) == (0, "")
+    with (out / "edited.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    for row in rows:
+        assert {row["class"], row["class_edited"]} <= set("0123456789")
+        assert -1 <= float(row["r_channel_1"]) < 1
 
 
 def test_what_cannot_be_edited(trained, command, digits, tmp_path):

@@ -212,18 +212,6 @@ def test_pictures_of_one_member(members, command, tmp_path):
     assert (code, "expected one of [4, 5, 6]" in error) == (2, True)
 
 
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory, data_dir):
-    """A classification network after ten steps, in a process of its own."""
-    workdir = tmp_path_factory.mktemp("classifier") / "run"
-    command = [sys.executable, "-m", "infogan_jax.main", "--mode=train_classifier"]
-    command += [f"--workdir={workdir}", f"--data_dir={data_dir}", "--notensorboard"]
-    command += ["--steps=60", "--log_every=20", "--d_learning_rate=2e-3"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return workdir, done.stdout
-
-
 def test_a_classifier_learns_with_labels(classifier):
     workdir, said = classifier
     assert "held-out images right" in said

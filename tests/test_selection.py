@@ -1,11 +1,19 @@
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from infogan_jax import Config, Trained, build_model
+from infogan_jax.core.models import Networks
 from infogan_jax.evaluation.label_free import diagnose, joint_use
 from infogan_jax.evaluation.results import Measures
-from infogan_jax.evaluation.selection import choose, medoid, pairwise_nmi
+from infogan_jax.evaluation.selection import (
+    choose,
+    mean_of_others,
+    model_centrality,
+    pairwise_nmi,
+)
 
 
 def test_the_medoid_is_the_one_that_agrees():
@@ -16,13 +24,60 @@ def test_the_medoid_is_the_one_that_agrees():
     np.testing.assert_allclose(np.diag(matrix), 1)
     assert matrix[1, 2] == pytest.approx(1)
     assert matrix[0, 1] < 0.9
-    assert medoid(matrix) in (1, 2)
+    assert mean_of_others(matrix).argmax() in (1, 2)
 
 
 def test_replicas_that_collapsed_do_not_agree():
     truth, nothing = np.arange(8) % 4, np.zeros(8, int)
     np.testing.assert_array_equal(pairwise_nmi([nothing, nothing]), 0)
-    assert medoid(pairwise_nmi([nothing, nothing, truth, truth])) == 2
+    matrix = pairwise_nmi([nothing, nothing, truth, truth])
+    np.testing.assert_allclose(mean_of_others(matrix), [0, 0, 1 / 3, 1 / 3])
+
+
+class Matrix(nn.Module):
+    """`[B, 2]` times a matrix, as given or as pictures `[B, 1, 2, 1]`."""
+
+    as_pictures: bool = False
+
+    @nn.compact
+    def __call__(self, x, train):
+        made = x @ self.param("matrix", lambda _: jnp.eye(2))
+        return made.reshape(-1, 1, 2, 1) if self.as_pictures else made
+
+
+class Pixels(nn.Module):
+    """A discriminator whose features are the pixels."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        pixels = images.reshape(-1, 2)
+        return nn.Dense(1)(pixels)[:, 0], pixels
+
+
+def test_members_that_read_each_other_are_central():
+    networks = Networks(Matrix(as_pictures=True), Pixels(), Matrix())
+    model = build_model(Config(codes="uniform:2"), (1, 2, 1), networks=networks)
+    state = model.init(jax.random.key(0))
+
+    def member(matrix):
+        """One that draws by the matrix, and reads by its inverse."""
+        ema = state.ema | {"params": {"matrix": jnp.array(matrix)}}
+        recognizer = state.recognizer.replace(
+            params={"matrix": jnp.linalg.inv(jnp.array(matrix))}
+        )
+        return Trained(model, state.replace(ema=ema, recognizer=recognizer))
+
+    plain, swapped = [[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]
+    turned = [[0.5, 0.5], [-0.5, 0.5]]  # both pixels follow both codes
+    members = [member(matrix) for matrix in (turned, plain, swapped)]
+    scores = model_centrality(members)
+    np.testing.assert_allclose(np.diag(scores), 1)
+    assert scores[1, 2] == scores[2, 1] == 1  # an order is no meaning
+    assert max(scores[0, 1:]) < 0.75  # 0.5 by chance
+    images = np.zeros((20, 1, 2, 1), np.uint8)
+    choice = choose(members, [3, 4, 5], [{}, {}, {}], images, "codes")
+    assert choice.chosen in (4, 5)
+    assert "ModelCentrality" in choice.because
 
 
 @pytest.fixture(scope="module")

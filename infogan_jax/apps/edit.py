@@ -5,6 +5,8 @@ with the codes that are asked for. An image that G cannot make again is shown, n
 edited: its picture would be of another cell.
 """
 
+import csv
+import io
 import itertools
 import logging
 from collections.abc import Sequence
@@ -17,15 +19,16 @@ from sklearn.neighbors import NearestNeighbors
 
 from infogan_jax.apps.encode import reading_config
 from infogan_jax.apps.sample import class_to_category, parse_fixed, write_tiff
-from infogan_jax.apps.tables import Rows, new_table
 from infogan_jax.core import inversion
 from infogan_jax.core.latents import join_latents, split_latents
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.data import load, read_foreign
 from infogan_jax.errors import UserError, check_is_new, expand_path
+from infogan_jax.files import write_atomically
 from infogan_jax.inference import Trained, in_batches
 from infogan_jax.pixels import to_uint8
 from infogan_jax.reporting import figures
+from infogan_jax.run.dataset import load_eval_classifier
 from infogan_jax.run.directory import Run
 
 logger = logging.getLogger(__name__)
@@ -101,9 +104,11 @@ def edit_folder(
     """Writes the images of a folder with some codes changed, a sheet, and a table.
 
     The sheet has for each of the first twelve: the image, made again, what is missing,
-    edited, and the nearest real image of the category that is asked for. The table has
-    `Metadata_Image`, how much of the image is unexplained, whether it is edited, and
-    the distance to the nearest real image beside that of real images of their kind.
+    edited, and the nearest real image of the category that is asked for. The table,
+    edited.csv, says how much of each image is unexplained, whether it is edited, how
+    each channel correlates with that of the edited image, how far the nearest real
+    image is beside that of real images of their kind, and, given
+    `config.eval_classifier`, which class that network sees before and after.
 
     Args:
         run: its newest checkpoint is used.
@@ -120,15 +125,28 @@ def edit_folder(
     folder, trained = run.load_trained(seed)
     classes = class_to_category(run, folder, trained.step)
     values = _values(trained, fix, classes)
+    data = load(run.config)
+    classifier = load_eval_classifier(run.config, data)
     names, pixels = _read(run, images)
-    stored = load(run.config).images
-    real = stored[:: -(-len(stored) // _REAL)]
+    real = data.images[:: -(-len(data.images) // _REAL)]
     made = _edit(trained, pixels, invert(trained, pixels), values, keep_residual)
     ratio = unexplained(made.images, made.again, real.mean(0) / 255)
     is_edited = ratio <= _MOST_UNEXPLAINED
     made.edited[~is_edited] = made.images[~is_edited]
     kind = _of_kind(trained, real, values) / np.float32(255)
     place, distance = nearest(made.edited, kind)
+    table = {
+        "image": names,
+        "edited": is_edited.tolist(),
+        "unexplained": ratio.round(4).tolist(),
+        "distance_to_real": distance.round(4).tolist(),
+        "distance_of_real": [round(_own_distance(kind), 4)] * len(names),
+        **_correlations(made, run.info.channels),
+    }
+    if classifier is not None:
+        for column, seen in (("class", made.images), ("class_edited", made.edited)):
+            found = classifier.classify(seen)
+            table[column] = [classifier.class_names[k] for k in found]
     try:
         output.mkdir(parents=True)
         for i in np.flatnonzero(is_edited):
@@ -136,15 +154,11 @@ def edit_folder(
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tiff(path, made.edited[i], run)
         _draw_sheet(made, kind[place], names, is_edited, output / "sheet.png", run)
+        _write_table(output / "edited.csv", table)
     except OSError as error:
         raise UserError(
             f"--output={output}: cannot be written ({error.strerror})"
         ) from None
-    with new_table(output / "edited.csv") as write:
-        readings = {"unexplained": ratio, "distance_to_real": distance}
-        readings["distance_of_real"] = np.full(len(names), _own_distance(kind))
-        about = {"Image": names, "Edited": is_edited.tolist()}
-        write(Rows(about, readings, np.zeros((len(names), 0))))
     for name in itertools.compress(names, ~is_edited):
         logger.info(f"not edited: {name}: the generator cannot make it again")
     logger.info(f"{is_edited.sum()} of {len(names)} images edited, in {output}")
@@ -214,6 +228,35 @@ def _own_distance(real: np.ndarray) -> float:
     if len(real) < 2:
         return float("nan")
     return float(np.median(nearest(real[::2], real[1::2])[1]))
+
+
+def correlation(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns Pearson's r of each image's pixels with another's, `[N, C]`.
+
+    Args:
+        images: `[N, H, W, C]`.
+        others: likewise. A channel that is constant in either has r 0.
+    """
+    a, b = (x - x.mean((1, 2), keepdims=True) for x in (images, others))
+    size = np.sqrt((a**2).mean((1, 2)) * (b**2).mean((1, 2)))
+    return (a * b).mean((1, 2)) / np.maximum(size, 1e-9)
+
+
+def _correlations(made: Edited, channels: Sequence[str] | None) -> dict[str, list]:
+    """A column for each channel."""
+    r = correlation(made.images, made.edited).round(4)
+    names = channels or [f"channel_{i}" for i in range(1, r.shape[1] + 1)]
+    return {
+        f"r_{name}": column.tolist() for name, column in zip(names, r.T, strict=True)
+    }
+
+
+def _write_table(path: Path, columns: dict[str, list]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_atomically(path, text.getvalue())
 
 
 def _draw_sheet(

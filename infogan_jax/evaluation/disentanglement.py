@@ -25,6 +25,7 @@ from infogan_jax.data import Data
 from infogan_jax.errors import UserError
 from infogan_jax.evaluation import Subject
 from infogan_jax.evaluation.results import Measures
+from infogan_jax.inference import Trained
 
 _TRAIN, _TEST = 10_000, 5_000  # points of a classifier
 _GROUP = 64  # images, or pairs of them, that share a factor
@@ -390,13 +391,24 @@ def factors_of(data: Data) -> np.ndarray:
     return factors
 
 
+def read(trained: Trained, images: Any) -> np.ndarray:
+    """Returns what Q reads in images, a column a code, `[N, D]`.
+
+    A category is its number, which says nothing of its distance to others.
+    """
+    values = trained.infer_codes(images)
+    columns = [
+        values[code.name].argmax(1)
+        if isinstance(code, Categorical)
+        else values[code.name]
+        for code in trained.model.spec
+        if code.n_params
+    ]
+    return np.column_stack(columns).astype(float)
+
+
 def evaluate(subject: Subject) -> Measures:
     """Measures all codes as Q reads them from held-out images, a number each."""
     factors = factors_of(subject.data)
-    read = subject.trained.infer_codes(subject.data.eval_images)
-    codes = [
-        read[code.name].argmax(1) if isinstance(code, Categorical) else read[code.name]
-        for code in subject.trained.model.spec
-        if code.n_params
-    ]
-    return Measures({"codes": measure(np.column_stack(codes).astype(float), factors)})
+    codes = read(subject.trained, subject.data.eval_images)
+    return Measures({"codes": measure(codes, factors)})

@@ -3,15 +3,19 @@
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
+from infogan_jax.core.latents import join_latents, split_latents, trained_range
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.data import ImageArray
+from infogan_jax.evaluation import disentanglement
 from infogan_jax.evaluation.results import Measures, Skipped
 from infogan_jax.inference import Trained
 
 _SAMPLE = 5000  # images that the members are compared on
+_LEVELS = 10  # of a continuous code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +58,50 @@ def pairwise_nmi(categories: list[np.ndarray]) -> np.ndarray:
     return np.array([[nmi(a, b) for b in categories] for a in categories])
 
 
-def medoid(matrix: np.ndarray) -> int:
-    """Returns the member with the largest similarity to all others."""
-    return int(np.argmax(matrix.sum(1)))
+def model_centrality(trained: list[Trained]) -> np.ndarray:
+    """Returns how well members read the codes of each other's pictures, `[M, M]`.
+
+    FactorVAE's measure (`disentanglement.factor_vae_of_infogan_cr`) where one member
+    draws, so that its codes are the true factors, and the other reads; the mean of both
+    ways round. A member whose codes mean what those of others mean scores high.
+
+    Reference: Lin et al. 2020, InfoGAN-CR, arXiv:1906.06034, section 4.
+
+    Args:
+        trained: members with the same codes, one read code or more.
+    """
+    drawn = [_draw_levels(member, seed) for seed, member in enumerate(trained)]
+
+    def score(drawer: int, reader: int) -> float:
+        images, levels = drawn[drawer]
+        codes = disentanglement.read(trained[reader], images)
+        rng = np.random.default_rng(0)
+        return disentanglement.factor_vae_of_infogan_cr(codes, levels, rng)
+
+    members = range(len(trained))
+    scores = np.array([[score(i, j) for j in members] for i in members])
+    return (scores + scores.T) / 2
+
+
+def _draw_levels(trained: Trained, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of codes at evenly spaced levels, and each code's level, int `[N, D]`.
+
+    Noise is drawn from its prior.
+    """
+    spec, rng = trained.model.spec, np.random.default_rng(seed)
+    values = split_latents(spec, trained.sample_latents(jax.random.key(seed), _SAMPLE))
+    levels = []
+    for code in spec:
+        if code.n_params:
+            ladder = code.traverse(max(_LEVELS, code.dim), *trained_range(code))
+            levels.append(rng.integers(0, len(ladder), _SAMPLE))
+            values[code.name] = np.asarray(ladder)[levels[-1]]
+    return trained.generate(join_latents(spec, values)), np.column_stack(levels)
+
+
+def mean_of_others(matrix: np.ndarray) -> np.ndarray:
+    """Returns each member's mean likeness to the others, `[M]`, of all, `[M, M]`."""
+    return (matrix.sum(1) - matrix.diagonal()) / (len(matrix) - 1)
 
 
 def choose(
@@ -64,31 +109,38 @@ def choose(
     seeds: list[int],
     results: list[dict[str, Measures | Skipped]],
     images: ImageArray,
+    by: str = "categories",
 ) -> Choice:
     """Returns the choice of a member.
 
-    Of three or more it is the medoid in NMI of the categories of training images. Two
-    have the same NMI with each other, so it is the one with the higher I(c; x). Labels
-    of held-out images only show which rank the choice has.
+    Of three or more it is the one that is most like all others: by the categories of
+    training images (NMI), or by all codes (`model_centrality`). Two are as like each
+    other, so it is the one with the higher I(c; x). Labels of held-out images only show
+    which rank the choice has.
 
     Args:
         trained: the members.
         seeds: of each.
         results: the measures of each.
         images: training images, `[N, H, W, C]`.
+        by: `categories` or `codes`; without a categorical code it is by codes.
     """
     category = trained[0].model.category
     reached = [_information(trained[0].model, result) for result in results]
     values = [value for _, value in reached]
     score = np.array(values)
-    if category is not None and len(seeds) > 2:
-        some = images[:_SAMPLE]
-        matrix = pairwise_nmi(
-            [t.infer_categories(some)[category.name] for t in trained]
-        )
-        score = (matrix.sum(1) - matrix.diagonal()) / (len(seeds) - 1)
-        chosen = medoid(matrix)
-        because = "the score is the mean NMI of its categories with the others'"
+    if len(seeds) > 2:
+        if by == "categories" and category is not None:
+            some = images[:_SAMPLE]
+            matrix = pairwise_nmi(
+                [t.infer_categories(some)[category.name] for t in trained]
+            )
+            because = "the score is the mean NMI of its categories with the others'"
+        else:
+            matrix = model_centrality(trained)
+            because = "the score is its ModelCentrality: the others read its codes"
+        score = mean_of_others(matrix)
+        chosen = int(score.argmax())
     elif isinstance(results[0].get("label_free"), Measures):
         chosen, because = int(np.argmax(values)), f"the score is its {reached[0][0]}"
     else:

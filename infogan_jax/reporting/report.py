@@ -38,7 +38,8 @@ def report_run(
     if len(trained) > 1:
         seeds = run.config.seeds
         results = [evaluation.results for evaluation in evaluations]
-        choice = choose(trained, seeds, results, data.images)
+        by = run.config.choose_by
+        choice = choose(trained, seeds, results, data.images, by)
         chosen = seeds.index(choice.chosen)
         run.save_choice(choice)
         logger.info("\n".join(_choice_lines(choice)))

@@ -247,6 +247,12 @@ class RunConfig:
         f"Measures on held-out images, by commas: {', '.join(EVALUATORS)}.",
         changeable=True,
     )
+    choose_by: str = field(
+        "categories",
+        "By what one of several members is chosen, without a label: the one whose "
+        "categories, or whose codes, are most like those of the others.",
+        changeable=True,
+    )
     eval_classifier: str = field(
         "",
         "Work directory of the classification network by which pictures are measured.",
@@ -281,6 +287,7 @@ class RunConfig:
 
     def check(self) -> None:
         """Raises UserError for the first field that cannot work."""
+        check_one_of("choose_by", self.choose_by, ("categories", "codes"))
         check_one_of("on_nonfinite", self.on_nonfinite, ("stop", "rollback"))
         for name in self.evaluator_names():
             check_one_of("evaluators", name, EVALUATORS)
