@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.ndimage import find_objects
-from skimage.measure import regionprops_table
 
 SURROUNDINGS = "keep", "neighbours", "all"
 _STEP = 8  # pixels, of which a window that is chosen here is a multiple
@@ -73,6 +71,8 @@ def measure(field: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> Object
         names: of the channels; empty: numbers from 1.
     """
     names = names or [str(i + 1) for i in range(field.shape[-1])]
+    from skimage.measure import regionprops_table  # slow to import
+
     if not mask.any():
         return Objects({}, 0)
     columns: dict[str, Any] = regionprops_table(
@@ -93,6 +93,8 @@ def measure(field: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> Object
 
 def longest_sides(mask: np.ndarray) -> list[int]:
     """Returns the longer side of each object's box, pixels."""
+    from scipy.ndimage import find_objects  # slow to import
+
     boxes = [box for box in find_objects(mask) if box is not None]
     return [max(part.stop - part.start for part in box) for box in boxes]
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import laplace
 
 _SIDE = 12  # of a thumbnail, pixels
 _LIT = 0.3  # of an image's brightest percent, from which on a pixel is of the object
@@ -31,6 +30,8 @@ class Quality(NamedTuple):
 
 def measure(image: np.ndarray) -> Quality:
     """Returns the quality of an image, `[h, w, C]` of any numbers."""
+    from scipy.ndimage import laplace  # slow to import
+
     values = image.astype(np.float32)
     edges = values[0], values[-1], values[:, 0], values[:, -1]
     border = np.concatenate(edges)

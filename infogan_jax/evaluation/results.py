@@ -265,3 +265,26 @@ def from_json(name: str, content: dict[str, Any]) -> Measures | Skipped:
         {key: msgspec.convert(row, _ROWS[name]) for key, row in rows.items()},
         msgspec.convert(rest, overall) if overall else {},
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """What is known of one member; nats, and fractions of images."""
+
+    seed: int
+    score: float  # by which the members are compared; see `Choice.because`
+    bound: float | None = None
+    mi_real: float | None = None
+    marginal_entropy: float | None = None
+    consistency: float | None = None
+    accuracy: float | None = None  # on held-out labels, after the choice
+    rank: int | None = None  # by accuracy, from 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The member that was chosen, and why."""
+
+    chosen: int  # its seed
+    because: str
+    members: list[Member]

@@ -11,34 +11,11 @@ from infogan_jax.core.latents import join_latents, split_latents, trained_range
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.data import ImageArray
 from infogan_jax.evaluation import disentanglement
-from infogan_jax.evaluation.results import Measures, Skipped
+from infogan_jax.evaluation.results import Choice, Measures, Member, Skipped
 from infogan_jax.inference import Trained
 
 _SAMPLE = 5000  # images that the members are compared on
 _LEVELS = 10  # of a continuous code
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """What is known of one member; nats, and fractions of images."""
-
-    seed: int
-    score: float  # by which the members are compared; see `Choice.because`
-    bound: float | None = None
-    mi_real: float | None = None
-    marginal_entropy: float | None = None
-    consistency: float | None = None
-    accuracy: float | None = None  # on held-out labels, after the choice
-    rank: int | None = None  # by accuracy, from 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """The member that was chosen, and why."""
-
-    chosen: int  # its seed
-    because: str
-    members: list[Member]
 
 
 def pairwise_nmi(categories: list[np.ndarray]) -> np.ndarray:

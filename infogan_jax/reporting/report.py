@@ -7,7 +7,8 @@ import numpy as np
 
 from infogan_jax.data import Data
 from infogan_jax.evaluation import Subject, classification, evaluate
-from infogan_jax.evaluation.selection import Choice, choose
+from infogan_jax.evaluation.results import Choice
+from infogan_jax.evaluation.selection import choose
 from infogan_jax.inference import Trained, TrainedClassifier
 from infogan_jax.reporting import draw, figures
 from infogan_jax.run.directory import MemberFolder, Run

@@ -27,7 +27,7 @@ from infogan_jax.core.classifier import ImageClassifier
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.distributed import devices
 from infogan_jax.errors import UserError
-from infogan_jax.evaluation.selection import Choice
+from infogan_jax.evaluation.results import Choice
 from infogan_jax.files import next_free_name, remove_partial_files
 from infogan_jax.inference import Trained, TrainedClassifier
 from infogan_jax.run import records

@@ -21,8 +21,7 @@ from infogan_jax.core.models import ImageShape
 from infogan_jax.data.folder import Form
 from infogan_jax.errors import UserError
 from infogan_jax.evaluation import results as evaluator_results
-from infogan_jax.evaluation.results import Measures, Skipped
-from infogan_jax.evaluation.selection import Choice
+from infogan_jax.evaluation.results import Choice, Measures, Skipped
 from infogan_jax.files import write_atomically
 from infogan_jax.settings import EVALUATORS
 
