@@ -61,8 +61,8 @@ _BEHIND: Sections = {
         "output": (
             "",
             "sample: FILE.png, FILE.npy, FILE.tif or a folder; encode: FILE.csv, "
-            "FILE.parquet or FILE.h5ad; edit, export, serve, cells: a folder; empty: "
-            "in the workdir.",
+            "FILE.parquet, FILE.h5ad or FILE.h5sc; edit, export, serve, cells: a "
+            "folder; empty: in the workdir.",
         ),
         "keep_residual": (
             False,

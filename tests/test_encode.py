@@ -14,6 +14,8 @@ from PIL import Image
 from infogan_jax import Config, Trained, UserError, build_model
 from infogan_jax.apps import encode, tables
 from infogan_jax.data import Form, held_out_names, load, read_foreign
+from infogan_jax.data.axes import Reading
+from infogan_jax.data.decode import count_in_file, read_file
 from infogan_jax.data.imaging import resize, separate_stains
 from infogan_jax.reporting.draw import examples_along, examples_by_category
 from infogan_jax.run.directory import Run
@@ -254,6 +256,34 @@ def test_a_table_is_what_was_written(rows, tmp_path):
     np.testing.assert_array_equal(h5ad.obsm["X_codes"], h5ad.X)
 
 
+def test_cells_as_scportrait_has_them(rows, tmp_path):
+    """An AnnData of images, which a folder of files is read from as well."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 2), np.uint8)
+    path = tmp_path / "cells.h5sc"
+    with tables.new_table(path) as write:
+        for part in (slice(2), slice(2, 3)):
+            some = {name: column[part] for name, column in rows.about.items()}
+            codes = {name: column[part] for name, column in rows.readings.items()}
+            features = rows.features[part]
+            channels = "DNA", "actin"
+            write(tables.Rows(some, codes, features, images[part], channels))
+    assert list(tmp_path.iterdir()) == [path]
+    table = pytest.importorskip("anndata").read_h5ad(path)
+    cells = np.moveaxis(images, -1, 1) / 255
+    np.testing.assert_allclose(table.obsm["single_cell_images"], cells, atol=1e-3)
+    assert table.obsm["single_cell_images"].dtype == np.float16
+    assert list(table.var["channels"]) == ["DNA", "actin"]
+    assert set(table.var["channel_mapping"]) == {"image_channel"}
+    assert list(table.obs["scportrait_cell_id"]) == [0, 1, 2]
+    assert list(table.obs["Metadata_Plate"]) == ["P1", "P1", "P2"]
+    np.testing.assert_array_equal(table.obsm["X_infogan"], rows.features)
+    assert table.uns["single_cell_images"]["n_cells"] == 3
+    assert count_in_file(path, Reading()) == 3
+    read = read_file(path, Reading(), place=2)
+    np.testing.assert_allclose(read.pixels, images[2] / 255, atol=1e-3)
+    assert read.channels == ("DNA", "actin")
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet", "h5ad"])
 def test_a_table_that_is_not_finished_is_none(rows, tmp_path, ending):
     with pytest.raises(KeyError), tables.new_table(tmp_path / f"t.{ending}") as write:
@@ -263,7 +293,11 @@ def test_a_table_that_is_not_finished_is_none(rows, tmp_path, ending):
 
 
 def test_packages_of_tables_are_named(tmp_path, monkeypatch):
-    for module, ending in (("anndata", "h5ad"), ("pyarrow", "parquet")):
+    for module, ending in (
+        ("anndata", "h5ad"),
+        ("anndata", "h5sc"),
+        ("pyarrow", "parquet"),
+    ):
         monkeypatch.setitem(sys.modules, module, None)
         told = rf"--output=.*\.{ending}: needs {module}: pip install 'infogan_jax\["
         table = tables.new_table(tmp_path / f"t.{ending}")

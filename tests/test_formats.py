@@ -9,7 +9,7 @@ import tifffile
 from infogan_jax import Config, UserError
 from infogan_jax.data import load
 from infogan_jax.data.axes import Reading, find_axes, take
-from infogan_jax.data.decode import read_file
+from infogan_jax.data.decode import count_in_file, read_file
 from infogan_jax.data.folder import expand, read
 from infogan_jax.data.listing import Item
 from tests.test_folder import config_of, save
@@ -101,6 +101,26 @@ def test_one_volume_in_every_format(tmp_path, name):
         assert found.channels == tuple(NAMES) and found.pixel_size == 0.325
     if name == "zcyx.tif":
         assert found.pixel_size == 0.25
+
+
+def test_cells_of_scportrait_without_their_masks(tmp_path):
+    """Masks stand before the channels in their h5sc."""
+    h5py, path = pytest.importorskip("h5py"), tmp_path / "cells.h5sc"
+    cells = np.random.default_rng(0).random((3, 4, 6, 5)).astype(np.float16)
+    with h5py.File(path, "w") as file:
+        file["obsm/X_codes"] = np.zeros((3, 7))
+        file["obsm/single_cell_images"] = cells
+        about = file["obsm/single_cell_images"].attrs
+        about["channel_names"] = [b"nucleus", b"cytosol", b"DNA", b"actin"]
+        about["channel_mapping"] = [b"mask", b"mask", *[b"image_channel"] * 2]
+    assert count_in_file(path, Reading()) == 3
+    for place in range(3):
+        found = read_file(path, Reading(), place=place)
+        expected = np.moveaxis(cells[place, 2:], 0, -1).astype(np.float32)
+        np.testing.assert_array_equal(found.pixels, expected)
+        assert found.channels == ("DNA", "actin")
+    codes = read_file(path, Reading(array_name="obsm/X_codes")).pixels
+    assert codes.shape[:2] == (3, 7)
 
 
 @pytest.mark.parametrize("depths", [7, 61])

@@ -39,7 +39,7 @@ def encode_folder(
     Args:
         run: its newest checkpoint is used.
         images: a folder; empty: the one that the run was trained on.
-        output: FILE.csv, FILE.parquet or FILE.h5ad, which does not exist yet.
+        output: FILE of a `tables` ending, which does not exist yet.
         seed: of the member, if there are several; by default the chosen one's.
         metadata: a table of the images; by default that of the run's own folder.
 
@@ -59,6 +59,7 @@ def encode_folder(
     evaluation, classes = folder.load_evaluation(trained.step), []
     if category and evaluation:
         classes = evaluation.class_of_category(category.name, class_names)
+    channels = tuple(run.info.channels or ())
     left_out: list[str] = []
     counts: Counter[int] = Counter()
     written = 0
@@ -71,7 +72,8 @@ def encode_folder(
                 f"{image.name}: {image.pixels}" for image in batch if not image.is_read
             ]
             if usable := [image for image in batch if image.is_read]:
-                codes, features = trained.embed(np.stack([i.pixels for i in usable]))
+                pixels = np.stack([image.pixels for image in usable])
+                codes, features = trained.embed(pixels)
                 about = _known(usable, is_own, unseen)
                 written += len(usable)
                 if category:
@@ -79,7 +81,7 @@ def encode_folder(
                     counts.update(about["Category"])
                 if classes:
                     about["Class"] = [classes[k] or "" for k in about["Category"]]
-                write(Rows(about, codes, features))
+                write(Rows(about, codes, features, pixels, channels))
         for line in left_out:
             logger.info(f"left out: {line}")
         if not written:

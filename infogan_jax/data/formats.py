@@ -36,6 +36,7 @@ class Stored(NamedTuple):
     pixel_size: float | None = None  # micrometres
 
 
+_CELLS = "obsm/single_cell_images"  # of scPortrait
 _NEW_PYTHON = "czifile", "liffile"  # which have no versions for Python 3.11
 # Opens a file, or the folder of a Zarr array, by its path and the name of the array
 # where it holds several. Raises ValueError with the reason why it cannot be used.
@@ -214,7 +215,34 @@ def _hdf5(path: Path, name: str) -> Iterator[Stored]:
 
     with h5py.File(path) as file:
         file.visititems(note)
-        yield Stored(_choose(arrays, name))
+        if not name and _CELLS in arrays:
+            yield _stored_cells(arrays[_CELLS])
+        else:
+            yield Stored(_choose(arrays, name))
+
+
+class _SomeChannels:
+    """An array `[N, C, H, W]` in a file, of which only some channels are read."""
+
+    def __init__(self, array: Any, chosen: list[int]):
+        self._array, self._chosen = array, chosen
+        self.shape = (len(array), len(chosen), *array.shape[2:])
+
+    def __getitem__(self, places: tuple) -> np.ndarray:
+        place, channels, *rest = places
+        return self._array[(place, self._chosen, *rest)][channels]
+
+
+def _stored_cells(array: Any) -> Stored:
+    """The cells of scPortrait's h5sc, without the masks that stand before channels."""
+    names, kinds = (
+        [x.decode() if isinstance(x, bytes) else str(x) for x in array.attrs.get(k, ())]
+        for k in ("channel_names", "channel_mapping")
+    )
+    kinds = kinds or ["image_channel"] * array.shape[1]
+    chosen = [i for i, kind in enumerate(kinds) if kind != "mask"]
+    channels = tuple(names[i] for i in chosen) if names else ()
+    return Stored(_SomeChannels(array, chosen), "NCYX", channels)
 
 
 def _choose(arrays: dict[str, Any], name: str) -> Any:

@@ -14,7 +14,7 @@ from infogan_jax.settings import DataConfig
 
 _PICTURES = ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"
 MICROSCOPES = ".czi", ".lif", ".nd2", ".dcm", ".nii", ".nii.gz"
-ARRAYS = ".npy", ".npz", ".h5", ".hdf5", ".zarr"  # of many images, often
+ARRAYS = ".npy", ".npz", ".h5", ".h5sc", ".hdf5", ".zarr"  # of many images, often
 SUFFIXES = *_PICTURES, *ARRAYS, *MICROSCOPES
 _FEW_IMAGES = 3  # of which names say little
 _UNSORTED = "unsorted"  # label of images outside of any subfolder
