@@ -22,6 +22,7 @@ from infogan_jax.apps.model_json import describe
 from infogan_jax.apps.serve import is_loopback, make_server
 from infogan_jax.core.losses import GAN_LOSSES
 from infogan_jax.core.models import ARCHITECTURES
+from infogan_jax.reporting import markup
 from infogan_jax.run.checkpoints import Checkpoints
 from infogan_jax.run.directory import Run
 from tests.conftest import run_in, run_in_browser
@@ -424,6 +425,15 @@ def test_ports_that_cannot_be(server, exported):
         make_server(exported, "127.0.0.1", 70000)
     with pytest.raises(UserError, match=r"--host=203\.0\.113\.1"):
         make_server(exported, "203.0.113.1", 0)
+
+
+@pytest.mark.long
+def test_a_click_sorts_a_table_of_the_report(tmp_path):
+    rows = [("a", "10"), ("b", "\u22121.5"), ("c", "9")]
+    body = markup.table(["code", "effect"], rows)
+    page = tmp_path / "report.html"
+    page.write_text(markup.PAGE.format(title="", body=body), encoding="utf-8")
+    run_in_browser("report", page.as_uri(), tmp_path)
 
 
 @pytest.mark.long
