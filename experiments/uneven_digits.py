@@ -11,21 +11,18 @@ Reference: Ojha et al. 2020, Elastic-InfoGAN, arXiv:1910.01112, section 4.
 """
 
 import dataclasses
-import itertools
 import time
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from infogan_jax import Config, Trained, build_model, make_train_step
-from infogan_jax.data import batch_indices, load
+from experiments.in_memory import fit
+from infogan_jax import Trained
+from infogan_jax.data import load
 from infogan_jax.evaluation.clustering import contingency, match, purity
 from infogan_jax.flags import config_from_flags, parse_flags
-from infogan_jax.training.pseudo_labels import find_pseudo_labels
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("set_size", 10_000, "Images of each set.")
@@ -33,7 +30,6 @@ flags.DEFINE_list("sets", None, "Of random0 to 9, tail10, tail50, even; default:
 flags.DEFINE_list("objectives", None, "Of those in the table; default: all.")
 
 _CLASSES = 10
-_STRETCH = 100  # steps in one compiled call
 _COUNTED = 100_000  # images that a weighted table stands for
 _SETS = [*(f"random{k}" for k in range(10)), "tail10", "tail50", "even"]
 _OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -95,35 +91,6 @@ def draw(labels: np.ndarray, wanted: np.ndarray, size: int, seed: int) -> np.nda
             raise ValueError(f"digit {digit}: {len(places)} images, expected {count}")
         chosen.append(places[:count])
     return rng.permutation(np.concatenate(chosen))
-
-
-def fit(config: Config, images: np.ndarray) -> Trained:
-    """Trains on images that are in memory."""
-    model, n = build_model(config, images.shape[1:]), len(images)
-    step = make_train_step(model)
-
-    @jax.jit
-    def stretch(state, images, labels, batches):
-        def body(state, batch):
-            own = None if labels is None else labels[batch]
-            return step(state, images[batch], own)[0], None
-
-        return jax.lax.scan(body, state, batches)[0]
-
-    state, on_device = model.init(jax.random.key(config.seed)), jnp.asarray(images)
-    labels, first = None, config.pseudo_label_step or config.steps
-    stops = sorted({first, config.steps, *range(_STRETCH, config.steps, _STRETCH)})
-    for start, stop in itertools.pairwise([0, *stops]):
-        if start == first:
-            trained = [Trained(model, state)]
-            by_member = find_pseudo_labels(first, trained, [config.seed], images)
-            labels = jnp.asarray(by_member[0])
-        batches = [
-            batch_indices(config.seed, i, config.batch_size, n)
-            for i in range(start, stop)
-        ]
-        state = stretch(state, on_device, labels, np.stack(batches))
-    return Trained(model, state)
 
 
 def measure(

@@ -69,7 +69,7 @@ def _draw_levels(trained: Trained, seed: int) -> tuple[np.ndarray, np.ndarray]:
     values = split_latents(spec, trained.sample_latents(jax.random.key(seed), _SAMPLE))
     levels = []
     for code in spec:
-        if code.n_params:
+        if code.n_params and code.dim:
             ladder = code.traverse(max(_LEVELS, code.dim), *trained_range(code))
             levels.append(rng.integers(0, len(ladder), _SAMPLE))
             values[code.name] = np.asarray(ladder)[levels[-1]]
