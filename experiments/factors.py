@@ -1,6 +1,6 @@
 """How disentangled the codes are, by objective and seed, on images of known factors.
 
-    python -m experiments.factors --flagfile=sprites --seeds=10 --output=factors.csv
+    python -m experiments.factors --flagfile=sprites --seeds=10 --table=factors.csv
 
 Each row is one seed of one objective, measured on held-out images. One seed of each is
 chosen by ModelCentrality, which looks at no factor. `known_changes` is the flagfile as

@@ -1,10 +1,12 @@
 """Measures of codes whose truth is known: factors, twins, mixtures, and noise."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from infogan_jax import Config, Trained, UserError, build_model
+from infogan_jax.core.objective import Batch, Reading, Seen
 from infogan_jax.data import Data, factor_builders, load, sprites
 from infogan_jax.evaluation import Subject
 from infogan_jax.evaluation import disentanglement as dis
@@ -219,3 +221,28 @@ def test_codes_of_a_model_are_measured(config):
     assert row["beta_vae"] < 0.9 and 0 <= row["mig"] < 0.5
     with pytest.raises(UserError, match="needs images whose factors are known"):
         dis.evaluate(Subject(trained, data._replace(eval_factors=None)))
+
+
+def test_pairs_that_share_one_code():
+    from experiments.factors import contrast, contrastive
+
+    config = Config(codes="cat:3,uniform:2,noise:2", architecture="dcgan")
+    model = contrastive(config, (32, 32, 1), spectral=True)
+    first, second = np.split(np.asarray(model.sample_latents(jax.random.key(0), 64)), 2)
+    same = (first == second)[:, 3:]
+    assert (same[:, :2].sum(1) == 1).all()  # one of the two codes
+    assert not same[:, 2:].any()  # no noise
+    latents = jnp.zeros((4, 7)).at[2, 3].set(1.0).at[3, 4].set(1.0)
+    prints = jnp.zeros((4, 2, 4)).at[2, 0].set(0.5).at[2, 1, 0].set(1.0)
+    q_params = jnp.concatenate([jnp.zeros((4, 5)), prints.reshape(4, 8)], 1)
+    reading = Reading(jnp.zeros(4), q_params)
+    images = jnp.zeros((4, 32, 32, 1))
+    batch = Batch(images, images, latents, None, None, None)
+    value, _ = contrast(Seen(model, batch, reading, reading, critic=None))
+    # Both are 1 away in the first pair, which shares the second; alike in the other.
+    assert value == pytest.approx(np.log(2), abs=1e-6)
+    far = q_params.at[2, 5:9].set(0)
+    reading = Reading(jnp.zeros(4), far)
+    value, _ = contrast(Seen(model, batch, reading, reading, critic=None))
+    expected = (np.log(1 + np.e) + np.log(2)) / 2
+    assert value == pytest.approx(expected, abs=1e-6)
