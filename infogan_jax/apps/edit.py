@@ -1,8 +1,8 @@
 """This image, but of another category or code: `--mode=edit`.
 
-Each image is made again by G from latents that `core/inversion.py` finds, and once more
-with the codes that are asked for. An image that G cannot make again is shown, not
-edited: its picture would be of another cell.
+Each image is made again by G from what `core/inversion.py` finds, and once more with
+the codes that are asked for. An image that G cannot make again is shown, not edited:
+its picture would be of another cell.
 """
 
 import csv
@@ -11,9 +11,10 @@ import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
@@ -48,22 +49,37 @@ class Edited(NamedTuple):
     edited: np.ndarray  # those that cannot be made again are as they were
 
 
-def invert(trained: Trained, images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Returns latents of images, `[N, L]`; see `inversion.invert`.
+def edit(
+    trained: Trained,
+    images: np.ndarray,
+    values: dict[str, np.ndarray],
+    seed: int = 0,
+) -> Edited:
+    """Makes images again, and with other codes; see `inversion.invert`.
 
     Args:
         trained: a model.
         images: uint8 `[N, H, W, C]`.
+        values: of the codes that change, by name, as rows of latents.
         seed: of the pictures that the start is learned from.
     """
     model, state = trained.model, trained.state
     reading = inversion.learn_reading(model, state, jax.random.key(seed))
-    return in_batches(_invert, model, (state, reading), images, _BATCH)
+    learned = state, reading, values
+    again, edited = in_batches(_make, model, learned, images, _BATCH)
+    return Edited(images / np.float32(255), again, edited)
 
 
-def _invert(model: InfoGAN, learned: tuple, images: jax.Array) -> jax.Array:
-    state, reading = learned
-    return inversion.invert(model, state, images, reading, _STEPS)
+def _make(
+    model: InfoGAN, learned: tuple, images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    state, reading, values = learned
+    found = inversion.invert(model, state, images, reading, _STEPS)
+    codes = split_latents(model.spec, found.latents)
+    for name, value in values.items():
+        codes[name] = jnp.broadcast_to(value, codes[name].shape)
+    changed = found._replace(latents=join_latents(model.spec, codes))
+    return tuple(inversion.render(model, state, which) for which in (found, changed))
 
 
 def unexplained(images: np.ndarray, again: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -129,7 +145,10 @@ def edit_folder(
     classifier = load_eval_classifier(run.config, data)
     names, pixels = _read(run, images)
     real = data.images[:: -(-len(data.images) // _REAL)]
-    made = _edit(trained, pixels, invert(trained, pixels), values, keep_residual)
+    made = edit(trained, pixels, values)
+    if keep_residual:
+        kept = np.clip(made.edited + made.images - made.again, 0, 1)
+        made = made._replace(edited=kept)
     ratio = unexplained(made.images, made.again, real.mean(0) / 255)
     is_edited = ratio <= _MOST_UNEXPLAINED
     made.edited[~is_edited] = made.images[~is_edited]
@@ -192,24 +211,6 @@ def _read(run: Run, images: str) -> tuple[list[str], np.ndarray]:
     if not names:
         raise UserError(f"--images={root}: none of its images can be used")
     return names, np.stack(pixels)
-
-
-def _edit(
-    trained: Trained,
-    images: np.ndarray,
-    latents: np.ndarray,
-    values: dict[str, np.ndarray],
-    keep_residual: bool,
-) -> Edited:
-    again = trained.generate(latents)
-    codes: dict[str, Any] = split_latents(trained.spec, latents)
-    for name, value in values.items():
-        codes[name] = np.tile(value, (len(latents), 1))
-    edited = trained.generate(np.asarray(join_latents(trained.spec, codes)))
-    plain = images / np.float32(255)
-    if keep_residual:
-        edited = np.clip(edited + plain - again, 0, 1)
-    return Edited(plain, again, edited.copy())
 
 
 def _of_kind(

@@ -61,7 +61,11 @@ def convert(
         return inversion.first_latents(model, state, images, reading)
 
     def inversion_descent(latents: Array, images: Array) -> tuple[Array, Array]:
-        return inversion.descent(model, state, latents, images, reading.picture)
+        inverted = inversion.Inverted(latents)
+        gradient, left = inversion.descent(
+            model, state, inverted, images, reading.picture
+        )
+        return gradient.latents, left
 
     latents: Any = np.asarray(_trial_latents(model.spec))
     with jax.default_matmul_precision("float32"):  # GPUs round otherwise

@@ -4,13 +4,20 @@ Q reads the codes; the noise, which nothing reads, descends the squared differen
 image and picture. It starts at a linear reading of D's features, learned
 from pictures whose noise is known, so that a few hundred steps are enough.
 
-Reference: Zhu et al. 2016, arXiv:1609.03552, sections 3.1 and 3.2 (a network predicts
-the latents, an optimiser mends them).
+Few images are pictures of G exactly. What latents cannot explain, a scale and shift of
+each channel behind G's normalisations can, image by image; codes change that image's
+picture as any other.
+
+References:
+    Zhu et al. 2016, arXiv:1609.03552, sections 3.1 and 3.2 (a network predicts the
+    latents, an optimiser mends them).
+    Abdal et al. 2019, arXiv:1904.03189, section 3 (each layer is modulated by itself).
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -30,8 +37,17 @@ _PICTURES = 2048  # of known noise
 _PICTURES_AT_ONCE = 256
 _RIDGE = 1e-2  # of the features' mean square, which is added to the diagonal
 _RATE = 0.05  # of Adam, at first
-_PRIOR = 1e-4  # weight of the latents' mean square, beside the mean squared error
+_PRIOR = 1e-4  # weight of the mean square of what descends, beside the squared error
 _LEAST = 1e-9  # of the unit, for an image that is the mean
+
+
+class Inverted(NamedTuple):
+    """What G makes images of."""
+
+    latents: Array  # [B, L]
+    # Of each normalisation of G in their order, [B, 2, W] for W channels: by how much
+    # its output is scaled and shifted. Empty: by nothing.
+    modulation: tuple[Array, ...] = ()
 
 
 class NoiseReading(NamedTuple):
@@ -94,22 +110,61 @@ def first_latents(
     return join_latents(model.spec, latents)
 
 
+def render(model: InfoGAN, state: TrainState, inverted: Inverted) -> Array:
+    """Returns the pictures, `[B, H, W, C]` in [0, 1]."""
+    rest = iter(inverted.modulation)
+
+    def modulate(layer: Any, args: tuple, kwargs: dict, context: Any) -> Any:
+        x = layer(*args, **kwargs)
+        if not (inverted.modulation and _normalises(context)):
+            return x
+        scale, shift = jnp.moveaxis(next(rest), 1, 0)
+        shape = len(x), *(1,) * (x.ndim - 2), -1
+        return (x * (1 + scale.reshape(shape)) + shift.reshape(shape)).astype(x.dtype)
+
+    with nn.intercept_methods(modulate):
+        return model.generate(state, inverted.latents)
+
+
+def _normalises(context: Any) -> bool:
+    is_norm = isinstance(context.module, nn.BatchNorm)
+    return is_norm and context.method_name == "__call__"
+
+
+def _no_modulation(
+    model: InfoGAN, state: TrainState, latents: Array
+) -> tuple[Array, ...]:
+    """Zeros for each normalisation of G."""
+    widths: list[int] = []
+
+    def look(layer: Any, args: tuple, kwargs: dict, context: Any) -> Any:
+        x = layer(*args, **kwargs)
+        if _normalises(context):
+            widths.append(x.shape[-1])
+        return x
+
+    with nn.intercept_methods(look):
+        # A function of its own: one that was traced before would not be looked at
+        jax.eval_shape(lambda *inputs: model.generate(*inputs), state, latents)
+    return tuple(jnp.zeros((len(latents), 2, width)) for width in widths)
+
+
 def descent(
-    model: InfoGAN, state: TrainState, latents: Array, images: Array, mean: Array
-) -> tuple[Array, Array]:
-    """Returns the gradient by which latents descend, and how much is left to explain.
+    model: InfoGAN, state: TrainState, inverted: Inverted, images: Array, mean: Array
+) -> tuple[Inverted, Array]:
+    """Returns the gradient that is to be descended, and how much is left to explain.
 
     Categories and coins stay as they are: their gradient is 0.
 
     Args:
         model: codes and networks.
         state: a trained state.
-        latents: `[B, L]`.
+        inverted: where it is taken.
         images: in [0, 1], `[B, H, W, C]`.
         mean: an image, `[H, W, C]`, whose squared error is the unit of what is left.
 
     Returns:
-        `[B, L]` and `[B]`.
+        The gradient, and what is left, `[B]`.
     """
     moves = jnp.concatenate(
         [
@@ -118,15 +173,17 @@ def descent(
         ]
     )
 
-    def loss(latents: Array) -> tuple[Array, Array]:
-        made = model.generate(state, latents)
+    def loss(inverted: Inverted) -> tuple[Array, Array]:
+        made = render(model, state, inverted)
         error = ((made - images) ** 2).mean((1, 2, 3))
-        size = (moves * latents**2).mean(-1)
+        size = (moves * inverted.latents**2).mean(-1)
+        size += sum((x**2).mean((1, 2)) for x in inverted.modulation)
         return (error + _PRIOR * size).sum(), error  # images share no gradients
 
-    gradient, error = jax.grad(loss, has_aux=True)(latents)
+    gradient, error = jax.grad(loss, has_aux=True)(inverted)
     whole = ((images - mean) ** 2).mean((1, 2, 3))
-    return moves * gradient, error / jnp.maximum(whole, _LEAST)
+    left = error / jnp.maximum(whole, _LEAST)
+    return gradient._replace(latents=moves * gradient.latents), left
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -136,11 +193,11 @@ def invert(
     images: Images,
     reading: NoiseReading,
     steps: int = 200,
-) -> Array:
-    """Returns the latents of images, `[B, L]`.
+) -> Inverted:
+    """Returns what G makes images of.
 
     Categories and coins are Q's and stay; continuous codes begin at Q's and move with
-    the noise.
+    the noise and the modulation.
 
     Args:
         model: codes and networks.
@@ -153,12 +210,13 @@ def invert(
     optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, steps))
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
-        latents, opt_state = carry
-        gradient = descent(model, state, latents, images, reading.picture)[0]
+        inverted, opt_state = carry
+        gradient = descent(model, state, inverted, images, reading.picture)[0]
         updates, opt_state = optimizer.update(gradient, opt_state)
-        return (optax.apply_updates(latents, updates), opt_state), None
+        return (optax.apply_updates(inverted, updates), opt_state), None
 
     latents = first_latents(model, state, images, reading)
-    carry = latents, optimizer.init(latents)
-    (latents, _), _ = jax.lax.scan(step, carry, None, steps)
-    return latents
+    inverted = Inverted(latents, _no_modulation(model, state, latents))
+    carry = inverted, optimizer.init(inverted)
+    (inverted, _), _ = jax.lax.scan(step, carry, None, steps)
+    return inverted
