@@ -276,9 +276,8 @@ def _sample(run: "Run") -> None:
 def _encode(run: "Run") -> None:
     from infogan_jax.apps.encode import encode_folder
 
-    table = FLAGS.metadata if FLAGS["metadata"].present else None
     output = _output(run, "codes.csv")
-    encode_folder(run, FLAGS.input_dir, output, FLAGS.member, table)
+    encode_folder(run, FLAGS.input_dir, output, FLAGS.member, _other_table())
 
 
 def _edit(run: "Run") -> None:
@@ -291,7 +290,13 @@ def _edit(run: "Run") -> None:
         _output(run, "edited"),
         FLAGS.member,
         FLAGS.keep_residual,
+        _other_table(),
     )
+
+
+def _other_table() -> str | None:
+    """The table that belongs to other images than the run's, if one is given."""
+    return FLAGS.metadata if FLAGS["metadata"].present else None
 
 
 def _export(run: "Run") -> None:

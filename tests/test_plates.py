@@ -96,6 +96,24 @@ def test_another_plate_is_read_by_its_own_controls(plates, tmp_path):
         by_name(plates, tmp_path / "new", form)
 
 
+def test_a_few_cells_of_a_plate_are_read_as_that_plate(plates, tmp_path, logged):
+    """Its darkest control cell by itself would be as bright as any."""
+    form = load(plates).form
+    known = by_name(plates, tmp_path / "cells", form)
+    image = np.linspace(150, 250, SIDE**2).reshape(SIDE, SIDE).astype(np.uint16)
+    (tmp_path / "few").mkdir()
+    tifffile.imwrite(tmp_path / "few" / "P1_B02_s0.tif", image)
+    name = "P1_B03_s0.tif"
+    (tmp_path / "few" / name).write_bytes((tmp_path / "cells" / name).read_bytes())
+    logged()
+    few = pixels_by_name(
+        read_foreign(tmp_path / "few", plates, (SIDE, SIDE, 1), form, are_own=True)
+    )
+    np.testing.assert_array_equal(few[name], known[name])
+    assert few["P1_B02_s0.tif"].mean() == pytest.approx(255 * 100 / 900, abs=2)
+    assert "rows of --metadata" not in logged()
+
+
 def test_what_is_known_of_held_out_images_is_kept(plates, logged):
     data = load(plates)
     table = data.eval_metadata

@@ -116,6 +116,7 @@ def edit_folder(
     output: Path,
     seed: int | None = None,
     keep_residual: bool = False,
+    metadata: str | None = None,
 ) -> None:
     """Writes the images of a folder with some codes changed, a sheet, and a table.
 
@@ -133,6 +134,8 @@ def edit_folder(
         output: a folder that does not exist yet.
         seed: of the member, if there are several; by default the chosen one's.
         keep_residual: add what G could not make again to the edited image.
+        metadata: a table of these images, of another experiment. Without one, plates
+            that are named as the run's are the run's and are read by its ranges.
 
     Raises:
         UserError: there is no such folder, code or value; or `output` exists already.
@@ -143,7 +146,7 @@ def edit_folder(
     values = _values(trained, fix, classes)
     data = load(run.config)
     classifier = load_eval_classifier(run.config, data)
-    names, pixels = _read(run, images)
+    names, pixels = _read(run, images, metadata)
     real = data.images[:: -(-len(data.images) // _REAL)]
     made = edit(trained, pixels, values)
     if keep_residual:
@@ -195,14 +198,15 @@ def _values(
     return {code.name: code.values[0] for code in fixed}
 
 
-def _read(run: Run, images: str) -> tuple[list[str], np.ndarray]:
+def _read(run: Run, images: str, metadata: str | None) -> tuple[list[str], np.ndarray]:
     """Names and pixels, uint8 `[N, H, W, C]`, of the images of a folder."""
     root = expand_path("images", images)
     if not images or not root.is_dir():
         raise UserError(f"--images={images}: is no folder; expected one with images")
-    config = reading_config(run, images, None)
+    config = reading_config(run, images, metadata)
     names, pixels = [], []
-    for image in read_foreign(root, config, run.info.image_shape, run.info.form):
+    shape, form = run.info.image_shape, run.info.form
+    for image in read_foreign(root, config, shape, form, are_own=metadata is None):
         if isinstance(image.pixels, str):
             logger.info(f"left out: {image.name}: {image.pixels}")
         else:

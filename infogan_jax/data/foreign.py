@@ -93,7 +93,11 @@ def preparation(
 
 
 def read_foreign(
-    root: Path, config: Config, image_shape: ImageShape, form: own.Form
+    root: Path,
+    config: Config,
+    image_shape: ImageShape,
+    form: own.Form,
+    are_own: bool = False,
 ) -> Iterator[Foreign]:
     """Reads the images of any folder in the form of those that a run was trained on.
 
@@ -103,6 +107,8 @@ def read_foreign(
         image_shape: of the run's images.
         form: of its folder, if it was trained on one. Plates of another folder get
             ranges of their own, by their control images.
+        are_own: whether plates of another folder that have the name of one of the
+            run's are that plate. A few cells say nothing of their plate's range.
 
     Yields:
         Each image, in the order of names; its pixels are uint8 of `image_shape`.
@@ -115,12 +121,12 @@ def read_foreign(
     if is_other:  # nothing is held out or measured of it
         config = dataclasses.replace(config, group_by="", label_by="")
     files = metadata.attach(listing.find(root, config), config)
-    for note in files.notes:
+    for note in () if are_own else files.notes:  # the table is of all images
         logger.info(note)
     yield from (Foreign(*left_out, None) for left_out in sorted(files.left_out.items()))
     items = own.expand(files.items, config)
     if form.plate_ranges is not None:
-        form = with_own_plates(form, items, config, is_other)
+        form = with_own_plates(form, items, config, is_other and not are_own)
 
     def read(item: listing.Item) -> Foreign:
         try:
