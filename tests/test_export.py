@@ -30,11 +30,19 @@ from tests.conftest import run_in, run_in_browser
 QUICK = ("mnist_tiny", "residual")  # to compile, among the architectures
 
 
+def effect(column, value, code, size, q):
+    """A row of `treatments`."""
+    row = {"column": column, "value": value, "control": "DMSO", "code": code}
+    row |= {"effect": size, "low": -0.5, "high": 0.5, "in_deviations": 0.1, "p": q}
+    row |= {"q": q, "plates": 2, "plates_that_agree": 2}
+    return row | {"wells": 4, "control_wells": 4}
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A work directory with a checkpoint of networks that make lively pictures."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
-    config = Config(architecture="mnist_tiny", steps=10)
+    config = Config(architecture="mnist_tiny", steps=10, group_by="patient")
     run = run_in(workdir, config, class_names=[str(k) for k in range(10)])
     state = run.model.init(jax.random.key(0))
     params = jax.tree.map(lambda x: 25 * x if x.ndim > 1 else x, state.ema["params"])
@@ -56,6 +64,17 @@ def run(tmp_path_factory):
         },
         "traversal": {
             "uniform1": {"name": "slant", "r2": {"slant": 0.91234}, "slope": {}}
+        },
+        "treatments": {
+            "names": ["cat 3", "uniform1"],
+            "rows": [
+                effect("drug", "X", "cat 3", 0.1, None),
+                effect("drug", "trend", "uniform1", -0.4, 0.01),
+                effect("patient", "Jane", "cat 3", 0.2, 0.02),
+                effect("drug", "Y", "cat 3", None, None),
+            ],
+            "wells": {},
+            "notes": [],
         },
     }
     (workdir / "evaluation.json").write_text(json.dumps(found))
@@ -154,6 +173,9 @@ def test_what_is_said_of_the_codes(run, exported):
         False,
     )
     assert about["metrics"] == {"accuracy of cat": 0.5}
+    surest, other = about["treatments"]  # groups may be patients; one has no effect
+    assert (surest["code"], surest["category"], surest["q"]) == ("uniform1", None, 0.01)
+    assert (other["code"], other["category"], other["value"]) == ("cat", 3, "X")
     assert len(list((exported / "thumbnails").glob("*.png"))) == 10
     for file in ("index.html", "icon.svg"):
         assert (exported / file).exists()

@@ -12,6 +12,7 @@ from infogan_jax.run.directory import MemberFolder, Run
 from infogan_jax.run.records import Evaluation
 
 FORMAT = 3
+_MOST_EFFECTS = 20  # rows of treatments
 
 
 def describe(run: Run, folder: MemberFolder, trained: Trained) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def describe(run: Run, folder: MemberFolder, trained: Trained) -> dict[str, Any]
         },
         "codes": codes,
         "dataset": _dataset(run.config.dataset),
+        "treatments": _treatments(evaluation, trained, run.config),
         "metrics": _metrics(evaluation, are_groups(run.config)),
         "versions": info.versions,
     }
@@ -83,6 +85,36 @@ def are_groups(config: Config) -> bool:
     return bool(config.label_by) and (
         plain_name(config.label_by) == plain_name(config.group_by)
     )
+
+
+def _treatments(
+    evaluation: Evaluation, trained: Trained, config: Config
+) -> list[dict[str, Any]]:
+    """The surest effects of treatments, one for each code or category of a code.
+
+    None of a column that names groups, which may be patients.
+    """
+    places = {
+        f"{code.name} {k}": (code.name, k)
+        for code in trained.spec
+        if isinstance(code, Categorical)
+        for k in range(code.size)
+    }
+    measured = evaluation.overall("treatments")
+    rows = [
+        row
+        for row in (measured["rows"] if measured else [])
+        if row["effect"] is not None
+        and plain_name(row["column"]) != plain_name(config.group_by)
+    ]
+    rows.sort(key=lambda row: (row["q"] is None, row["q"] or 0))
+    shown = "column", "value", "effect", "low", "high", "q"
+    effects = []
+    for row in rows[:_MOST_EFFECTS]:
+        code, category = places.get(row["code"], (row["code"], None))
+        numbers = {name: row[name] for name in shown}
+        effects.append({"code": code, "category": category} | numbers)
+    return effects
 
 
 def _dataset(name: str) -> str:

@@ -117,6 +117,27 @@ test("a slider is dragged, reset by a double click and by a key", async () => {
   assert.equal(await slider.inputValue(), "0");
 });
 
+test("what a treatment does is shown beside the picture as it was", async () => {
+  const page = await open();
+  await page.click("#treatments summary");
+  const rows = page.locator("#treatments tbody tr");
+  assert.equal(await rows.count(), 2);
+  assert.match(
+    await rows.first().textContent(),
+    /drug, trend−0\.400−0\.500 to \+0\.500/,
+  );
+  await rows.first().locator("button").click();
+  await settled(page);
+  const slider = page.locator("#sliders input[type=range]").first();
+  assert.equal(await slider.inputValue(), "-1");
+  assert.match(await page.textContent("#difference"), /slant 0\.00 → -1\.00/);
+  assert.match(await rows.last().textContent(), /no test possible/);
+  await rows.last().locator("button").click();
+  await settled(page);
+  assert(await page.locator("#strip input[value='3']").isChecked());
+  assert.deepEqual(page.faults, []);
+});
+
 test("a category is chosen by mouse and by keyboard", async () => {
   const page = await open();
   const before = await pixels(page);

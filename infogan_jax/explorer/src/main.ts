@@ -30,6 +30,7 @@ import { draw, drawSmooth, panelsOf, panelTitle, readImage, scaleBar } from "./p
 import { fromHash, toFile, toHash } from "./share";
 import { Sliders } from "./sliders";
 import { Strip } from "./strip";
+import { tableOf } from "./treatments";
 
 const GIF_SECONDS = 4;
 const GIF_FRAMES = 48;
@@ -126,6 +127,14 @@ class Page {
         this.leaveOwn();
         this.change(latents);
       },
+    );
+    const treatments = find("treatments");
+    treatments.hidden = model.treatments.length === 0;
+    treatments.querySelector(".wide")?.append(
+      tableOf(model, (code, value) => {
+        this.pin(this.latents);
+        set(code, value);
+      }),
     );
     this.listen();
   }

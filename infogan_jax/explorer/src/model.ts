@@ -21,6 +21,16 @@ export interface Code {
   readonly allowed: readonly [number, number];
 }
 
+/** What a treatment does to a code, or to the frequency of one of its categories. */
+export interface Effect {
+  readonly code: string;
+  readonly category: number | null;
+  readonly treatment: string;
+  readonly effect: number;
+  readonly interval: readonly [number, number] | null; // of 95 %
+  readonly q: number | null; // false discovery rate; null: no test is possible
+}
+
 export interface Model {
   readonly name: string;
   readonly digest: string; // of the weights
@@ -38,6 +48,7 @@ export interface Model {
   readonly pixelSize: number | null; // micrometres
   readonly preparation: Preparation; // of a file's image
   readonly codes: readonly Code[];
+  readonly treatments: readonly Effect[];
   readonly metrics: readonly (readonly [string, number])[];
   readonly files: ReadonlyMap<string, { bytes: number; sha256: string }>;
 }
@@ -94,6 +105,9 @@ export function parseModel(json: unknown): Model {
     pixelSize: parsePixelSize(image.pixel_size),
     preparation: parsePreparation(record(image.preparation, "preparation")),
     codes,
+    treatments: list(about.treatments ?? [], "treatments").map((value) =>
+      parseEffect(value, codes),
+    ),
     metrics: Object.entries(record(about.metrics, "metrics")).map(
       ([name, value]) => [name, number(value, name)] as const,
     ),
@@ -135,6 +149,27 @@ function parseCode(value: unknown): Code {
     r2: about.r2 === undefined ? 0 : number(about.r2, "r2"),
     trained: hasRange ? range(about.trained, name) : [-1, 1],
     allowed: hasRange ? range(about.allowed, name) : [-1, 1],
+  };
+}
+
+function parseEffect(value: unknown, codes: readonly Code[]): Effect {
+  const about = record(value, "a treatment");
+  const name = text(about, "code");
+  const code = codes.find((one) => one.name === name);
+  check(code !== undefined, `a treatment is of ${name}, which is no code`);
+  const { category, low, high, q } = about;
+  const isOfCategory = category !== null;
+  if (isOfCategory) {
+    check(whole(about, "category", 0) < code.dim, `${name} has no ${category}`);
+  }
+  const hasInterval = low !== null && high !== null;
+  return {
+    code: name,
+    category: isOfCategory ? number(category, "category") : null,
+    treatment: `${text(about, "column")}, ${text(about, "value")}`,
+    effect: number(about.effect, "effect"),
+    interval: hasInterval ? [number(low, "low"), number(high, "high")] : null,
+    q: q === null ? null : number(q, "q"),
   };
 }
 

@@ -10,6 +10,7 @@ import {
 } from "../src/latents";
 import {
   type Code,
+  type Effect,
   Fault,
   type Model,
   orderOf,
@@ -18,6 +19,7 @@ import {
 } from "../src/model";
 import { panelsOf, panelTitle, scaleBar, toPixels } from "../src/picture";
 import { fromHash, toFile, toHash, type View } from "../src/share";
+import { shownBy } from "../src/treatments";
 
 const file = { bytes: 1, sha256: "0" };
 
@@ -97,6 +99,28 @@ function json(): Record<string, unknown> {
       },
       { name: "noise", kind: "noise", offset: 6, dim: 3, q_offset: 6, n_params: 0 },
     ],
+    treatments: [
+      {
+        code: "cat",
+        category: 2,
+        column: "dose",
+        value: "10.0",
+        effect: -0.4,
+        low: -0.5,
+        high: -0.3,
+        q: 0.01,
+      },
+      {
+        code: "uniform1",
+        category: null,
+        column: "dose",
+        value: "trend",
+        effect: -0.1,
+        low: null,
+        high: null,
+        q: null,
+      },
+    ],
     metrics: { FID: 1.5 },
     files: { "generator.onnx": file, "recognizer.onnx": file },
   };
@@ -125,6 +149,17 @@ describe("model.json", () => {
     ]);
     expect(orderOf(cat)).toEqual([2, 0, 1]); // 9, 10, and one without a name
     expect(model.metrics).toEqual([["FID", 1.5]]);
+    const former = json();
+    delete former.treatments; // of an export made before there were any
+    expect(parseModel(former).treatments).toEqual([]);
+  });
+
+  it("says what treatments do", () => {
+    const [rarer, trend] = model.treatments as [Effect, Effect];
+    expect(rarer).toMatchObject({ treatment: "dose, 10.0", interval: [-0.5, -0.3] });
+    expect(shownBy(rarer, cat)).toBe(2);
+    expect(trend).toMatchObject({ category: null, interval: null, q: null });
+    expect(shownBy(trend, uniform)).toBe(-1); // downwards
   });
 
   const wrong: [string, (about: Record<string, unknown>) => void, RegExp][] = [
@@ -134,6 +169,16 @@ describe("model.json", () => {
       /format 1; this page reads format 3/,
     ],
     ["no codes", (a) => Object.assign(a, { codes: [] }), /codes is empty/],
+    [
+      "effects",
+      (a) => Object.assign(a, { treatments: [{ code: "dose" }] }),
+      /a treatment is of dose, which is no code/,
+    ],
+    [
+      "effect of a category",
+      (a) => Object.assign((a.treatments as object[])[0] as object, { category: 3 }),
+      /cat has no 3/,
+    ],
     ["text", (a) => Object.assign(a, { name: 3 }), /name is no text/],
     ["sum", (a) => Object.assign(a, { latent_dim: 10 }), /do not add up/],
     [
