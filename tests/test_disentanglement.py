@@ -134,6 +134,31 @@ def test_all_measures_by_name():
 
 
 @pytest.mark.parametrize(
+    "codes", [PERFECT, MIXED, NOISE], ids=["perfect", "mixed", "noise"]
+)
+def test_another_implementation_says_the_same(codes):
+    """Where `pip install disent` is, which needs PyTorch."""
+    pytest.importorskip("disent", reason="needs pip install disent")
+    from disent.metrics import _dci, _mig, _sap
+
+    # Rows are codes and factors there
+    seen, truth = (x[:2000].T for x in (codes, FACTORS))
+    others = codes[2000:3000].T, FACTORS[2000:3000].T
+    expected = _mig._compute_mig(seen, truth)["mig.discrete_score"]
+    assert dis.mig(codes, FACTORS) == pytest.approx(expected, abs=1e-9)
+    expected = _sap._compute_sap(seen, truth, *others, False)["sap.score"]
+    assert dis.sap(codes, FACTORS) == pytest.approx(expected, abs=5e-3)
+    expected = _dci._compute_dci(seen, truth, *others)
+    found = dis.dci(codes, FACTORS)
+    for name, value in (
+        ("disentanglement", found.disentanglement),
+        ("completeness", found.completeness),
+        ("informativeness_test", found.informativeness),
+    ):
+        assert value == pytest.approx(expected[f"dci.{name}"], abs=0.02)
+
+
+@pytest.mark.parametrize(
     ("codes", "factors", "told"),
     [
         (PERFECT[:-1], FACTORS, r"codes \(14999, 3\) and factors \(15000, 3\)"),
