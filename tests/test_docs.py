@@ -228,3 +228,10 @@ def test_the_tutorial_of_a_cluster(data_dir, tmp_path):
         for process in processes:
             process.kill()
     assert (tmp_path / "runs" / "two" / "report.html").exists()
+
+
+def test_every_flagfile_is_in_the_reference():
+    page = (ROOT / "docs/reference/flagfiles.md").read_text()
+    for path in ROOT.glob("experiments/*.cfg"):
+        assert f"## {path.stem}\n" in page
+        assert f"{{literalinclude}} ../../experiments/{path.name}\n" in page
