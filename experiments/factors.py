@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
+from PIL import Image
 
 from experiments.in_memory import fit
-from infogan_jax import Config, InfoGAN, build_model
+from infogan_jax import Config, InfoGAN, Trained, build_model
 from infogan_jax.build import build_networks
 from infogan_jax.core.latents import param_dim, split_params
 from infogan_jax.core.models.layers import leaky
@@ -39,11 +40,13 @@ from infogan_jax.data import load
 from infogan_jax.evaluation import disentanglement
 from infogan_jax.evaluation.selection import mean_of_others, model_centrality
 from infogan_jax.flags import config_from_flags, parse_flags
+from infogan_jax.reporting import figures
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("seeds", 10, "Seeds of each objective, from --seed on.")
 flags.DEFINE_list("objectives", None, "Of those in the table; default: all.")
 flags.DEFINE_string("table", "factors.csv", "File of all measures, by seed.")
+flags.DEFINE_string("picture", None, "PNG file: traversals of the last objective.")
 
 _SHOWN = "factor_vae", "dci_disentanglement", "mig", "sap", "info_modularity"
 _PLAIN: dict[str, Any] = {
@@ -214,10 +217,28 @@ def main(_):
         mean = {key: np.mean([row[key] for row in rows]) for key in _SHOWN}
         _tell({"objective": name, "seed": "mean", **mean})
         table += rows
+        if FLAGS.picture:
+            order = np.argsort([-row["mig"] for row in rows])
+            named = {"best": order[0], "median": order[len(order) // 2]}
+            named["worst"] = order[-1]
+            shown = {name: members[i] for name, i in named.items()}
+            figures.save(traversals(shown), Path(FLAGS.picture))
         with Path(FLAGS.table).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(table)
+
+
+def traversals(members: dict[str, Trained]) -> Image.Image:
+    """Pictures along each continuous code, a row each; the rest of a latent is one."""
+    images, labels = [], []
+    for name, trained in members.items():
+        key = figures.figure_key(0)
+        for code in trained.model.continuous:
+            latents = figures.traverse_latents(key, trained.spec, code.name)
+            images.append(trained.generate(latents[: figures.ROWS]))
+            labels.append(f"{name}, {code.name}")
+    return figures.image_grid(np.concatenate(images), figures.ROWS, labels)
 
 
 def _tell(row: dict[str, Any], centrality: Any = "", minutes: str = "") -> None:

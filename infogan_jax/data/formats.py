@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -162,17 +163,14 @@ def _turn(image: np.ndarray, axes: str, orientation: int) -> np.ndarray:
 
 def _about_tiff(file: Any) -> tuple[tuple[str, ...], float | None]:
     """Names of channels and the size of a pixel, by OME's or ImageJ's metadata."""
-    import tifffile
-
     if file.ome_metadata:
-        images = tifffile.xml2dict(file.ome_metadata).get("OME", {}).get("Image", {})
-        image = images[0] if isinstance(images, list) else images
-        pixels = image.get("Pixels", {})
-        channels = pixels.get("Channel", [])
-        channels = channels if isinstance(channels, list) else [channels]
-        names = tuple(str(channel.get("Name", "")) for channel in channels)
+        pixels = ElementTree.fromstring(file.ome_metadata).find("{*}Image/{*}Pixels")
+        if pixels is None:
+            return (), None
+        names = tuple(c.get("Name", "") for c in pixels.iterfind("{*}Channel"))
         size, unit = pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit", "µm")
-        return names if all(names) else (), micrometres(size, unit)
+        length = float(size) if size else None
+        return names if all(names) else (), micrometres(length, unit)
     if file.imagej_metadata:
         tags = file.pages.first.tags
         count, length = tags.valueof("XResolution", (0, 1))
