@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import io
 import math
+import os
 import shutil
 import sys
 import threading
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infogan_jax import Config, UserError
+from infogan_jax import Config, UserError, kept
 from infogan_jax.data import (
     StoredImages,
     Stream,
@@ -104,6 +105,54 @@ def test_processes_read_what_takes_long(data_dir, by_processes):
     np.testing.assert_array_equal(found.materialize(), images)
     assert found.materialize() is found.materialize()
     np.testing.assert_array_equal(found.subset(np.array([7, 3]))[:], images[[7, 3]])
+
+
+@pytest.fixture
+def keep(tmp_path, monkeypatch):
+    """The folder of arrays that are kept, whatever it takes to make them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "_WORTH", 0)
+    return tmp_path / "cache" / "infogan_jax"
+
+
+def test_the_next_start_reads_no_image_again(prepared, keep, monkeypatch):
+    config = Config(data_dir=str(prepared.parents[1]), image_size=16)
+    data, decoded = load(config), []
+    assert len(list(keep.iterdir())) == 2  # training images, held-out ones
+    decode = sources.imaging.decode
+    monkeypatch.setattr(
+        sources.imaging, "decode", lambda *x: decoded.append(1) or decode(*x)
+    )
+    again = load(config)
+    np.testing.assert_array_equal(again.images, data.images)
+    np.testing.assert_array_equal(again.eval_images, data.eval_images)
+    assert len(decoded) == 2  # one of each, for its shape
+    assert not again.images.flags.writeable
+    # Other settings, other files, and what is damaged: all are read.
+    assert load(dataclasses.replace(config, align="centre")).images.shape[1] == 16
+    os.utime(record(prepared))
+    load(config)
+    for path in keep.iterdir():
+        cut(path)
+    load(config)
+    assert len(decoded) == 2 + 3 * 5000 + 6
+
+
+def test_what_was_used_longest_ago_makes_room(keep, monkeypatch):
+    monkeypatch.setattr(kept, "_MOST", 3000)
+    for i in range(3):
+        array = kept.kept("some", f"{i}", lambda i=i: np.full(125, i))  # 1,128 bytes
+        np.testing.assert_array_equal(array, i)
+        os.utime(keep / f"some_{i}.npy", (i, i))
+    assert kept.kept("some", "1", lambda: None)[0] == 1
+    kept.kept("some", "3", lambda: np.full(125, 3))
+    assert {path.name for path in keep.iterdir()} == {"some_1.npy", "some_3.npy"}
+
+
+def test_without_a_folder_nothing_is_kept(keep):
+    keep.parent.mkdir()
+    keep.write_text("a file")
+    assert kept.kept("some", "0", lambda: np.arange(3)).tolist() == [0, 1, 2]
 
 
 def test_a_stream_makes_the_next_stretch_ahead():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from infogan_jax import Trained, UserError, build_model
+from infogan_jax import Trained, UserError, build_model, kept
 from infogan_jax.data import Data
 from infogan_jax.data.stored import StoredImages
 from infogan_jax.evaluation import Subject, kinds, load_evaluator
@@ -37,6 +37,7 @@ from infogan_jax.training.pseudo_labels import (
 def cache(tmp_path, monkeypatch):
     """The folder of what can be made again."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "_WORTH", 0)
     return tmp_path / "cache" / "infogan_jax"
 
 
@@ -274,16 +275,16 @@ def test_images_in_memory_and_on_disk_few_and_equal(trained, images, tmp_path):
 def test_neighbours_are_sought_once(trained, images, tmp_path, cache, monkeypatch):
     path = tmp_path / "labels.npy"
     found = pseudo_labels(3, [trained], [0], images, path, 3)
-    [kept] = cache.iterdir()
-    whole = kept.read_bytes()
+    [path_of_graph] = cache.iterdir()
+    whole = path_of_graph.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(module, "neighbours", None)
         again = pseudo_labels(3, [trained], [0], images, path, 3)
         np.testing.assert_array_equal(again, found)
-    kept.write_bytes(whole[:100])
+    path_of_graph.write_bytes(whole[:100])
     again = pseudo_labels(3, [trained], [0], images, path, 3)
     np.testing.assert_array_equal(again, found)
-    assert kept.read_bytes() == whole
+    assert path_of_graph.read_bytes() == whole
     pseudo_labels(3, [trained], [0], images[:20], path, 3)
     assert len(list(cache.iterdir())) == 2
 

@@ -1,7 +1,9 @@
 """Datasets as arrays: tfds in ArrayRecord, read without TensorFlow."""
 
+import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import json
 import logging
 import math
@@ -27,6 +29,7 @@ from infogan_jax.data.prepare import (
 )
 from infogan_jax.data.stored import ImageArray, StoredImages, Subset
 from infogan_jax.errors import UserError, expand_path, first_line
+from infogan_jax.kept import kept
 from infogan_jax.settings import DataConfig
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ logger = logging.getLogger(__name__)
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
 _BATCH = 1000  # records read at once for their labels or groups
+_DECODERS = "imagecodecs", "numpy", "pillow", "scikit-image"
 _FACTOR = "label_"  # names of factors begin so, as tfds has them
 _HOLD_OUT_EVERY = 10  # of a dataset with one split, one image in so many is held out
 
@@ -140,6 +144,7 @@ class _Reader:
     ):
         """Raises UserError unless there is one image feature that can be read."""
         self._folder, self._config = folder, config
+        self.digest = _digest(folder, config)
         features = builder.info.features
         key = _image_feature(features)
         if key is None:
@@ -184,7 +189,7 @@ class _Reader:
         except _UNREADABLE as error:
             raise _unreadable(self._config, self._folder, error) from None
 
-    def images(self, records: Any, max_bytes: float) -> StoredImages:
+    def images(self, records: Subset, max_bytes: float) -> StoredImages:
         """The images of records, to be read later."""
         if not len(records):
             raise UserError(f"--dataset={self._config.dataset}: has no images")
@@ -192,7 +197,10 @@ class _Reader:
         shape = height, width, channels
         read = functools.partial(self._read, records, shape)
         in_memory = len(records) * math.prod(shape) <= max_bytes
-        images = StoredImages(read, (len(records), *shape), in_memory)
+        digest = hashlib.sha256(f"{self.digest} {records.name}".encode())
+        digest.update(records.places.tobytes())
+        all_of_shape = len(records), *shape
+        images = StoredImages(read, all_of_shape, in_memory, digest.hexdigest())
         if not self._has_one_size:
             if not in_memory:
                 raise UserError(
@@ -227,6 +235,20 @@ class _Reader:
         columns = np.array(_values(records, *self._factors)).T
         names = [key.removeprefix(_FACTOR) for key in self._factors]
         return dict(zip(names, columns, strict=True))
+
+
+def _digest(folder: Path, config: DataConfig) -> str:
+    """Hexadecimal digits over all that decides what a dataset's images are."""
+    total = hashlib.sha256(str(folder).encode(errors="surrogateescape"))
+    for path in sorted(folder.rglob("*")):
+        about = path.stat()
+        total.update(repr((path.name, about.st_size, about.st_mtime_ns)).encode())
+    settings = [getattr(config, f.name) for f in dataclasses.fields(DataConfig)]
+    packages = [importlib.metadata.version(name) for name in _DECODERS]
+    total.update(repr((settings, packages)).encode())
+    for module in (imaging.__file__, __file__):
+        total.update(Path(module).read_bytes())
+    return total.hexdigest()
 
 
 def _values(records: Any, *keys: str) -> list[list]:
@@ -287,7 +309,7 @@ def _check_complete(builder: tfds.core.DatasetBuilder) -> None:
 
 def _splits(
     builder: tfds.core.DatasetBuilder, reader: _Reader, config: DataConfig
-) -> tuple[Any, Any]:
+) -> tuple[Subset, Subset]:
     """The records to train on and those to measure on."""
     has = builder.info.splits
     if "train" not in has:
@@ -297,7 +319,12 @@ def _splits(
     skip = {}
     if reader.is_encoded:
         skip = {reader.image_key: tfds.decode.SkipDecoding()}
-    train = builder.as_data_source("train", decoders=skip)
+
+    def split(name: str) -> Subset:
+        records = builder.as_data_source(name, decoders=skip)
+        return Subset(records, np.arange(len(records)), name)
+
+    train = split("train")
     held_out = next((name for name in _HELD_OUT if name in has), None)
     if config.group_csv and held_out:
         raise UserError(
@@ -305,7 +332,7 @@ def _splits(
             f"'{held_out}' of its own; leave --group_csv out"
         )
     if held_out:
-        return train, builder.as_data_source(held_out, decoders=skip)
+        return train, split(held_out)
     if config.group_csv:
         out = _hold_out_groups(train, reader, config)
     else:
@@ -316,24 +343,30 @@ def _splits(
                 "note: cells of one slide are both trained and measured on; "
                 "--group_csv names the slides"
             )
-    return Subset(train, np.flatnonzero(~out)), Subset(train, np.flatnonzero(out))
+    return train.subset(~out), train.subset(out)
 
 
-def _hold_out_groups(records: Any, reader: _Reader, config: DataConfig) -> np.ndarray:
+def _hold_out_groups(
+    records: Subset, reader: _Reader, config: DataConfig
+) -> np.ndarray:
     """Which records are held out, by the groups of `config.group_csv`, bool `[N]`."""
     group_of = splits.read_groups(expand_path("group_csv", config.group_csv))
 
-    groups: list[str] = []
-    for places in _batches(len(records)):
-        for i, record in zip(places, records.__getitems__(places), strict=True):
-            digest = splits.digest(reader.stored_image(record))
-            if digest not in group_of:
-                raise UserError(
-                    f"--group_csv={config.group_csv}: has no group for image {i:,} of "
-                    f"--dataset={config.dataset}; name the table that belongs to it"
-                )
-            groups.append(group_of[digest])
-    return splits.held_out(groups)
+    def all_digests() -> np.ndarray:
+        images = (
+            reader.stored_image(record)
+            for places in _batches(len(records))
+            for record in records.__getitems__(places)
+        )
+        return np.array([splits.digest(image) for image in images])
+
+    digests = kept("digests", reader.digest, all_digests).tolist()
+    if unknown := [i for i, digest in enumerate(digests) if digest not in group_of]:
+        raise UserError(
+            f"--group_csv={config.group_csv}: has no group for image {unknown[0]:,} of "
+            f"--dataset={config.dataset}; name the table that belongs to it"
+        )
+    return splits.held_out([group_of[digest] for digest in digests])
 
 
 def _batches(count: int) -> Iterator[list[int]]:

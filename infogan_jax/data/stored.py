@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from infogan_jax.cores import core_count
+from infogan_jax.kept import kept
 
 _CHUNK = 2**22  # bytes of images per read: ArrayRecord starts threads for each
 _MIN_SECONDS = 10  # of reading for which it pays to start processes
@@ -19,16 +20,20 @@ _BYTES_PER_THREAD = 2**14
 
 
 class Subset:
-    """Some records of a source."""
+    """The records at some places of a split, int `[N]`."""
 
-    def __init__(self, records: Any, places: np.ndarray):
-        self._records, self._places = records, places
+    def __init__(self, records: Any, places: np.ndarray, name: str):
+        self._records, self.places, self.name = records, places, name
+
+    def subset(self, chosen: np.ndarray) -> "Subset":
+        """Returns the records that a mask or places choose."""
+        return Subset(self._records, self.places[chosen], self.name)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __getitems__(self, places: list[int]) -> list:
-        return self._records.__getitems__(self._places[places].tolist())
+        return self._records.__getitems__(self.places[places].tolist())
 
 
 class StoredImages:
@@ -44,14 +49,18 @@ class StoredImages:
         read: Callable[[list[int]], np.ndarray],
         shape: tuple[int, int, int, int],
         in_memory: bool = False,
+        digest: str = "",
     ):
         """
         Args:
             read: places -> the images there, uint8 `[n, H, W, C]`.
             shape: (N, H, W, C).
             in_memory: whether `materialize` reads them into memory.
+            digest: over all that decides what they are, to keep them as an array for
+                the next start; empty: they are not kept.
         """
         self._read, self.shape, self.in_memory = read, shape, in_memory
+        self._digest = digest
         each = math.prod(shape[1:])
         self._size = max(1, _CHUNK // each)
         self._pool = ThreadPoolExecutor(
@@ -63,15 +72,20 @@ class StoredImages:
         """Returns them as an array, and keeps it, if they are to be in memory."""
         if not self.in_memory:
             return self
-        if self._all is None:
-            first, *rest = self._chunks(np.arange(len(self)))
-            begin = time.perf_counter()
-            images = self._read(first)
-            is_long = (time.perf_counter() - begin) * len(rest) > _MIN_SECONDS
-            map_chunks = _map_by_processes if is_long else self._pool.map
-            chunks = itertools.chain([images], map_chunks(self._read, rest))
-            self._all = self._concatenate(chunks, len(self))
+        if self._all is None and self._digest:
+            self._all = kept("images", self._digest, self._read_all)
+        elif self._all is None:
+            self._all = self._read_all()
         return self._all
+
+    def _read_all(self) -> np.ndarray:
+        first, *rest = self._chunks(np.arange(len(self)))
+        begin = time.perf_counter()
+        images = self._read(first)
+        is_long = (time.perf_counter() - begin) * len(rest) > _MIN_SECONDS
+        map_chunks = _map_by_processes if is_long else self._pool.map
+        chunks = itertools.chain([images], map_chunks(self._read, rest))
+        return self._concatenate(chunks, len(self))
 
     def subset(self, places: np.ndarray) -> "StoredImages":
         """Returns the images at `places`, int `[n]`, in their order."""

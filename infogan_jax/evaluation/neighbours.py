@@ -5,10 +5,7 @@ neighbours, the graph is divided into communities, which are kinds and styles of
 and communities are merged by their links.
 """
 
-import contextlib
 import hashlib
-import io
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -20,7 +17,7 @@ from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
 from infogan_jax.cores import core_count
-from infogan_jax.files import cache_folder, write_atomically
+from infogan_jax.kept import kept
 
 _CANDIDATES = 50  # nearest images in plain pixels, among which neighbours are sought
 _MAX_SHIFT = 2  # pixels by which a deformation may move each one
@@ -37,17 +34,10 @@ def kept_neighbours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     settings = (_CANDIDATES, _MAX_SHIFT, LINKS)
     digest = hashlib.sha256(repr((images.shape, settings)).encode())
     digest.update(np.ascontiguousarray(images).data)
-    path = cache_folder() / f"neighbours_{digest.hexdigest()[:16]}.npz"
-    try:
-        with np.load(path) as kept:
-            return kept["near"], kept["squared"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        near, squared = neighbours(images)  # there is none yet, or it is damaged
-    content = io.BytesIO()
-    np.savez(content, near=near, squared=squared)
-    with contextlib.suppress(OSError):  # a home that cannot be written
-        write_atomically(path, content.getvalue())
-    return near, squared
+    made = kept(
+        "neighbours", digest.hexdigest(), lambda: np.stack(neighbours(images))
+    )
+    return made[0].astype(int), made[1].astype(np.float32)
 
 
 def neighbours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
