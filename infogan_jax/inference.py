@@ -40,14 +40,24 @@ def in_batches(
         inputs: an array, or what is indexed like one, `[N, ...]`, N at least 1.
         size: of a batch.
     """
-    compiled = _compiled(method)
-    outputs = []
-    for start in range(0, len(inputs), size):
+    compiled, n = _compiled(method), len(inputs)
+
+    def call(start: int) -> Any:
         batch = np.asarray(inputs[start : start + size])
         missing = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
-        out = compiled(model, state, np.pad(batch, missing))
-        outputs.append(jax.tree.map(_to_numpy, out))
-    return jax.tree.map(lambda *x: np.concatenate(x)[: len(inputs)], *outputs)
+        return compiled(model, state, np.pad(batch, missing))
+
+    outputs, following = None, call(0)
+    for start in range(0, n, size):
+        out = following
+        if start + size < n:  # is read and computed while this one is copied
+            following = call(start + size)
+        out = jax.tree.map(_to_numpy, out)
+        if outputs is None:
+            outputs = jax.tree.map(lambda x: np.empty((n, *x.shape[1:]), x.dtype), out)
+        for whole, rows in zip(*map(jax.tree.leaves, (outputs, out)), strict=True):
+            whole[start : start + size] = rows[: n - start]
+    return outputs
 
 
 @functools.cache

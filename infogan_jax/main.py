@@ -24,8 +24,8 @@ try:
     from absl import app
 except ModuleNotFoundError:
     sys.exit(
-        "infogan_jax: the command line needs more packages than the step functions; "
-        "install them by pip install 'infogan_jax[run]'"
+        "infogan_jax: the command line needs more packages; install them by pip "
+        "install 'infogan_jax[run]'"
     )
 except ValueError as error:
     if "JAX flag" not in str(error):
@@ -174,9 +174,6 @@ def _is_dry(workdir: Path, config: Config) -> bool:
     return FLAGS.dry_run
 
 
-# The modes
-
-
 def _train(workdir: Path) -> None:
     config = config_from_flags()
     for name in config.without_effect():
@@ -295,7 +292,7 @@ def _edit(run: "Run") -> None:
 
 
 def _other_table() -> str | None:
-    """The table that belongs to other images than the run's, if one is given."""
+    """The table of other images than the run's, if one is given."""
     return FLAGS.metadata if FLAGS["metadata"].present else None
 
 
@@ -352,7 +349,7 @@ def _open_run(workdir: Path) -> "Run":
     config = run.config
     taken = ["data_dir", "download_url", "evaluators", "eval_classifier", "baseline"]
     taken += ["compare", "data_placement"]
-    taken += ["metadata"] if FLAGS.mode == "encode" else []
+    taken += ["metadata"] * (FLAGS.mode in ("encode", "edit"))
     here: dict[str, Any] = {
         name: FLAGS[name].value for name in taken if FLAGS[name].present
     }

@@ -24,6 +24,7 @@ ON_CPU = {
     "seeds": [],
     "accuracy": [],
     "scaling": [],
+    "inference": ["--flagfile=quickstart"],
 }
 ON_ACCELERATOR = {
     "step": ["--batch_sizes=128,1024", "--stretch=100", "--compile"],
@@ -33,6 +34,7 @@ ON_ACCELERATOR = {
     "options": ["--stretch=200"],
     "accuracy": ["--seeds=0,1,2"],
     "scaling": ["--architecture=mnist", "--stretch=100"],
+    "inference": ["--flagfile=quickstart"],
 }
 
 

@@ -34,9 +34,7 @@ def kept_neighbours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     settings = (_CANDIDATES, _MAX_SHIFT, LINKS)
     digest = hashlib.sha256(repr((images.shape, settings)).encode())
     digest.update(np.ascontiguousarray(images).data)
-    made = kept(
-        "neighbours", digest.hexdigest(), lambda: np.stack(neighbours(images))
-    )
+    made = kept("neighbours", digest.hexdigest(), lambda: np.stack(neighbours(images)))
     return made[0].astype(int), made[1].astype(np.float32)
 
 
