@@ -196,7 +196,8 @@ def main(_):
     print("|---" * (len(_SHOWN) + 4) + "|", flush=True)
     for name in FLAGS.objectives or _OBJECTIVES:
         changes, make_model = _OBJECTIVES[name]
-        members, rows = [], []
+        members: list[Trained] = []
+        rows: list[dict[str, Any]] = []
         for seed in range(config.seed, config.seed + FLAGS.seeds):
             start = time.perf_counter()
             changed = dataclasses.replace(config, **changes, seed=seed)

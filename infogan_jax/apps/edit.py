@@ -79,7 +79,8 @@ def _make(
     for name, value in values.items():
         codes[name] = jnp.broadcast_to(value, codes[name].shape)
     changed = found._replace(latents=join_latents(model.spec, codes))
-    return tuple(inversion.render(model, state, which) for which in (found, changed))
+    render = functools.partial(inversion.render, model, state)
+    return render(found), render(changed)
 
 
 def unexplained(images: np.ndarray, again: np.ndarray, mean: np.ndarray) -> np.ndarray:
