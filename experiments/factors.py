@@ -17,6 +17,7 @@ References:
 
 import csv
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ from PIL import Image
 from experiments.in_memory import fit
 from infogan_jax import Config, InfoGAN, Trained, build_model
 from infogan_jax.build import build_networks
-from infogan_jax.core.latents import param_dim, split_params
+from infogan_jax.core.latents import Continuous, param_dim, split_params
 from infogan_jax.core.models.layers import leaky
 from infogan_jax.core.objective import D_TERMS, G_TERMS, Seen
 from infogan_jax.core.spec import parse_spec
@@ -189,6 +190,9 @@ _OBJECTIVES: dict[str, tuple[dict[str, Any], Callable[..., InfoGAN]]] = {
 def main(_):
     logging.set_verbosity(logging.ERROR)  # Orbax has much to say
     config = config_from_flags()
+    spec = parse_spec(config.codes)
+    if FLAGS.picture and not any(isinstance(code, Continuous) for code in spec):
+        sys.exit(f"--codes={config.codes}: no continuous code for --picture")
     data = load(config)
     factors, images = disentanglement.factors_of(data), data.images[:]
     table: list[dict[str, Any]] = []
@@ -218,16 +222,16 @@ def main(_):
         mean = {key: np.mean([row[key] for row in rows]) for key in _SHOWN}
         _tell({"objective": name, "seed": "mean", **mean})
         table += rows
+        with Path(FLAGS.table).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
         if FLAGS.picture:
             order = np.argsort([-row["mig"] for row in rows])
             named = {"best": order[0], "median": order[len(order) // 2]}
             named["worst"] = order[-1]
             shown = {name: members[i] for name, i in named.items()}
             figures.save(traversals(shown), Path(FLAGS.picture))
-        with Path(FLAGS.table).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table)
 
 
 def traversals(members: dict[str, Trained]) -> Image.Image:

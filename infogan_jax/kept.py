@@ -11,6 +11,7 @@ import numpy as np
 from infogan_jax.files import cache_folder, replacing
 
 _MOST = 2**33  # bytes of all that is kept; what was used longest ago goes first
+_LONG_AGO = 86_400  # seconds after which nobody writes a file any more
 _WORTH = 0.3  # seconds to make an array, from which on it is kept
 
 
@@ -26,36 +27,45 @@ def kept(name: str, digest: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         make: makes the array.
 
     Returns:
-        The array; read-only, and read as it is used, if it is kept.
+        The array.
     """
     path = cache_folder() / f"{name}_{digest[:16]}.npy"
     if (array := _open(path)) is not None:
         return array
     begin = time.perf_counter()
     array = make()
-    if time.perf_counter() - begin > _WORTH:
+    if time.perf_counter() - begin > _WORTH and array.nbytes <= _MOST:
         with contextlib.suppress(OSError):  # a home that cannot be written
             _remove_old(path.parent, array.nbytes)
-            with replacing(path) as part, part.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+            with replacing(path) as part:
+                part.touch(mode=0o600)  # images may be nobody else's business
+                with part.open("wb") as file:
+                    np.save(file, array, allow_pickle=False)
     return array
 
 
 def _open(path: Path) -> np.ndarray | None:
     try:
-        array = np.load(path, mmap_mode="r")
-        os.utime(path)
-    except (OSError, ValueError):
+        array = np.load(path)
+    except Exception:  # a damaged header raises anything
         return None
-    return np.asarray(array)
+    with contextlib.suppress(OSError):  # another user's
+        os.utime(path)
+    return array
 
 
 def _remove_old(folder: Path, wanted: int) -> None:
-    """Removes arrays until there is room for so many bytes more."""
+    """Removes arrays until there is room for so many bytes more.
+
+    And what processes left that were killed as they wrote.
+    """
     files = [(path.stat(), path) for path in folder.glob("*.npy")]
     total = wanted + sum(about.st_size for about, _ in files)
     for about, path in sorted(files, key=lambda file: file[0].st_mtime):
         if total <= _MOST:
             break
-        path.unlink()
+        path.unlink(missing_ok=True)
         total -= about.st_size
+    for part in folder.glob(".*.part"):
+        if time.time() - part.stat().st_mtime > _LONG_AGO:
+            part.unlink(missing_ok=True)

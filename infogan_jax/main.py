@@ -66,6 +66,9 @@ _USED_BY = {  # flags that other modes do not use
     **dict.fromkeys(("host", "port", "open_browser"), ("serve",)),
     "restart": _TRAINING,
 }
+# Fields of a config that are asked for apart from the run's: the seed of what images do
+# not fix, the table of other images
+_OF_OTHERS = {"seed": ("sample",), "metadata": ("encode", "edit")}
 _NAMING_IMAGES = "images", "masks", "input_dir"
 _ABORTED = "stopped at once; the last checkpoint is kept"
 # Loggers silenced here: start-up noise, and errors that are also raised as exceptions.
@@ -349,7 +352,6 @@ def _open_run(workdir: Path) -> "Run":
     config = run.config
     taken = ["data_dir", "download_url", "evaluators", "eval_classifier", "baseline"]
     taken += ["compare", "data_placement"]
-    taken += ["metadata"] * (FLAGS.mode in ("encode", "edit"))
     here: dict[str, Any] = {
         name: FLAGS[name].value for name in taken if FLAGS[name].present
     }
@@ -358,8 +360,7 @@ def _open_run(workdir: Path) -> "Run":
     for field in dataclasses.fields(Config):
         name = field.name
         was, asked = getattr(config, name), FLAGS[name]
-        # What an image does not fix is drawn by a seed of its own.
-        is_used = name in here or (name == "seed" and FLAGS.mode == "sample")
+        is_used = name in here or FLAGS.mode in _OF_OTHERS.get(name, ())
         is_other = asked.present and absolute_path(name, asked.value) != was
         if is_other and not is_used:
             has = "none" if was == "" else was

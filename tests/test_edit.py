@@ -194,6 +194,20 @@ def test_images_that_are_edited_are_files(
     assert all(image.min() >= 0 and image.max() <= 1 for image in images)
 
 
+def test_a_table_of_other_images_leaves_the_run_its_own(
+    trained, command, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        edit, "edit_folder", lambda run, *more: asked.append((run.config, more[-1]))
+    )
+    here = ["--mode=edit", f"--workdir={trained[0]}", "--fix=cat=2"]
+    code, said, error = command(*here, f"--metadata={tmp_path}/other.csv")
+    assert (code, said, error) == (0, "", "")
+    [(config, table)] = asked
+    assert (config.metadata, table) == ("", f"{tmp_path}/other.csv")
+
+
 @pytest.mark.long
 def test_another_network_says_what_edited_images_are(
     trained, classifier, command, digits, tmp_path, monkeypatch

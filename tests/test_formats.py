@@ -304,3 +304,22 @@ def test_names_of_what_is_expanded(tmp_path):
 def test_settings_that_say_nothing(name, value):
     with pytest.raises(UserError, match=f"--{name}={value}: expected"):
         Config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "faulty", "names", "size"),
+    [
+        ('SizeX="0.325"', 'SizeX="0,325"', tuple(NAMES), None),
+        ('Name="DNA"', 'Name="D & NA"', ("1", "2", "3"), None),
+        ('Name="DNA"', 'Name=""', ("1", "2", "3"), 0.325),
+    ],
+)
+def test_what_ome_says_wrongly_keeps_no_image_out(tmp_path, text, faulty, names, size):
+    path, image = tmp_path / "cell.ome.tif", volume(1)[:, 0]
+    write_ome(path, image, "CYX")
+    about = tifffile.tiffcomment(path)
+    assert text in about
+    tifffile.tiffcomment(path, about.replace(text, faulty).encode())
+    found = read_file(path, Reading())
+    np.testing.assert_array_equal(found.pixels, np.moveaxis(image, 0, -1))
+    assert (found.channels, found.pixel_size) == (names, size)

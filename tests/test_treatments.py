@@ -9,6 +9,7 @@ from infogan_jax import UserError, build_model
 from infogan_jax.config import Config
 from infogan_jax.data import Data
 from infogan_jax.evaluation import treatments
+from infogan_jax.evaluation.results import surest_first
 from infogan_jax.run.dataset import check_measurable
 from infogan_jax.settings import Comparison
 
@@ -204,3 +205,18 @@ def test_what_cannot_be_compared_is_told_before_training():
         data = whole._replace(metadata=columns, eval_metadata=columns)
         with pytest.raises(UserError, match=told):
             check_measurable(config, model, data, None)
+
+
+def test_of_effects_that_are_equally_sure_the_largest_is_first():
+    def row(code, q, size):
+        return {"code": code, "q": q, "in_deviations": size}
+
+    rows = [
+        row("untested", None, 9.0),
+        row("small", 0.01, 0.1),
+        row("unsure", 0.2, 3.0),
+        row("large", 0.01, -2.0),
+        row("without", 0.01, None),
+    ]
+    order = [row["code"] for row in surest_first(rows)]
+    assert order == ["large", "small", "without", "unsure", "untested"]

@@ -3,11 +3,8 @@
     python -m experiments.benchmarks.inference --flagfile=quickstart [--count=100000]
 
 An untrained model of the flagfile, for weights do not change the time. The floor is a
-network's FLOPs over the rate of a matrix product on one device. Memory is what the
-process gained at most, beside the bytes that it returns.
+network's FLOPs over the rate of a matrix product on one device.
 """
-
-import resource
 
 import jax
 import numpy as np
@@ -41,20 +38,13 @@ def main(_):
         "generate": lambda: trained.generate(latents),
         "embed": lambda: trained.embed(images),
     }
-    before = _most_memory()
     times = timing.in_turn(sides, FLAGS.repeats)
-    print(f"  {_most_memory() - before:,.0f} MiB more than before")
     for (name, seconds), floor in zip(times.items(), floors, strict=True):
         low, middle, high = count / np.percentile(seconds, [100, 50, 0])
         print(
             f"  {name:12} {middle:8,.0f} images/s ({low:,.0f} to {high:,.0f}), "
             f"{floor / np.median(seconds):.0%} of {count / floor:,.0f}"
         )
-
-
-def _most_memory() -> float:
-    """The most that the process has used so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ its picture would be of another cell.
 """
 
 import csv
+import functools
 import io
 import itertools
 import logging

@@ -5,6 +5,7 @@ from typing import Any
 from infogan_jax.config import Config
 from infogan_jax.core.latents import Bernoulli, Categorical, Code, Noise, trained_range
 from infogan_jax.data import preparation
+from infogan_jax.evaluation.results import surest_first
 from infogan_jax.fields import plain_name
 from infogan_jax.inference import Trained
 from infogan_jax.pixels import channel_colours, channel_names
@@ -101,13 +102,12 @@ def _treatments(
         for k in range(code.size)
     }
     measured = evaluation.overall("treatments")
-    rows = [
-        row
-        for row in (measured["rows"] if measured else [])
+    rows: list[dict[str, Any]] = [
+        {**row}
+        for row in surest_first(measured["rows"] if measured else [])
         if row["effect"] is not None
         and plain_name(row["column"]) != plain_name(config.group_by)
     ]
-    rows.sort(key=lambda row: (row["q"] is None, row["q"] or 0))
     shown = "column", "value", "effect", "low", "high", "q"
     effects = []
     for row in rows[:_MOST_EFFECTS]:

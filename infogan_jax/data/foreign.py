@@ -120,8 +120,10 @@ def read_foreign(
     is_other = not is_folder_of(config, root)
     if is_other:  # nothing is held out or measured of it
         config = dataclasses.replace(config, group_by="", label_by="")
-    files = metadata.attach(listing.find(root, config), config)
-    for note in () if are_own else files.notes:  # the table is of all images
+    listed = listing.find(root, config)
+    files = metadata.attach(listed, config)
+    # The run's own table has rows of all its images
+    for note in (listed if are_own else files).notes:
         logger.info(note)
     yield from (Foreign(*left_out, None) for left_out in sorted(files.left_out.items()))
     items = own.expand(files.items, config)

@@ -164,12 +164,18 @@ def _turn(image: np.ndarray, axes: str, orientation: int) -> np.ndarray:
 def _about_tiff(file: Any) -> tuple[tuple[str, ...], float | None]:
     """Names of channels and the size of a pixel, by OME's or ImageJ's metadata."""
     if file.ome_metadata:
-        pixels = ElementTree.fromstring(file.ome_metadata).find("{*}Image/{*}Pixels")
+        try:
+            root = ElementTree.fromstring(file.ome_metadata)
+        except ElementTree.ParseError:
+            return (), None  # tifffile then takes the pages as they are
+        pixels = root.find("{*}Image/{*}Pixels")
         if pixels is None:
             return (), None
         names = tuple(c.get("Name", "") for c in pixels.iterfind("{*}Channel"))
         size, unit = pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit", "µm")
-        length = float(size) if size else None
+        length = None  # unless it is a number
+        with contextlib.suppress(ValueError):
+            length = float(size or "")
         return names if all(names) else (), micrometres(length, unit)
     if file.imagej_metadata:
         tags = file.pages.first.tags

@@ -1,6 +1,5 @@
 """Datasets as arrays: tfds in ArrayRecord, read without TensorFlow."""
 
-import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -37,7 +36,7 @@ logger = logging.getLogger(__name__)
 _HELD_OUT = "test", "validation"  # the first split of these names is measured on
 _SAMPLE = 64  # images of each split in a fingerprint
 _BATCH = 1000  # records read at once for their labels or groups
-_DECODERS = "imagecodecs", "numpy", "pillow", "scikit-image"
+_DECODERS = "imagecodecs", "numpy", "pillow", "scikit-image", "tensorflow-datasets"
 _FACTOR = "label_"  # names of factors begin so, as tfds has them
 _HOLD_OUT_EVERY = 10  # of a dataset with one split, one image in so many is held out
 
@@ -90,10 +89,10 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
     """
     folder = prepare(config)
     builder = open_builder(folder)
-    reader = _Reader(builder, folder, config)
     placement = {"auto": max_bytes, "resident": math.inf, "stream": 0}
     limit = placement[config.data_placement]
     try:
+        reader = _Reader(builder, folder, config)
         _check_complete(builder)
         train, test = _splits(builder, reader, config)
         images = reader.images(train, limit)
@@ -243,11 +242,11 @@ def _digest(folder: Path, config: DataConfig) -> str:
     for path in sorted(folder.rglob("*")):
         about = path.stat()
         total.update(repr((path.name, about.st_size, about.st_mtime_ns)).encode())
-    settings = [getattr(config, f.name) for f in dataclasses.fields(DataConfig)]
+    settings = config.dataset, config.image_size, config.resize_mode, config.align
     packages = [importlib.metadata.version(name) for name in _DECODERS]
     total.update(repr((settings, packages)).encode())
-    for module in (imaging.__file__, __file__):
-        total.update(Path(module).read_bytes())
+    for module in ("imaging", "prepare", "sources", "splits"):
+        total.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return total.hexdigest()
 
 

@@ -147,6 +147,15 @@ class TreatmentRow(TypedDict):
     control_wells: int
 
 
+def surest_first(rows: list[TreatmentRow]) -> list[TreatmentRow]:
+    """Returns effects by q, and those of equal q by size, untested ones last."""
+
+    def rank(row: TreatmentRow) -> tuple[bool, float, float]:
+        return row["q"] is None, row["q"] or 0.0, -abs(row["in_deviations"] or 0.0)
+
+    return sorted(rows, key=rank)
+
+
 class WellRow(TypedDict):
     """A well, and the value of a column that it has."""
 

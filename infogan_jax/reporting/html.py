@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from infogan_jax.config import Config
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.errors import UserError
+from infogan_jax.evaluation.results import surest_first
 from infogan_jax.files import write_atomically
 from infogan_jax.reporting import markup
 from infogan_jax.reporting.draw import title_of
@@ -330,9 +331,7 @@ def _treatments(page: _Page) -> str:
     def shown(number: float | None, form: str = ".3g") -> str:
         return "-" if number is None else f"{number:{form}}"
 
-    ordered = sorted(
-        measured["rows"], key=lambda row: (row["q"] is None, row["q"] or 0)
-    )
+    ordered = surest_first(measured["rows"])
     rows = [
         [
             f"{row['column']}, {row['value']}",

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from infogan_jax.evaluation.results import surest_first
+
 _MOST = 6  # panels
 
 
@@ -15,12 +17,7 @@ def draw_treatments(measured: Any, titles: dict[str, str]) -> Figure:
         measured: `results.TreatmentsOverall`, what `evaluation/treatments.py` measured.
         titles: of the codes.
     """
-
-    def rank(row: dict[str, Any]) -> tuple[bool, float, float]:
-        q, size = row["q"], abs(row["in_deviations"] or 0)
-        return q is None, 1.0 if q is None else q, -size
-
-    rows = sorted(measured["rows"], key=rank)
+    rows = surest_first(measured["rows"])
     shown = list(dict.fromkeys((row["column"], row["code"]) for row in rows))[:_MOST]
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)

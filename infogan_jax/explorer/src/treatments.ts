@@ -44,9 +44,10 @@ function row(
   return line;
 }
 
-/** The value of a code to which a treatment moves pictures. */
+/** A code's value that shows what changes: a category, an end of a code's range. */
 export function shownBy(effect: Effect, code: Code): number {
   if (effect.category !== null) return effect.category;
+  if (code.kind === "bernoulli") return effect.effect > 0 ? 1 : 0;
   return code.trained[effect.effect > 0 ? 1 : 0];
 }
 

@@ -160,6 +160,7 @@ describe("model.json", () => {
     expect(shownBy(rarer, cat)).toBe(2);
     expect(trend).toMatchObject({ category: null, interval: null, q: null });
     expect(shownBy(trend, uniform)).toBe(-1); // downwards
+    expect(shownBy(trend, { ...uniform, kind: "bernoulli" })).toBe(0);
   });
 
   const wrong: [string, (about: Record<string, unknown>) => void, RegExp][] = [
