@@ -45,7 +45,6 @@ from infogan_jax.reporting import figures
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("seeds", 10, "Seeds of each objective, from --seed on.")
-flags.DEFINE_list("objectives", None, "Of those in the table; default: all.")
 flags.DEFINE_string("table", "factors.csv", "File of all measures, by seed.")
 flags.DEFINE_string("picture", None, "PNG file: traversals of the last objective.")
 

@@ -5,10 +5,14 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 
 from infogan_jax import Config, InfoGAN, Trained, build_model, make_train_step
 from infogan_jax.data import batch_indices
 from infogan_jax.training.pseudo_labels import find_pseudo_labels
+
+# Of the experiments that compare objectives, which can be imported together
+flags.DEFINE_list("objectives", None, "Of those in the table; default: all.")
 
 _STRETCH = 100  # steps in one compiled call
 

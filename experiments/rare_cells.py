@@ -21,7 +21,6 @@ from infogan_jax.flags import config_from_flags, parse_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("frequency", 0.05, "Of infected cells, from 0 to 1.")
-flags.DEFINE_list("objectives", None, "Of those in the table; default: all.")
 
 _OBJECTIVES: dict[str, dict[str, Any]] = {
     "two": {},

@@ -27,7 +27,6 @@ from infogan_jax.flags import config_from_flags, parse_flags
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("set_size", 10_000, "Images of each set.")
 flags.DEFINE_list("sets", None, "Of random0 to 9, tail10, tail50, even; default: all.")
-flags.DEFINE_list("objectives", None, "Of those in the table; default: all.")
 
 _CLASSES = 10
 _COUNTED = 100_000  # images that a weighted table stands for
