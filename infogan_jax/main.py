@@ -24,8 +24,8 @@ try:
     from absl import app
 except ModuleNotFoundError:
     sys.exit(
-        "infogan_jax: the command line needs more packages; install them by pip "
-        "install 'infogan_jax[run]'"
+        "infogan_jax: the command line needs more packages than the step functions; "
+        "install them by pip install 'infogan_jax[run]'"
     )
 except ValueError as error:
     if "JAX flag" not in str(error):

@@ -149,11 +149,11 @@ def test_another_implementation_says_the_same(codes):
     expected = _sap._compute_sap(seen, truth, *others, False)["sap.score"]
     assert dis.sap(codes, FACTORS) == pytest.approx(expected, abs=5e-3)
     expected = _dci._compute_dci(seen, truth, *others)
-    found = dis.dci(codes, FACTORS)
+    scores = dis.dci(codes, FACTORS)
     for name, value in (
-        ("disentanglement", found.disentanglement),
-        ("completeness", found.completeness),
-        ("informativeness_test", found.informativeness),
+        ("disentanglement", scores.disentanglement),
+        ("completeness", scores.completeness),
+        ("informativeness_test", scores.informativeness),
     ):
         assert value == pytest.approx(expected[f"dci.{name}"], abs=0.02)
 

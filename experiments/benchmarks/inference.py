@@ -28,11 +28,8 @@ def main(_):
     trained = Trained(model, model.init(jax.random.key(config.seed)))
     images = images[np.arange(count) % len(images)]
     latents = trained.sample_latents(jax.random.key(1), count)
-    costs = {name: cost or 0.0 for name, (_, cost) in network_costs(model).items()}
-    floors = np.array(
-        [costs["generator"], costs["discriminator"] + costs["recognizer"]]
-    )
-    floors *= count / matmul_rate(config.dtype)
+    g, d, q = (cost or 0.0 for _, cost in network_costs(model).values())
+    floors = np.array([g, d + q]) * count / matmul_rate(config.dtype)
     print(timing.machine())
     sides = {
         "generate": lambda: trained.generate(latents),

@@ -75,13 +75,13 @@ def _make(
     model: InfoGAN, learned: tuple, images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     state, reading, values = learned
-    found = inversion.invert(model, state, images, reading, _STEPS)
-    codes = split_latents(model.spec, found.latents)
+    inverted = inversion.invert(model, state, images, reading, _STEPS)
+    codes = split_latents(model.spec, inverted.latents)
     for name, value in values.items():
         codes[name] = jnp.broadcast_to(value, codes[name].shape)
-    changed = found._replace(latents=join_latents(model.spec, codes))
+    changed = inverted._replace(latents=join_latents(model.spec, codes))
     render = functools.partial(inversion.render, model, state)
-    return render(found), render(changed)
+    return render(inverted), render(changed)
 
 
 def unexplained(images: np.ndarray, again: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -91,7 +91,7 @@ def are_groups(config: Config) -> bool:
 def _treatments(
     evaluation: Evaluation, trained: Trained, config: Config
 ) -> list[dict[str, Any]]:
-    """The surest effects of treatments, one for each code or category of a code.
+    """The surest effects of treatments, each on a code or on a category of one.
 
     None of a column that names groups, which may be patients.
     """

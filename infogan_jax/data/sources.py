@@ -89,10 +89,10 @@ def open_dataset(config: DataConfig, with_labels: bool, max_bytes: float) -> Dat
     """
     folder = prepare(config)
     builder = open_builder(folder)
+    reader = _Reader(builder, folder, config)
     placement = {"auto": max_bytes, "resident": math.inf, "stream": 0}
     limit = placement[config.data_placement]
     try:
-        reader = _Reader(builder, folder, config)
         _check_complete(builder)
         train, test = _splits(builder, reader, config)
         images = reader.images(train, limit)
@@ -143,7 +143,6 @@ class _Reader:
     ):
         """Raises UserError unless there is one image feature that can be read."""
         self._folder, self._config = folder, config
-        self.digest = _digest(folder, config)
         features = builder.info.features
         key = _image_feature(features)
         if key is None:
@@ -188,6 +187,18 @@ class _Reader:
         except _UNREADABLE as error:
             raise _unreadable(self._config, self._folder, error) from None
 
+    def digest(self, *settings: Any) -> str:
+        """Hexadecimal digits over the files, the code that reads them, and settings."""
+        total = hashlib.sha256(str(self._folder).encode(errors="surrogateescape"))
+        for path in sorted(self._folder.rglob("*")):
+            about = path.stat()
+            total.update(repr((path.name, about.st_size, about.st_mtime_ns)).encode())
+        packages = [importlib.metadata.version(name) for name in _DECODERS]
+        total.update(repr((settings, packages)).encode())
+        for module in ("imaging", "prepare", "sources", "splits"):
+            total.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+        return total.hexdigest()
+
     def images(self, records: Subset, max_bytes: float) -> StoredImages:
         """The images of records, to be read later."""
         if not len(records):
@@ -196,10 +207,10 @@ class _Reader:
         shape = height, width, channels
         read = functools.partial(self._read, records, shape)
         in_memory = len(records) * math.prod(shape) <= max_bytes
-        digest = hashlib.sha256(f"{self.digest} {records.name}".encode())
-        digest.update(records.places.tobytes())
-        all_of_shape = len(records), *shape
-        images = StoredImages(read, all_of_shape, in_memory, digest.hexdigest())
+        config = self._config
+        settings = config.dataset, config.image_size, config.resize_mode, config.align
+        digest = self.digest(*settings, records.name, records.places.tolist())
+        images = StoredImages(read, (len(records), *shape), in_memory, digest)
         if not self._has_one_size:
             if not in_memory:
                 raise UserError(
@@ -234,20 +245,6 @@ class _Reader:
         columns = np.array(_values(records, *self._factors)).T
         names = [key.removeprefix(_FACTOR) for key in self._factors]
         return dict(zip(names, columns, strict=True))
-
-
-def _digest(folder: Path, config: DataConfig) -> str:
-    """Hexadecimal digits over all that decides what a dataset's images are."""
-    total = hashlib.sha256(str(folder).encode(errors="surrogateescape"))
-    for path in sorted(folder.rglob("*")):
-        about = path.stat()
-        total.update(repr((path.name, about.st_size, about.st_mtime_ns)).encode())
-    settings = config.dataset, config.image_size, config.resize_mode, config.align
-    packages = [importlib.metadata.version(name) for name in _DECODERS]
-    total.update(repr((settings, packages)).encode())
-    for module in ("imaging", "prepare", "sources", "splits"):
-        total.update(Path(__file__).with_name(f"{module}.py").read_bytes())
-    return total.hexdigest()
 
 
 def _values(records: Any, *keys: str) -> list[list]:
@@ -359,7 +356,7 @@ def _hold_out_groups(
         )
         return np.array([splits.digest(image) for image in images])
 
-    digests = kept("digests", reader.digest, all_digests).tolist()
+    digests = kept("digests", reader.digest(), all_digests).tolist()
     if unknown := [i for i, digest in enumerate(digests) if digest not in group_of]:
         raise UserError(
             f"--group_csv={config.group_csv}: has no group for image {unknown[0]:,} of "
