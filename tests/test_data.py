@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infogan_jax import Config, UserError, kept
+from infogan_jax import Config, UserError, cores, kept
 from infogan_jax.data import (
     StoredImages,
     Stream,
@@ -95,8 +95,8 @@ def test_images_stay_on_disk_only_if_they_are_too_many(data_dir):
 
 @pytest.fixture
 def by_processes(monkeypatch):
-    monkeypatch.setattr(stored, "_CHUNK", 2**20)
-    monkeypatch.setattr(stored, "_MIN_SECONDS", 0)
+    monkeypatch.setattr(stored, "_CHUNK", 2**14)
+    monkeypatch.setattr(cores, "_MIN_SECONDS", 0)
 
 
 def test_processes_read_what_takes_long(data_dir, by_processes):

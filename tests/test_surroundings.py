@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from infogan_jax import Config, console
-from infogan_jax.cores import core_count
+from infogan_jax import Config, console, cores
+from infogan_jax.cores import core_count, in_order
 from infogan_jax.files import locked, remove_partial_files, write_atomically
 from infogan_jax.run.lock import Lock
 from infogan_jax.training.interrupt import Interrupts
@@ -215,6 +215,26 @@ def test_cores_are_those_that_a_process_may_use():
         assert core_count() == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize("seconds", [0, 1e9])  # by processes, by threads
+def test_shared_work_comes_in_order_and_its_errors_arrive(monkeypatch, seconds):
+    monkeypatch.setattr(cores, "_MIN_SECONDS", seconds)
+    here = os.getpid()
+
+    def work(x: int) -> tuple[int, bool]:
+        if x == 300:
+            raise ValueError("300")
+        return x * x, os.getpid() == here
+
+    results = list(in_order(work, range(300)))
+    assert [square for square, _ in results] == [x * x for x in range(300)]
+    are_here = [is_here for _, is_here in results]
+    assert all(are_here) or (seconds == 0 and sum(are_here) == 3)
+    with pytest.raises(ValueError, match="300"):
+        list(in_order(work, range(301)))
+    assert list(in_order(work, [])) == []
+    assert next(in_order(work, range(300))) == (0, True)  # and is left
 
 
 def test_two_that_write_one_file_leave_one_whole(tmp_path):

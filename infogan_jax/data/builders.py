@@ -1,6 +1,7 @@
 """Builders of our own for tfds, which need no TensorFlow: they yield PIL images."""
 
 import contextlib
+import functools
 import gzip
 import io
 import json
@@ -270,7 +271,11 @@ with tfds.core.registered.skip_registration():
             super().__init__(**options)
 
         def _info(self) -> tfds.core.DatasetInfo:
-            image = self._convert(self.survey.items[0])
+            seen = self.survey
+            self._convert = functools.partial(  # without the builder, to be copied
+                folder.convert, size=seen.size, form=seen.form, config=self.run
+            )
+            image = self._convert(seen.items[0])
             shape = (self.survey.size, self.survey.size, image.shape[-1])
             features = {
                 "image": tfds.features.Tensor(
@@ -289,10 +294,6 @@ with tfds.core.registered.skip_registration():
                 metadata=tfds.core.MetadataDict(self.about),
             )
 
-        def _convert(self, item: listing.Item) -> np.ndarray:
-            size, form = self.survey.size, self.survey.form
-            return folder.convert(item, size, form, self.run)
-
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             items, out = self.survey.items, self.out
             return {
@@ -309,7 +310,7 @@ with tfds.core.registered.skip_registration():
         def _generate_examples(
             self, items: list[listing.Item]
         ) -> Iterator[tuple[str, dict]]:
-            images = folder.in_order(self._convert, items, "preparing")
+            images = folder.with_progress(self._convert, items, "preparing")
             for item, image in zip(items, images, strict=True):
                 example = {"image": image, "name": item.name}
                 if "label" in self.info.features:

@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from infogan_jax.cores import core_count
+from infogan_jax.cores import in_order
 from infogan_jax.data import ranges as value_ranges
 from infogan_jax.data.axes import Reading
 from infogan_jax.data.decode import Decoded, count_in_file, read_file
@@ -20,7 +18,6 @@ from infogan_jax.settings import DataConfig
 
 WIDER = 257  # white of 16 bits, in white of 8
 _MIN_SIDE = 8  # pixels
-_PREFETCH = 16  # images per core that are read ahead
 SAME_SIZE = 1.05  # ratio of sizes of pixels up to which objects are of one scale
 _FIELD_OF_CELLS = 2  # times as long as the largest image is no image of one object
 
@@ -186,24 +183,13 @@ def reading_of(config: DataConfig) -> Reading:
     return Reading(config.z, config.t, stack, config.array_name)
 
 
-def in_order(function: Callable, inputs: Sequence, label: str) -> Iterator:
+def with_progress(function: Callable, inputs: Sequence, label: str) -> Iterator:
     """Yields the function's results in order, from all cores, with a progress bar."""
     from tqdm import tqdm
 
-    cores = core_count()
-
-    def results(pool: ThreadPoolExecutor) -> Iterator:
-        waiting: deque[Future] = deque()
-        for x in inputs:
-            waiting.append(pool.submit(function, x))
-            if len(waiting) > _PREFETCH * cores:
-                yield waiting.popleft().result()
-        for last in waiting:
-            yield last.result()
-
-    with ThreadPoolExecutor(cores) as pool:
-        # disable=None: no bar unless the output is a terminal.
-        yield from tqdm(results(pool), label, len(inputs), leave=False, disable=None)
+    results = in_order(function, inputs)
+    # disable=None: no bar unless the output is a terminal.
+    yield from tqdm(results, label, len(inputs), leave=False, disable=None)
 
 
 def describe_reasons(left_out: dict[str, str]) -> str:

@@ -139,7 +139,7 @@ def read_foreign(
         return Foreign(item.name, image, item)
 
     brightest, white = [], []
-    for image in own.in_order(read, items, "reading"):
+    for image in own.with_progress(read, items, "reading"):
         if isinstance(image.pixels, np.ndarray):
             brightest.append(image.pixels.max() / 255)
             white.append((image.pixels == 255).mean((0, 1)).max())

@@ -55,21 +55,21 @@ def find(root: Path, config: DataConfig) -> Listing:
             malformed.
     """
     paths, notes = walk(root)
-    outer = {path.relative_to(root).parts[0] for path in paths}
+    relatives = [path.relative_to(root) for path in paths]
+    outer = {relative.parts[0] for relative in relatives}
     are_split = bool(outer) and outer <= _SPLITS
     if are_split:
         notes.append(
             f"subfolders {', '.join(sorted(outer))} are no labels, those below them "
             "are; what is held out is chosen anew"
         )
-    images = [p.relative_to(root) for p in paths if p.name.lower().endswith(SUFFIXES)]
+    images = [path for path in relatives if path.name.lower().endswith(SUFFIXES)]
     pattern = Pattern(config.file_pattern, images)
     parts: dict[str, dict[str, Path]] = {}
     about: dict[str, tuple[str, str, dict[str, str]]] = {}
     left_out: dict[str, str] = {}
     others: list[Path] = []
-    for path in paths:
-        relative = path.relative_to(root)
+    for path, relative in zip(paths, relatives, strict=True):
         named = pattern.match(relative)
         if not path.name.lower().endswith(SUFFIXES) or named is None:
             others.append(relative)

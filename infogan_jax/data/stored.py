@@ -1,20 +1,16 @@
 """Images on disk, to stay there or to be read into memory."""
 
-import itertools
 import math
-import signal
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from infogan_jax.cores import core_count
+from infogan_jax.cores import core_count, in_order
 from infogan_jax.kept import kept
 
 _CHUNK = 2**22  # bytes of images per read: ArrayRecord starts threads for each
-_MIN_SECONDS = 10  # of reading for which it pays to start processes
 # One decoding thread per 16 KiB of image; smaller images are bound by the GIL.
 _BYTES_PER_THREAD = 2**14
 
@@ -63,9 +59,8 @@ class StoredImages:
         self._digest = digest
         each = math.prod(shape[1:])
         self._size = max(1, _CHUNK // each)
-        self._pool = ThreadPoolExecutor(
-            min(max(each // _BYTES_PER_THREAD, 1), core_count())
-        )
+        self._threads = min(max(each // _BYTES_PER_THREAD, 1), core_count())
+        self._pool = ThreadPoolExecutor(self._threads)
         self._all: np.ndarray | None = None
 
     def materialize(self) -> "np.ndarray | StoredImages":
@@ -79,12 +74,8 @@ class StoredImages:
         return self._all
 
     def _read_all(self) -> np.ndarray:
-        first, *rest = self._chunks(np.arange(len(self)))
-        begin = time.perf_counter()
-        images = self._read(first)
-        is_long = (time.perf_counter() - begin) * len(rest) > _MIN_SECONDS
-        map_chunks = _map_by_processes if is_long else self._pool.map
-        chunks = itertools.chain([images], map_chunks(self._read, rest))
+        read, threads = self._read, self._threads
+        chunks = in_order(read, self._chunks(np.arange(len(self))), threads)
         return self._concatenate(chunks, len(self))
 
     def subset(self, places: np.ndarray) -> "StoredImages":
@@ -125,17 +116,3 @@ ImageArray = np.ndarray | StoredImages  # uint8 [N, H, W, C]
 def is_streamed(images: Any) -> bool:
     """Returns whether an array's images stay on disk."""
     return isinstance(images, StoredImages) and not images.in_memory
-
-
-def _map_by_processes(action: Callable, inputs: list) -> Iterable:
-    """`map` by a process for each core, past the GIL."""
-    import joblib  # rarely needed
-
-    processes = min(core_count(), len(inputs))
-    pool = joblib.Parallel(processes, return_as="generator")
-    # They inherit this mask: a Ctrl-C is for this process, and they end with it.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool(joblib.delayed(action)(x) for x in inputs)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

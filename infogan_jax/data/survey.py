@@ -16,9 +16,9 @@ from infogan_jax.data.folder import (
     Form,
     describe_reasons,
     expand,
-    in_order,
     read,
     widen,
+    with_progress,
 )
 from infogan_jax.data.listing import Item, Listing
 from infogan_jax.data.objects import looks_like_mask
@@ -139,7 +139,7 @@ def _look_at_all(
     """The images that can be used, what they are like, and those that cannot be."""
     items, seen = expand(files.items, config), []
     sample = value_ranges.to_look_at(items, config)
-    all_looks = in_order(
+    all_looks = with_progress(
         lambda item: _look(item, config, item.name in sample), items, "looking at"
     )
     left_out = dict(files.left_out)
@@ -332,7 +332,9 @@ def with_own_plates(
         return form
     sample = value_ranges.to_look_at(here, config)
     controls = [item for item in here if item.name in sample]
-    looks = list(in_order(lambda x: _look(x, config, True), controls, "looking at"))
+    looks = list(
+        with_progress(lambda x: _look(x, config, True), controls, "looking at")
+    )
     usable, pixels = [], []
     for item, look in zip(controls, looks, strict=True):
         if isinstance(look, str):
