@@ -131,9 +131,9 @@ def measure_pictures(
     trained: Trained, classifier: TrainedClassifier | None, seed: int
 ) -> str:
     """Columns of the table, of generated images with the model's own frequencies."""
-    if classifier is None:
-        return " | "
     code = trained.model.category
+    if classifier is None or code is None:
+        return " | "
     latents = trained.sample_latents(jax.random.key(seed), _PICTURES)
     categories = split_latents(trained.spec, latents)[code.name].argmax(-1)
     classes = classifier.classify(trained.generate(latents))

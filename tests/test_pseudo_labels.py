@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from infogan_jax import Trained, UserError, build_model, kept
+from infogan_jax import Config, Trained, UserError, build_model, kept
 from infogan_jax.data import Data
 from infogan_jax.data.stored import StoredImages
 from infogan_jax.evaluation import Subject, kinds, load_evaluator
@@ -24,6 +24,7 @@ from infogan_jax.evaluation.neighbours import (
 from infogan_jax.evaluation.results import from_json
 from infogan_jax.reporting.kinds import draw_kinds
 from infogan_jax.training import pseudo_labels as labelling
+from infogan_jax.training import runs
 from infogan_jax.training.pseudo_labels import (
     align,
     describe,
@@ -316,3 +317,25 @@ def test_kinds_are_counted_and_told(trained):
     few = kinds.evaluate(Subject(trained, Data(images[:99], images[:0], None, [])))
     assert few.reason == "kinds: 99 images, and at least 100 are needed"
     assert load_evaluator("kinds") is kinds.evaluate
+
+
+@pytest.mark.parametrize(
+    ("codes", "step", "warns"),
+    [
+        ("cat:3:prior=learned", 0, True),
+        ("cat:3:prior=learned", 60, True),  # after the last step
+        ("cat:3:prior=learned", 1, False),
+        ("cat:3", 0, False),
+    ],
+)
+def test_learned_frequencies_want_pseudo_labels(caplog, codes, step, warns):
+    config = Config(
+        codes=codes,
+        architecture="mnist_tiny",
+        augment="digits",
+        real_mi_weight=1,
+        pseudo_label_step=step,
+        steps=60,
+    )
+    runs._warn_of_settings(config, build_model(config, (28, 28, 1)))
+    assert ("--pseudo_label_step=1" in caplog.text) == warns

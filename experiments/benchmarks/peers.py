@@ -16,120 +16,34 @@ LATENTS = latent_dim(parse_spec(Config().codes))
 
 
 def all_of_them(
-    batch_size: int, compiled: bool, bfloat16: bool = False
+    batch_size: int, compiled: bool, bfloat16: bool = False, recommended: bool = False
 ) -> dict[str, Callable]:
     """Name -> `take(batches)`, of those that are installed; see below."""
-    sides = {"PyTorch, eager": pytorch(batch_size)}
-    if bfloat16:
-        sides["PyTorch, eager, bfloat16"] = pytorch(batch_size, bfloat16=True)
-    if compiled:
-        sides["PyTorch, torch.compile"] = pytorch(batch_size, compiled=True)
-    sides["Flax as usual"] = flax_as_usual(batch_size)
-    return {name: take for name, take in sides.items() if take is not None}
+    sides = pytorch(batch_size, compiled, bfloat16, recommended)
+    return sides | {"Flax as usual": flax_as_usual(batch_size)}
 
 
 def pytorch(
-    batch_size: int, compiled: bool = False, bfloat16: bool = False
-) -> Callable | None:
-    """`take(batches)`: a step for each, `[B, 28, 28, 1]`; None without PyTorch.
-
-    In bfloat16 is what its own `autocast` chooses.
-    """
+    batch_size: int, compiled: bool, bfloat16: bool, recommended: bool
+) -> dict[str, Callable]:
+    """Name -> `take(batches)`, of those that are asked for; none without PyTorch."""
     try:
-        import torch
+        from experiments.benchmarks.torch_peer import take_steps
     except ImportError:
-        return None
-    from torch import nn as layers
-    from torch.nn import functional as f
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does by default
-    cast = torch.autocast(device, torch.bfloat16, enabled=bfloat16)
-    generator = layers.Sequential(
-        layers.Linear(LATENTS, 1024, bias=False),
-        layers.BatchNorm1d(1024),
-        layers.ReLU(),
-        layers.Linear(1024, 6272, bias=False),
-        layers.BatchNorm1d(6272),
-        layers.ReLU(),
-        layers.Unflatten(1, (128, 7, 7)),
-        layers.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
-        layers.BatchNorm2d(64),
-        layers.ReLU(),
-        layers.ConvTranspose2d(64, 1, 4, 2, 1),
-        layers.Sigmoid(),
-    ).to(device)
-    trunk = layers.Sequential(
-        layers.Conv2d(1, 64, 4, 2, 1),
-        layers.LeakyReLU(0.1),
-        layers.Conv2d(64, 128, 4, 2, 1, bias=False),
-        layers.BatchNorm2d(128),
-        layers.LeakyReLU(0.1),
-        layers.Flatten(),
-        layers.Linear(6272, 1024, bias=False),
-        layers.BatchNorm1d(1024),
-        layers.LeakyReLU(0.1),
-    ).to(device)
-    head = layers.Linear(1024, 1).to(device)
-    recognizer = layers.Sequential(
-        layers.Linear(1024, 128, bias=False),
-        layers.BatchNorm1d(128),
-        layers.LeakyReLU(0.1),
-        layers.Linear(128, 12),
-    ).to(device)
-    betas = (0.5, 0.999)
-    judges = [*trunk.parameters(), *head.parameters(), *recognizer.parameters()]
-    adam_d = torch.optim.Adam(judges, 2e-4, betas)
-    adam_g = torch.optim.Adam(generator.parameters(), 1e-3, betas)
-
-    def information(features, category, uniform):
-        q = recognizer(features)
-        continuous = ((q[:, 10:] - uniform) ** 2).sum(1).mean()
-        return -f.cross_entropy(q[:, :10], category) - continuous
-
-    def losses_d(real, fake, category, uniform):
-        on_real, on_fake = trunk(real), trunk(fake)
-        loss = f.softplus(-head(on_real)).mean() + f.softplus(head(on_fake)).mean()
-        return loss - information(on_fake, category, uniform)
-
-    def losses_g(fake, category, uniform):
-        features = trunk(fake)
-        loss = f.softplus(-head(features)).mean()
-        return loss - information(features, category, uniform)
-
-    draw = generator
+        return {}
+    sides: dict[str, dict[str, bool]] = {"eager": {}}
+    if bfloat16:
+        sides["eager, bfloat16"] = {"bfloat16": True}
+    if recommended:
+        sides["eager, recommended"] = {"recommended": True}
     if compiled:
-        import torch._inductor.config as inductor
-
-        # Forward and backward passes disagreed on the layout of activations on a GPU
-        inductor.layout_optimization = False
-        draw, losses_d, losses_g = map(torch.compile, (generator, losses_d, losses_g))
-
-    def step(real):
-        category = torch.randint(10, (batch_size,), device=device)
-        uniform = torch.rand(batch_size, 2, device=device) * 2 - 1
-        noise = torch.rand(batch_size, LATENTS - 12, device=device) * 2 - 1
-        codes = (f.one_hot(category, 10).float(), uniform, noise)
-        with cast:
-            fake = draw(torch.cat(codes, 1))
-            loss = losses_d(real, fake.detach(), category, uniform)
-        adam_d.zero_grad()
-        loss.backward()
-        adam_d.step()
-        adam_g.zero_grad()
-        with cast:
-            loss = losses_g(fake, category, uniform)
-        loss.backward(inputs=list(generator.parameters()))
-        adam_g.step()
-
-    def take(batches):
-        for images in batches:
-            batch = torch.from_numpy(images).to(device)
-            step((batch.permute(0, 3, 1, 2).float() / 255).contiguous())
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return take
+        sides["torch.compile"] = {"compiled": True}
+    if compiled and recommended:
+        sides["torch.compile, recommended"] = {"compiled": True, "recommended": True}
+    return {
+        f"PyTorch, {name}": take_steps(batch_size, LATENTS, **options)
+        for name, options in sides.items()
+    }
 
 
 def flax_as_usual(batch_size: int) -> Callable:

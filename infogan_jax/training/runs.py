@@ -79,6 +79,7 @@ def train(
         run = dataclasses.replace(run, own_model=model)
         if not run.has_metrics:
             _print_networks(model)
+            _warn_of_settings(config, model)
         if processes.is_primary():
             draw.draw_real_images(run, data)
             if data.dropped:
@@ -240,6 +241,18 @@ def _open_run(
     run = processes.on_primary(lambda: Run.create(path, info, restart, lock))
     processes.check_shared(path)
     return run or Run(path, info)
+
+
+def _warn_of_settings(config: Config, model: InfoGAN) -> None:
+    """Warns of settings that work but seldom well together."""
+    category, step = model.category, config.pseudo_label_step
+    is_learned = category is not None and category.is_prior_learned
+    if is_learned and config.real_mi_weight and not 0 < step < config.steps:
+        logger.warning(
+            f"--codes={config.codes} --pseudo_label_step={step}: frequencies that are "
+            "learned without pseudo-labels part the most frequent kind in two; "
+            "--pseudo_label_step=1 finds the kinds by neighbours"
+        )
 
 
 def _print_networks(model: InfoGAN) -> None:
