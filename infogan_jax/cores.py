@@ -1,10 +1,12 @@
 """How many cores there are, and work that all of them share."""
 
 import itertools
+import logging
 import math
 import os
 import signal
 import statistics
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -85,7 +87,21 @@ def _processes() -> Executor:
     """A process for each core, which ends when it has been idle for some seconds."""
     from joblib.externals.loky import get_reusable_executor  # rarely needed
 
-    return get_reusable_executor(core_count())
+    return get_reusable_executor(
+        core_count(), initializer=_follow, initargs=(os.getpid(),)
+    )
+
+
+def _follow(parent: int) -> None:
+    """Has this process say nothing, and end when its parent does, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
+    logging.disable()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _all(function: Callable, inputs: Sequence) -> list:

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -235,6 +237,37 @@ def test_shared_work_comes_in_order_and_its_errors_arrive(monkeypatch, seconds):
         list(in_order(work, range(301)))
     assert list(in_order(work, [])) == []
     assert next(in_order(work, range(300))) == (0, True)  # and is left
+
+
+def test_processes_that_share_work_end_with_the_first_one():
+    """Even if that is killed, and says nothing."""
+    script = """if True:
+        import logging, os, sys
+        from infogan_jax import cores
+        cores._MIN_SECONDS = 0
+        def work(x):
+            logging.getLogger("tifffile").error("a file that is none")
+            return os.getpid()
+        print(*set(list(cores.in_order(work, range(100)))[50:]), flush=True)
+        os.kill(os.getpid(), 9)
+    """
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True)
+    assert ended.returncode == -signal.SIGKILL
+    workers = [int(pid) for pid in ended.stdout.split()]
+    assert workers
+    assert ended.stderr.count(b"a file that is none") == 3  # the first ones
+    deadline = time.monotonic() + 30
+    while any(map(_lives, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_lives, workers))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # which nobody waited for
 
 
 def test_two_that_write_one_file_leave_one_whole(tmp_path):
