@@ -111,7 +111,9 @@ def test_a_few_cells_of_a_plate_are_read_as_that_plate(plates, tmp_path, logged)
     )
     np.testing.assert_array_equal(few[name], known[name])
     assert few["P1_B02_s0.tif"].mean() == pytest.approx(255 * 100 / 900, abs=2)
-    assert "rows of --metadata" not in logged()
+    said = logged()
+    assert "rows of --metadata" not in said
+    assert "plate P1: read by the ranges of the run's own of that name" in said
     (tmp_path / "few" / "notes.docx").write_bytes(b"text")
     list(read_foreign(tmp_path / "few", plates, (SIDE, SIDE, 1), form, are_own=True))
     assert "notes.docx" in logged()

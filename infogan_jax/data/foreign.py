@@ -13,10 +13,10 @@ from infogan_jax.core.models import ImageShape
 from infogan_jax.data import folder as own
 from infogan_jax.data import listing, metadata
 from infogan_jax.data.prepare import change_of
-from infogan_jax.data.ranges import describe
+from infogan_jax.data.ranges import Ranges, Rule, describe
 from infogan_jax.data.sources import preprocess
 from infogan_jax.data.survey import with_own_plates
-from infogan_jax.errors import expand_path, first_line
+from infogan_jax.errors import expand_path, first_line, some_of
 from infogan_jax.settings import DataConfig
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,10 @@ def read_foreign(
     yield from (Foreign(*left_out, None) for left_out in sorted(files.left_out.items()))
     items = own.expand(files.items, config)
     if form.plate_ranges is not None:
+        former, rule = form.plate_ranges, Rule.of(config)
         form = with_own_plates(form, items, config, is_other and not are_own)
+        if is_other:
+            _tell_of_plates({rule.plate_of(x) for x in items}, rule, former, form)
 
     def read(item: listing.Item) -> Foreign:
         try:
@@ -145,6 +148,18 @@ def read_foreign(
             white.append((image.pixels == 255).mean((0, 1)).max())
         yield image
     _check_exposure(brightest, white, form)
+
+
+def _tell_of_plates(
+    plates: set[str], rule: Rule, former: dict[str, Ranges], form: own.Form
+) -> None:
+    """Says which plates of another folder have the ranges of the run's own."""
+    ranges = form.plate_ranges or {}
+    if same := sorted(p for p in plates if former.get(p) == ranges[p]):
+        logger.info(
+            f"{rule.column} {some_of(same)}: read by the ranges of the run's own of "
+            "that name"
+        )
 
 
 def _check_exposure(brightest: list[float], white: list[float], form: own.Form) -> None:
