@@ -1,5 +1,6 @@
 """How many cores there are, and work that all of them share."""
 
+import functools
 import itertools
 import logging
 import math
@@ -49,22 +50,20 @@ def in_order(function: Callable, inputs: Sequence, threads: int = 0) -> Iterator
     each = statistics.median(took)
     if each * len(rest) > _MIN_SECONDS and core_count() > 1:
         size = math.ceil(_CALL_SECONDS / each)
-        calls = (rest[i : i + size] for i in range(0, len(rest), size))
-        results = _ahead(_processes(), lambda xs: (_all, function, xs), calls)
-        yield from itertools.chain.from_iterable(results)
+        chunks = (rest[i : i + size] for i in range(0, len(rest), size))
+        submit = functools.partial(_submit_to_processes, _processes(), function)
+        yield from itertools.chain.from_iterable(_ahead(submit, chunks))
         return
     with ThreadPoolExecutor(threads or core_count()) as pool:
-        yield from _ahead(pool, lambda x: (function, x), rest)
+        yield from _ahead(functools.partial(pool.submit, function), rest)
 
 
-def _ahead(
-    pool: Executor, as_call: Callable[[Any], tuple], inputs: Iterable
-) -> Iterator:
+def _ahead(submit: Callable[[Any], Future], inputs: Iterable) -> Iterator:
     """Yields what calls return, in order, with so many under way that no core waits."""
     waiting: deque[Future] = deque()
     try:
         for x in inputs:
-            waiting.append(_submit(pool, *as_call(x)))
+            waiting.append(submit(x))
             if len(waiting) > _AHEAD * core_count():
                 yield waiting.popleft().result()
         while waiting:
@@ -74,11 +73,13 @@ def _ahead(
             future.cancel()
 
 
-def _submit(pool: Executor, *call: Any) -> Future:
-    """Submits a call; processes that it starts leave a Ctrl-C to this one."""
+def _submit_to_processes(
+    pool: Executor, function: Callable, inputs: Sequence
+) -> Future:
+    """Submits the function of each input; processes that start leave Ctrl-C to us."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(*call)
+        return pool.submit(_all, function, inputs)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -320,6 +320,6 @@ def test_what_ome_says_wrongly_keeps_no_image_out(tmp_path, text, faulty, names,
     about = tifffile.tiffcomment(path)
     assert text in about
     tifffile.tiffcomment(path, about.replace(text, faulty).encode())
-    found = read_file(path, Reading())
-    np.testing.assert_array_equal(found.pixels, np.moveaxis(image, 0, -1))
-    assert (found.channels, found.pixel_size) == (names, size)
+    decoded = read_file(path, Reading())
+    np.testing.assert_array_equal(decoded.pixels, np.moveaxis(image, 0, -1))
+    assert (decoded.channels, decoded.pixel_size) == (names, size)

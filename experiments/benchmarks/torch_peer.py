@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as f
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 _CATEGORIES = 10
 _CODES = 12  # categories and two continuous codes
 
@@ -30,9 +30,9 @@ def take_steps(
         bfloat16: of what autocast chooses.
     """
     torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does by default
-    cast = torch.autocast(DEVICE, torch.bfloat16, enabled=bfloat16)
-    generator = _generator(latents).to(DEVICE)
-    judges = _Judges().to(DEVICE)
+    cast = torch.autocast(_DEVICE, torch.bfloat16, enabled=bfloat16)
+    generator = _generator(latents).to(_DEVICE)
+    judges = _Judges().to(_DEVICE)
     adam_d = torch.optim.Adam(judges.parameters(), 2e-4, (0.5, 0.999))
     adam_g = torch.optim.Adam(generator.parameters(), 1e-3, (0.5, 0.999))
 
@@ -63,7 +63,7 @@ def take_steps(
         draw, loss_d, loss_g = map(torch.compile, (generator, loss_d, loss_g))
 
     def step(real: Tensor) -> None:
-        category = torch.randint(_CATEGORIES, (batch_size,), device=DEVICE)
+        category = torch.randint(_CATEGORIES, (batch_size,), device=_DEVICE)
         rest = _symmetric(1, batch_size, latents - _CATEGORIES)
         uniform = rest[:, :2]
         with cast:
@@ -80,9 +80,9 @@ def take_steps(
 
     def take(batches: Any) -> None:
         for images in batches:
-            batch = torch.from_numpy(images).to(DEVICE)
+            batch = torch.from_numpy(images).to(_DEVICE)
             step((batch.permute(0, 3, 1, 2).float() / 255).contiguous())
-        if DEVICE == "cuda":
+        if _DEVICE == "cuda":
             torch.cuda.synchronize()
 
     return take
@@ -135,7 +135,7 @@ class _Judges(nn.Module):
 
 
 def _symmetric(limit: float, *shape: int) -> Tensor:
-    return (torch.rand(*shape, device=DEVICE) * 2 - 1) * limit
+    return (torch.rand(*shape, device=_DEVICE) * 2 - 1) * limit
 
 
 def _warp(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -102,8 +102,8 @@ def _treatments(
         for k in range(code.size)
     }
     measured = evaluation.overall("treatments")
-    rows: list[dict[str, Any]] = [
-        {**row}
+    rows: list[Any] = [
+        row
         for row in surest_first(measured["rows"] if measured else [])
         if row["effect"] is not None
         and plain_name(row["column"]) != plain_name(config.group_by)

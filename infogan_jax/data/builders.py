@@ -267,15 +267,15 @@ with tfds.core.registered.skip_registration():
                 about: the dataset's metadata.
                 options: of tfds.
             """
-            self.survey, self.run, self.out, self.about = survey, run, out, about
+            self.survey, self.out, self.about = survey, out, about
+            # Not a method, which would take the builder along to other processes
+            self._convert = functools.partial(
+                folder.convert, size=survey.size, form=survey.form, config=run
+            )
             super().__init__(**options)
 
         def _info(self) -> tfds.core.DatasetInfo:
-            seen = self.survey
-            self._convert = functools.partial(  # without the builder, to be copied
-                folder.convert, size=seen.size, form=seen.form, config=self.run
-            )
-            image = self._convert(seen.items[0])
+            image = self._convert(self.survey.items[0])
             shape = (self.survey.size, self.survey.size, image.shape[-1])
             features = {
                 "image": tfds.features.Tensor(

@@ -199,6 +199,11 @@ class _Reader:
             total.update(Path(__file__).with_name(f"{module}.py").read_bytes())
         return total.hexdigest()
 
+    def _digest_of_images(self, records: Subset) -> str:
+        config = self._config
+        settings = config.dataset, config.image_size, config.resize_mode, config.align
+        return self.digest(*settings, records.name, records.places.tolist())
+
     def images(self, records: Subset, max_bytes: float) -> StoredImages:
         """The images of records, to be read later."""
         if not len(records):
@@ -207,9 +212,7 @@ class _Reader:
         shape = height, width, channels
         read = functools.partial(self._read, records, shape)
         in_memory = len(records) * math.prod(shape) <= max_bytes
-        config = self._config
-        settings = config.dataset, config.image_size, config.resize_mode, config.align
-        digest = self.digest(*settings, records.name, records.places.tolist())
+        digest = self._digest_of_images(records) if in_memory else ""
         images = StoredImages(read, (len(records), *shape), in_memory, digest)
         if not self._has_one_size:
             if not in_memory:

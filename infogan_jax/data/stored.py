@@ -74,9 +74,9 @@ class StoredImages:
         return self._all
 
     def _read_all(self) -> np.ndarray:
-        read, threads = self._read, self._threads
-        chunks = in_order(read, self._chunks(np.arange(len(self))), threads)
-        return self._concatenate(chunks, len(self))
+        chunks = self._chunks(np.arange(len(self)))
+        images = in_order(self._read, chunks, self._threads)
+        return self._concatenate(images, len(self))
 
     def subset(self, places: np.ndarray) -> "StoredImages":
         """Returns the images at `places`, int `[n]`, in their order."""
