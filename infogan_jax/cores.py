@@ -16,7 +16,7 @@ from typing import Any
 
 _AHEAD = 8  # calls for each core that are under way or wait to be taken
 _TRIED = 3  # inputs whose time says how long all take; the first one imports packages
-_MIN_SECONDS = 10  # of work for which it pays to start processes
+_MIN_SECONDS = 4  # of work for which it pays to start processes
 _CALL_SECONDS = 0.1  # of work in one call of a process
 
 

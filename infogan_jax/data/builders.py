@@ -279,7 +279,7 @@ with tfds.core.registered.skip_registration():
             shape = (self.survey.size, self.survey.size, image.shape[-1])
             features = {
                 "image": tfds.features.Tensor(
-                    shape=shape, dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
+                    shape=shape, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
                 ),
                 "name": tfds.features.Text(),
             }
