@@ -133,6 +133,8 @@ class Warp:
         moved *= params.gain[:, None, None, :]
         if params.blur is None:
             return moved
+        # XLA would move each pixel again for each of its neighbours.
+        moved = jax.lax.optimization_barrier(moved)
         return moved + params.blur[:, None, None, None] * (_blur(moved) - moved)
 
     def factors(self, params: WarpParams) -> tuple[Array, Array]:
