@@ -22,6 +22,7 @@ from infogan_jax.core.latents import (
 )
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.core.state import TrainState
+from infogan_jax.distributed.devices import compiler_options
 
 _BATCH = 250  # of 500, activations leave the cache of a CPU
 _LEAST_FREQUENCY = 1e-6  # of a category whose learned one vanished
@@ -62,7 +63,8 @@ def in_batches(
 
 @functools.cache
 def _compiled(method: Callable) -> Any:
-    return jax.jit(method, static_argnums=0)
+    options = compiler_options(jax.default_backend())
+    return jax.jit(method, static_argnums=0, compiler_options=options)
 
 
 def _to_numpy(x: jax.Array) -> np.ndarray:

@@ -122,6 +122,13 @@ def test_convolutions_on_cpus_are_xlas_own():
     assert compiler_options("gpu") == {}
 
 
+def test_options_in_the_environment_are_heard(monkeypatch):
+    name = "xla_backend_optimization_level"
+    assert compiler_options("cpu")[name] == "1"
+    monkeypatch.setenv("XLA_FLAGS", f"--{name}=2")
+    assert name not in compiler_options.__wrapped__("cpu")
+
+
 def test_dense_layers_in_bfloat16():
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (6, 4)).astype(jnp.bfloat16)

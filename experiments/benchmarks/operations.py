@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.benchmarks import ours, timing
 from infogan_jax import build_model, make_train_step
@@ -26,10 +26,11 @@ from infogan_jax.distributed import devices as placing
 from infogan_jax.flags import config_from_flags, parse_flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("stretch", 8, "Steps of a call, of which three are measured.")
+flags.DEFINE_integer("stretch", 8, "Steps of a call; three calls are measured.")
 flags.DEFINE_integer("rows", 12, "Lines of the table of layers; and of operations.")
 
 _CALLS = 3
+_NETWORKS = {"G": "Generator", "D": "Discriminator", "Q": "Recognizer"}
 _BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "u8": 1, "pred": 1}
 _RATES = (2, 5, 10, 20, math.inf)  # GB/s
 
@@ -38,7 +39,7 @@ class Operation(NamedTuple):
     """One operation of the compiled step."""
 
     name: str
-    layer: str  # "G Upsample_3" and "back" if it is of the backward pass
+    layer: str  # such as "G Upsample_3", or "G Upsample_3 back" of its gradient
     result: str  # its shape
     seconds: float  # of a step
     size: float  # bytes read and written
@@ -85,14 +86,11 @@ def measure(shape: tuple[int, int, int]) -> list[Operation]:
 def _layer(line: str) -> str:
     """The network and the layer of it, by the name that JAX has given."""
     [path] = re.findall(r'op_name="([^"]*)"', line) or [""]
-    network = next((n for n in "GDQ" if f"{_NETWORKS[n]}" in path), "")
+    network = next((k for k, name in _NETWORKS.items() if name in path), "rest")
     names = re.findall(r"(?:/|^)([A-Z]\w*_\d+)", path)
     back = " back" if "transpose(jvp" in path else ""
     last = re.sub(r"\W", " ", path.rpartition("/")[2])
-    return f"{network or 'rest'} {names[0] if names else last}{back}"
-
-
-_NETWORKS = {"G": "Generator", "D": "Discriminator", "Q": "Recognizer"}
+    return f"{network} {names[0] if names else last}{back}"
 
 
 def _inputs(name: str, lines: dict[str, str]) -> list[str]:
@@ -111,6 +109,7 @@ def _size(name: str, lines: dict[str, str]) -> float:
 
 
 def main(_):
+    logging.set_verbosity(logging.ERROR)  # tfds has much to say
     found = measure(load(config_from_flags()).images.shape[1:])
     total, size = sum(o.seconds for o in found), sum(o.size for o in found)
     print(timing.machine())
@@ -118,11 +117,11 @@ def main(_):
     layers: dict[str, list[Operation]] = collections.defaultdict(list)
     for one in found:
         layers[one.layer].append(one)
-    table = {k: (sum(o.seconds for o in v), v) for k, v in layers.items()}
-    for name, (spent, parts) in sorted(table.items(), key=lambda x: -x[1][0])[
-        : FLAGS.rows
-    ]:
-        moved = sum(o.size for o in parts)
+    rows = [
+        (sum(o.seconds for o in parts), sum(o.size for o in parts), name)
+        for name, parts in layers.items()
+    ]
+    for spent, moved, name in sorted(rows, reverse=True)[: FLAGS.rows]:
         print(f"{spent / total:5.1%} {moved / spent / 1e9:5.1f} GB/s  {name}")
     for one in found[: FLAGS.rows]:
         rate = one.size / one.seconds / 1e9

@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.options [--batch_size=128]
 
-Of these the project sets none; what it sets, `devices.compiler_options` says, and the
-CPU's second side undoes it. The first call of each compiles it, so that its time tells
-what an option costs or saves there. What each does: XLA_FLAGS=--help. Those known to be
-slower by far are not among them, such as a program that is not tuned.
+Of these the project sets none; what it sets, `devices.compiler_options` says. The first
+call of each compiles it, so that its time tells what an option costs or saves there.
+What each does: XLA_FLAGS=--help. Those known to be slower by far are not among them,
+such as a program that is not tuned.
 """
 
 from typing import Any
@@ -33,6 +33,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "oneDNN": {"xla_cpu_use_onednn": True},
         "vectors of 512 bits": {"xla_cpu_prefer_vector_width": 512},
         "fewer copies": {"xla_cpu_copy_insertion_use_region_analysis": True},
+        "LLVM at its third level": {"xla_backend_optimization_level": 3},
     },
     "gpu": {
         "no products by Triton": {"xla_gpu_enable_triton_gemm": False},

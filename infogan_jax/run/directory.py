@@ -333,11 +333,21 @@ def _check_same(saved: Config, config: Config, path: Path) -> None:
 
 def initial_state(init: Callable, config: Config, sharding: Any = None) -> Any:
     """Returns the state at step 0; of several members, stacked."""
-    keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
-    make = init if len(keys) == 1 else jax.vmap(init)
+    make, keys = _init_of_members(init, config)
     # One program to compile, and to find in the cache.
-    compiled = jax.jit(make, out_shardings=sharding)
-    return compiled(keys[0] if len(keys) == 1 else keys)
+    options = devices.compiler_options(jax.default_backend())
+    return jax.jit(make, out_shardings=sharding, compiler_options=options)(keys)
+
+
+def state_shapes(init: Callable, config: Config) -> Any:
+    """Returns what `initial_state` does, as shapes."""
+    return jax.eval_shape(*_init_of_members(init, config))
+
+
+def _init_of_members(init: Callable, config: Config) -> tuple[Callable, jax.Array]:
+    """What makes the states of all members, and its argument."""
+    keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
+    return (init, keys[0]) if len(keys) == 1 else (jax.vmap(init), keys)
 
 
 def split_members(state: Any, config: Config) -> list[Any]:

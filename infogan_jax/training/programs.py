@@ -11,7 +11,7 @@ import numpy as np
 
 from infogan_jax.distributed import devices, processes
 from infogan_jax.run.checkpoints import Checkpoints
-from infogan_jax.run.directory import Run, initial_state, split_members
+from infogan_jax.run.directory import Run, split_members, state_shapes
 from infogan_jax.training.feed import Feeder
 from infogan_jax.training.hooks import Position
 from infogan_jax.training.interrupt import Interrupts, Stopped, run_in_thread
@@ -51,7 +51,7 @@ class Programs:
         self._early: Future | None = None
         if begin < min(config.steps, task.pseudo_label_step):
             # Compiled from shapes, while the data are read.
-            state = jax.eval_shape(lambda: initial_state(task.init, config))
+            state = state_shapes(task.init, config)
             state = devices.shapes(state, devices.placement(mesh, config.num_seeds))
             lowered = self._steps.lower(state, *feeder.take(begin, begin + 1))
             self._early = run_in_thread(lowered.compile)
