@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infogan_jax.compiling import compiler_options
 from infogan_jax.core.classifier import ClassifierState, ImageClassifier
 from infogan_jax.core.latents import (
     Array,
@@ -22,7 +23,6 @@ from infogan_jax.core.latents import (
 )
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.core.state import TrainState
-from infogan_jax.distributed.devices import compiler_options
 
 _BATCH = 250  # of 500, activations leave the cache of a CPU
 _LEAST_FREQUENCY = 1e-6  # of a category whose learned one vanished

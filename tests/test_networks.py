@@ -11,6 +11,7 @@ from jax.scipy.ndimage import map_coordinates
 
 from infogan_jax import Config, build_model, make_train_step
 from infogan_jax.build import build_networks
+from infogan_jax.compiling import compiler_options
 from infogan_jax.core.augment import (
     WARPS,
     Warp,
@@ -29,7 +30,6 @@ from infogan_jax.core.models.layers import (
     smooth,
     upsample,
 )
-from infogan_jax.distributed.devices import compiler_options
 from infogan_jax.distributed.roofline import flops
 from infogan_jax.evaluation.properties import properties
 

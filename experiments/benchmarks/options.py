@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.options [--batch_size=128]
 
-Of these the project sets none; what it sets, `devices.compiler_options` says. The first
-call of each compiles it, so that its time tells what an option costs or saves there.
-What each does: XLA_FLAGS=--help. Those known to be slower by far are not among them,
-such as a program that is not tuned.
+Of these the project sets none; what it sets, `compiling.compiler_options` says. The
+first call of each compiles it, so that its time tells what an option costs or saves
+there. What each does: XLA_FLAGS=--help. Those known to be slower by far are not among
+them, such as a program that is not tuned.
 """
 
 from typing import Any

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from infogan_jax.compiling import compiler_options
 from infogan_jax.core.model import InfoGAN
 from infogan_jax.core.train_step import TrainStep, make_train_step
 from infogan_jax.cores import core_count
@@ -39,34 +40,6 @@ def give_members_cores(members: int) -> None:
         # If jax is in use already, its devices stay as they are.
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices)
-
-
-# YNNPACK computes all but convolutions: XLA's own kernel gradients take a third of the
-# time. LLVM at its first level takes four fifths of the time of its third, for programs
-# that are as fast.
-_CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": (
-        "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-    ),
-    "xla_backend_optimization_level": "1",
-}
-
-
-@functools.cache
-def compiler_options(platform: str) -> dict[str, str]:
-    """Returns options for `jax.jit` by which steps are fast, and compiled soon.
-
-    Empty for "gpu" and "tpu". Without those that XLA_FLAGS sets, and those that this
-    XLA does not have.
-    """
-    chosen: dict[str, str] = {}
-    for name, value in _CPU_OPTIONS.items() if platform == "cpu" else ():
-        if name in os.environ.get("XLA_FLAGS", ""):
-            continue
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            jax.jit(lambda: 0).lower().compile({name: value})
-            chosen[name] = value
-    return chosen
 
 
 def make_mesh(devices: list | None = None) -> Mesh:

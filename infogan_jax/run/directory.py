@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from infogan_jax.build import build_classifier, build_model
+from infogan_jax.compiling import compiler_options
 from infogan_jax.config import Config, absolute_path, fixed_fields
 from infogan_jax.core.classifier import ImageClassifier
 from infogan_jax.core.model import InfoGAN
@@ -335,7 +336,7 @@ def initial_state(init: Callable, config: Config, sharding: Any = None) -> Any:
     """Returns the state at step 0; of several members, stacked."""
     make, keys = _init_of_members(init, config)
     # One program to compile, and to find in the cache.
-    options = devices.compiler_options(jax.default_backend())
+    options = compiler_options(jax.default_backend())
     return jax.jit(make, out_shardings=sharding, compiler_options=options)(keys)
 
 
