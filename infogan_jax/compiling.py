@@ -1,6 +1,5 @@
 """How programs are compiled."""
 
-import contextlib
 import functools
 import os
 
@@ -24,11 +23,18 @@ def compiler_options(platform: str) -> dict[str, str]:
     Empty for "gpu" and "tpu". Without those that XLA_FLAGS sets, and those that this
     XLA does not have.
     """
-    chosen: dict[str, str] = {}
-    for name, value in _CPU_OPTIONS.items() if platform == "cpu" else ():
-        if name in os.environ.get("XLA_FLAGS", ""):
-            continue
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            jax.jit(lambda: 0).lower().compile({name: value})
-            chosen[name] = value
-    return chosen
+    given = os.environ.get("XLA_FLAGS", "")
+    wanted = {name: value for name, value in _CPU_OPTIONS.items() if name not in given}
+    if platform != "cpu" or not wanted:
+        return {}
+    if _are_known(wanted):
+        return wanted
+    return {name: x for name, x in wanted.items() if _are_known({name: x})}
+
+
+def _are_known(options: dict[str, str]) -> bool:
+    try:
+        jax.jit(lambda: 0).lower().compile(options)
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

@@ -72,4 +72,6 @@ def test_pictures_and_scores_are_few_programs():
     command = [sys.executable, "-c", _FROM_STATE_TO_SCORES]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "jit(grid_latents)" in done.stdout
-    assert len(done.stdout.splitlines()) <= 12, done.stdout
+    programs = done.stdout.splitlines()
+    on_cpus_only = "jit(<lambda>)"  # asks whether XLA knows an option
+    assert len(programs) - programs.count(on_cpus_only) <= 12, done.stdout
