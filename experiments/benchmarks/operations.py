@@ -27,7 +27,7 @@ from infogan_jax.flags import config_from_flags, parse_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("stretch", 8, "Steps of a call; three calls are measured.")
-flags.DEFINE_integer("rows", 12, "Lines of the table of layers; and of operations.")
+flags.DEFINE_integer("rows", 12, "Layers, and operations, that are shown.")
 
 _CALLS = 3
 _NETWORKS = {"G": "Generator", "D": "Discriminator", "Q": "Recognizer"}
@@ -55,7 +55,7 @@ def measure(shape: tuple[int, int, int]) -> list[Operation]:
     state, arrays = init(jax.random.key(0)), placing.replicate(images, mesh)
     run = placing.make_multi_step(make_train_step(model), mesh, length)
     run = run.lower(state, arrays, batches).compile()
-    state, *_ = run(state, arrays, batches)
+    state, *_ = jax.block_until_ready(run(state, arrays, batches))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(_CALLS):
