@@ -2,6 +2,7 @@
 
 import functools
 import os
+from typing import Any
 
 import jax
 
@@ -32,7 +33,7 @@ def compiler_options(platform: str) -> dict[str, str]:
     return {name: x for name, x in wanted.items() if _are_known({name: x})}
 
 
-def _are_known(options: dict[str, str]) -> bool:
+def _are_known(options: dict[str, Any]) -> bool:
     try:
         jax.jit(lambda: 0).lower().compile(options)
     except jax.errors.JaxRuntimeError:
