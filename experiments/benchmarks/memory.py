@@ -67,9 +67,9 @@ def main(_):
                 done = subprocess.run(
                     command, env=environment, capture_output=True, text=True
                 )
-                told = done.stdout if not done.returncode else "failed\n"
+                peak = "failed" if done.returncode else done.stdout.splitlines()[-1]
                 name = "recommended" if objective == "recommended" else "the paper's"
-                print(f"  {name:12} {side:22} {told.splitlines()[-1]}", flush=True)
+                print(f"  {name:12} {side:22} {peak}", flush=True)
 
 
 if __name__ == "__main__":

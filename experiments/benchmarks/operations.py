@@ -24,6 +24,7 @@ from infogan_jax import build_model, make_train_step
 from infogan_jax.data import load
 from infogan_jax.distributed import devices as placing
 from infogan_jax.flags import config_from_flags, parse_flags
+from infogan_jax.run.directory import initial_state
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("stretch", 8, "Steps of a call; three calls are measured.")
@@ -51,8 +52,8 @@ def measure(shape: tuple[int, int, int]) -> list[Operation]:
     model, mesh = build_model(config, shape), placing.make_mesh(jax.devices()[:1])
     images = ours.noise(length * config.batch_size, shape)
     batches = np.arange(len(images)).reshape(length, -1)
-    init = jax.jit(model.init, out_shardings=placing.placement(mesh, 1))
-    state, arrays = init(jax.random.key(0)), placing.replicate(images, mesh)
+    state = initial_state(model.init, config, placing.placement(mesh, 1))
+    arrays = placing.replicate(images, mesh)
     run = placing.make_multi_step(make_train_step(model), mesh, length)
     run = run.lower(state, arrays, batches).compile()
     state, *_ = jax.block_until_ready(run(state, arrays, batches))
@@ -110,12 +111,13 @@ def _size(name: str, lines: dict[str, str]) -> float:
 
 def main(_):
     logging.set_verbosity(logging.ERROR)  # tfds has much to say
-    found = measure(load(config_from_flags()).images.shape[1:])
-    total, size = sum(o.seconds for o in found), sum(o.size for o in found)
+    operations = measure(load(config_from_flags()).images.shape[1:])
+    total = sum(o.seconds for o in operations)
+    size = sum(o.size for o in operations)
     print(timing.machine())
-    print(f"{total * 1e3:.0f} ms, {size / 1e9:.2f} GB, {len(found):,} operations")
+    print(f"{total * 1e3:.0f} ms, {size / 1e9:.2f} GB, {len(operations):,} operations")
     layers: dict[str, list[Operation]] = collections.defaultdict(list)
-    for one in found:
+    for one in operations:
         layers[one.layer].append(one)
     rows = [
         (sum(o.seconds for o in parts), sum(o.size for o in parts), name)
@@ -123,12 +125,12 @@ def main(_):
     ]
     for spent, moved, name in sorted(rows, reverse=True)[: FLAGS.rows]:
         print(f"{spent / total:5.1%} {moved / spent / 1e9:5.1f} GB/s  {name}")
-    for one in found[: FLAGS.rows]:
+    for one in operations[: FLAGS.rows]:
         rate = one.size / one.seconds / 1e9
         print(f"{one.seconds * 1e3:6.2f} ms {rate:5.1f} GB/s  {one.result} {one.layer}")
     low = 0.0
     for high in _RATES:
-        here = [o for o in found if low <= o.size / o.seconds / 1e9 < high]
+        here = [o for o in operations if low <= o.size / o.seconds / 1e9 < high]
         part = sum(o.seconds for o in here) / total
         print(f"below {high:g} GB/s: {part:.0%} of the time, {len(here)} operations")
         low = high
